@@ -1,0 +1,1 @@
+"""Data sets, transforms, samplers and loaders; the demo renderer."""

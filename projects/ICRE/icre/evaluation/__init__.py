@@ -1,0 +1,1 @@
+"""Protocols, ranking metrics and the evaluation hook."""

@@ -1,0 +1,8 @@
+"""Which number stands for which modality: the only place of that choice.
+
+Every batch, feature file and data set of the project carries one of these two integers per image.
+"""
+
+VISIBLE = 0
+INFRARED = 1
+NAMES = ("visible", "infrared")

@@ -1,0 +1,1 @@
+"""Two-stream backbone, MPFR, SDCE, head, losses and the ICRE meta-architecture."""

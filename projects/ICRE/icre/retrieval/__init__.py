@@ -1,0 +1,1 @@
+"""Gallery search, re-ranking and what is shown to people."""
