@@ -1,0 +1,85 @@
+"""The evaluation hook's evaluator: fast-reid's interface in front of `score`."""
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.evaluation import DatasetEvaluator
+from fastreid.utils import comm
+
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.records import FIGURES
+from icre.evaluation.score import score
+
+_COLUMNS = {"targets": "pids", "camids": "camids", "modalities": "modalities"}
+
+
+class ProtocolEvaluator(DatasetEvaluator):
+    """Gathers the features of one data set, once, and scores every protocol from them.
+
+    Args:
+        root: the data set's folder; image paths are taken relative to it.
+        protocols: names, or empty for the data set's own list.
+        permutation_file: the official gallery draw; used when the file exists.
+        device: where to rank.
+        labels: fields of the record that only the run knows (seed, epoch, flip, split).
+
+    After `evaluate`, on the first rank: `features` (FeatureSet) and `records` (list of records).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        protocols: Sequence[str] = (),
+        permutation_file: Path | None = None,
+        device: str | torch.device = "cpu",
+        **labels,
+    ):
+        self.root = root
+        self.protocols = list(protocols) or None
+        found = permutation_file is not None and permutation_file.is_file()
+        self.permutation_file = permutation_file if found else None
+        self.device = device
+        self.labels = labels
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was gathered."""
+        self._parts: list[dict] = []
+        self.features: FeatureSet | None = None
+        self.records: list[dict] = []
+
+    def process(self, inputs: dict, outputs: torch.Tensor) -> None:
+        """Keep a batch's features (B, D) and what the batch says of its images."""
+        part = {name: inputs[key].cpu().numpy() for key, name in _COLUMNS.items()}
+        paths = [Path(path).relative_to(self.root).as_posix() for path in inputs["img_paths"]]
+        self._parts.append({**part, "features": outputs.float().cpu().numpy(), "paths": paths})
+
+    def evaluate(self) -> OrderedDict:
+        """Score, on the first rank.
+
+        Returns:
+            {"<protocol>/<draw>/<figure>": mean in percent} for fast-reid's event storage, and
+            `metric`, the mean of Rank-1 and mAP of the first record; empty on other ranks.
+        """
+        gathered = comm.gather(self._parts)
+        if not comm.is_main_process():
+            return OrderedDict()
+        parts = list(itertools.chain.from_iterable(gathered))
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        self.features = FeatureSet(**columns)
+        self.records = score(
+            self.features, self.protocols, perm=self.permutation_file, device=self.device,
+            **self.labels,
+        )
+        first = self.records[0]
+        results = OrderedDict(metric=(first["Rank-1"]["mean"] + first["mAP"]["mean"]) / 2)
+        for record in self.records:
+            setting = "/".join(filter(None, (record["protocol"], record["draw"])))
+            results.update({f"{setting}/{name}": record[name]["mean"] for name in FIGURES})
+        return results

@@ -1,0 +1,160 @@
+"""Features of a test set, of any origin, checked before anything is computed from them."""
+
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from icre.errors import UserError
+from icre.evaluation import layout, matlab
+from icre.evaluation.files import replaced
+from icre.modality import NAMES
+
+_COLUMNS = ("features", "pids", "camids", "modalities", "paths")
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """One row per image; immutable, and right by construction.
+
+    Args:
+        features: (N, D) float32; need not be normalised, must be finite and not all zero.
+        pids, camids, modalities: (N,) integers; modalities are those of `icre.modality`.
+        paths: N posix paths relative to the data set's root, each once.
+
+    Raises:
+        UserError: one line that names the first offending row, its path and what is wrong. Where
+            the paths are in the layout of SYSU-MM01, RegDB or LLCM, the other columns must agree
+            with them (RegDB: one pid per folder, as its labels are not its folder numbers).
+    """
+
+    features: np.ndarray
+    pids: np.ndarray
+    camids: np.ndarray
+    modalities: np.ndarray
+    paths: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", np.asarray(self.features, dtype=np.float32))
+        object.__setattr__(self, "paths", np.asarray(self.paths, dtype=np.str_))
+        for name in _COLUMNS[1:4]:
+            object.__setattr__(self, name, _integers(name, getattr(self, name)))
+        self._check_shapes()
+        self._check_paths()
+        self._check_modalities()
+        self._check_values()
+        layout.check_columns(self.paths, self.pids, self.camids, self.modalities)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @cached_property
+    def layout(self) -> str | None:
+        """"sysu", "regdb" or "llcm", read from the paths; None for any other origin."""
+        place = layout.parse(str(self.paths[0]))
+        return place.layout if place else None
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The given rows (indices or a mask), in that order."""
+        return type(self)(*(getattr(self, name)[rows] for name in _COLUMNS))
+
+    def ordered(self) -> Self:
+        """The rows by identity, camera and path: the order of the draws, and that of ties."""
+        return self.take(np.lexsort((self.paths, self.camids, self.pids)))
+
+    @classmethod
+    def load(cls, path: str | Path, test_ids: str | Path | None = None) -> Self:
+        """Read features.
+
+        Args:
+            path: an `.npz` with this class's fields as arrays; a folder with `features.npz` (a
+                run); or a folder of `*_cam<k>.mat`, as SYSU-MM01's authors ask for.
+            test_ids: SYSU-MM01's `test_id.txt` or `test_id.mat`; identities not in it are dropped.
+
+        Raises:
+            UserError: one line that begins with the path.
+        """
+        path = Path(path)
+        if path.is_dir() and (path / "features.npz").is_file():
+            path = path / "features.npz"
+        columns = matlab.read_sysu_features(path) if path.is_dir() else _read_npz(path)
+        try:
+            loaded = cls(**columns)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        if test_ids is not None:
+            return loaded.take(np.isin(loaded.pids, matlab.read_ids(test_ids)))
+        if path.is_dir():
+            matlab.check_test_only(path, loaded.pids)
+        return loaded
+
+    def save(self, path: str | Path) -> None:
+        """Write an `.npz` that `load` reads; an interrupted save leaves the old file."""
+        if Path(path).suffix != ".npz":
+            raise UserError(f"{path}: features are saved as .npz, name the file so")
+        with replaced(path) as temporary:
+            np.savez_compressed(temporary, **{name: getattr(self, name) for name in _COLUMNS})
+
+    def _row(self, row: int) -> str:
+        return f"row {row} ({self.paths[row]})"
+
+    def _check_shapes(self) -> None:
+        if self.features.ndim != 2 or 0 in self.features.shape:
+            raise UserError(f"features must be (N, D), not {self.features.shape}")
+        for name in _COLUMNS[1:]:
+            if getattr(self, name).shape != (len(self.features),):
+                raise UserError(
+                    f"{name} has shape {getattr(self, name).shape}, but there are "
+                    f"{len(self.features)} feature rows"
+                )
+
+    def _check_paths(self) -> None:
+        seen: dict[str, int] = {}
+        for row, path in enumerate(self.paths.tolist()):
+            if not path or path.startswith("/") or "\\" in path or path[1:2] == ":":
+                raise UserError(
+                    f"row {row}: path '{path}' must be relative, with '/' between folders"
+                )
+            if path in seen:
+                raise UserError(f"{self._row(row)} has the same path as row {seen[path]}")
+            seen[path] = row
+
+    def _check_modalities(self) -> None:
+        wrong = np.flatnonzero((self.modalities < 0) | (self.modalities >= len(NAMES)))
+        if wrong.size:
+            allowed = ", ".join(f"{number} {name}" for number, name in enumerate(NAMES))
+            raise UserError(
+                f"modality of {self._row(wrong[0])} is {self.modalities[wrong[0]]}, "
+                f"not one of {allowed}"
+            )
+
+    def _check_values(self) -> None:
+        broken = np.flatnonzero(~np.isfinite(self.features).all(axis=1))
+        if broken.size:
+            raise UserError(f"features of {self._row(broken[0])} hold NaN or infinity")
+        zero = np.flatnonzero(~self.features.any(axis=1))
+        if zero.size:
+            raise UserError(f"features of {self._row(zero[0])} are all zero")
+
+
+def _integers(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise UserError(f"{name} must be integers, not {values.dtype}")
+    return values.astype(np.int64)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; features are an .npz or a folder of *_cam<k>.mat")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in _COLUMNS if name not in arrays]
+            if missing:
+                raise UserError(f"no array '{missing[0]}', it holds {', '.join(arrays.files)}")
+            return {name: arrays[name] for name in _COLUMNS}
+    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a feature .npz ({error})") from None

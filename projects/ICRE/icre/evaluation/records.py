@@ -1,0 +1,87 @@
+"""Result records: their fields, their table, their file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from icre.errors import UserError
+from icre.evaluation.files import replaced
+
+FIGURES = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
+_FIELDS = (
+    "protocol", "draw", "trials", "std_over", "split", "rerank", "flip",
+    "queries", "valid_queries", "gallery", "identities", "seed", "epoch",
+)
+
+
+def record(
+    trials: list[dict[str, float]], protocol: str, draw: str | None, **labels: Any
+) -> dict[str, Any]:
+    """Put the figures of a setting's trials into one record.
+
+    Args:
+        trials: per trial the six figures, in percent.
+        protocol, draw: the setting.
+        labels: any of the other fields; those not given are null.
+
+    Returns:
+        The fields of the result record and, for each figure, {"mean", "std"}: in percent, std the
+        population standard deviation over the draws (null where there is no draw).
+    """
+    unknown = set(labels) - set(_FIELDS)
+    if unknown:
+        raise UserError(f"a record has no field '{min(unknown)}'; it has {', '.join(_FIELDS)}")
+    known = {
+        "protocol": protocol, "draw": draw, "trials": len(trials),
+        "std_over": "draws" if draw else None, **labels,
+    }
+    result = {field: known.get(field) for field in _FIELDS}
+    for name in FIGURES:
+        column = np.array([trial[name] for trial in trials])
+        result[name] = {"mean": float(column.mean()), "std": float(column.std()) if draw else None}
+    return result
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Render records for people; re-ranked ones stand in a table of their own."""
+    groups = (
+        ("Not re-ranked, in percent:", [one for one in records if not one["rerank"]]),
+        ("Re-ranked, in percent:", [one for one in records if one["rerank"]]),
+    )
+    return "\n\n".join(f"{title}\n{_one_table(group)}" for title, group in groups if group)
+
+
+def save(records: list[dict[str, Any]], path: str | Path) -> None:
+    """Write the list as JSON; an interrupted save leaves the old file."""
+    with replaced(path) as temporary:
+        temporary.write_text(json.dumps(records, indent=1) + "\n")
+
+
+def _one_table(records: list[dict[str, Any]]) -> str:
+    # A split is RegDB's matter; elsewhere the column would be empty.
+    split = any(one["split"] is not None for one in records)
+    rows = []
+    for one in records:
+        row = {"protocol": one["protocol"], "draw": one["draw"] or "-", "trials": one["trials"]}
+        if split:
+            row["split"] = "-" if one["split"] is None else one["split"]
+        row |= {
+            "std over": one["std_over"] or "-", "rerank": _rerank(one["rerank"]),
+            "queries": one["valid_queries"], "gallery": one["gallery"],
+        }
+        rows.append(row | {name: _mean_std(one[name]) for name in FIGURES})
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def _mean_std(figure: dict[str, float | None]) -> str:
+    mean, std = figure["mean"], figure["std"]
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def _rerank(rerank: dict[str, Any] | None) -> str:
+    if not rerank:
+        return "no"
+    return "{algorithm} k1={k1} k2={k2} lambda={lambda}".format_map(rerank)
