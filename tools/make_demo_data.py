@@ -1,0 +1,69 @@
+"""Render demo data in the layout of a real visible-infrared data set.
+
+The real sets need signed agreements; this writes procedural pedestrians that the real loaders read:
+
+    python tools/make_demo_data.py --layout sysu --root datasets/demo/SYSU-MM01 --ids 300 --seed 0
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from icre.data.synth.layout import LAYOUTS, DemoError, DemoOptions, is_finished, write_tree
+from icre.data.synth.sheet import save_sheet
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line -> arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layout", default="sysu", choices=list(LAYOUTS))
+    parser.add_argument("--root", required=True, type=Path, help="folder to write; new or empty")
+    parser.add_argument("--ids", type=int, default=300,
+                        help="training identities, a quarter of them for validation (default 300)")
+    parser.add_argument("--test-ids", type=int, default=48, help="test identities (default 48)")
+    parser.add_argument("--images-per-camera", type=int, default=6,
+                        help="images of a training identity in each camera (default 6)")
+    parser.add_argument("--test-images-per-camera", type=int, default=10,
+                        help="images of a test identity in each camera; multi-shot needs 10")
+    parser.add_argument("--size", default="128x64", help="height x width in pixels (default 128x64)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one per core")
+    parser.add_argument("--contact-sheet", type=Path, metavar="PNG",
+                        help="also draw the first identities before all cameras")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the tree; returns the exit status (2: bad arguments, with one line on stderr)."""
+    args = parse(argv)
+    try:
+        options = _options(args)
+        there = is_finished(args.root, options)
+        counts = write_tree(args.root, options, args.workers)
+    except DemoError as error:
+        print(f"make_demo_data: {error}", file=sys.stderr)
+        return 2
+    total = sum(counts.values())
+    print(f"{args.root}: " + (f"already there ({total} images)" if there else f"{total} images written"))
+    for folder, count in counts.items():
+        print(f"  {folder:<12} {count:>7}")
+    if args.contact_sheet:
+        save_sheet(args.contact_sheet, options.seed, (options.height, options.width))
+        print(f"contact sheet: {args.contact_sheet}")
+    return 0
+
+
+def _options(args: argparse.Namespace) -> DemoOptions:
+    match = re.fullmatch(r"(\d+)x(\d+)", args.size)
+    if not match:
+        raise DemoError(f"--size {args.size}: write height x width, such as 128x64")
+    if args.workers < 0:
+        raise DemoError(f"--workers {args.workers}: it must be 0 (all cores) or more")
+    return DemoOptions(layout=args.layout, ids=args.ids, test_ids=args.test_ids,
+                       train_images=args.images_per_camera, test_images=args.test_images_per_camera,
+                       height=int(match[1]), width=int(match[2]), seed=args.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
