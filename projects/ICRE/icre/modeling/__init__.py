@@ -1,1 +1,19 @@
-"""Two-stream backbone, MPFR, SDCE, head, losses and the ICRE meta-architecture."""
+"""Two-stream backbone, MPFR, SDCE, head, losses and the ICRE meta-architecture.
+
+Importing this package registers, by name, the backbone `build_two_stream_resnet_backbone`, the
+head `ICREHead`, the meta-architecture `ICRE` and the losses of `icre.modeling.losses`.
+"""
+
+from icre import compat  # noqa: F401, I001  (first: before any fastreid import)
+from icre.modeling.head import ICREHead
+from icre.modeling.icre import ICRE
+from icre.modeling.losses import LOSS_REGISTRY
+from icre.modeling.two_stream import TwoStreamResNet, build_two_stream_resnet_backbone
+
+__all__ = [
+    "ICRE",
+    "ICREHead",
+    "LOSS_REGISTRY",
+    "TwoStreamResNet",
+    "build_two_stream_resnet_backbone",
+]

@@ -1,0 +1,145 @@
+"""ICRE, the meta-architecture: backbone, enhancement (MPFR and SDCE), head, losses.
+
+"Identity Clue Refinement and Enhancement for Visible-Infrared Person Re-Identification", Zhang et
+al., arXiv 2512.04522, as we read it (method card, projects/ICRE/README.md).
+
+Shapes: B images of H x W pixels, C channels of layer4, (h, w) its grid; for a ResNet-50 and last
+stride 1, C = 2048 and (h, w) = (H/16, W/16).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from fastreid.config import CfgNode, configurable
+from fastreid.modeling.backbones import build_backbone
+from fastreid.modeling.heads import build_heads
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from torch import Tensor, nn
+
+from icre.modeling.enhance import Enhanced, build_enhancement
+from icre.modeling.losses import build_losses
+
+
+@META_ARCH_REGISTRY.register()
+class ICRE(nn.Module):
+    """Visible-infrared re-identification network; its forward is the paper's Fig. 2.
+
+    Args:
+        backbone: (images, modalities) -> {stage: map}.
+        enhance: {stage: map} -> Enhanced.
+        heads: map -> neck feature, or the dict of outputs in training.
+        losses: each (outputs, targets, modalities) -> {name: scalar}.
+        pixel_mean: per channel, in 0..255.
+        pixel_std: per channel, in 0..255.
+
+    Attributes:
+        health: detached 0-d tensors of the last training step (see `_health`), for a hook to log.
+    """
+
+    @configurable
+    def __init__(
+        self, *, backbone: nn.Module, enhance: nn.Module, heads: nn.Module,
+        losses: Sequence[nn.Module], pixel_mean: Sequence[float], pixel_std: Sequence[float],
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.enhance = enhance
+        self.heads = heads
+        self.losses = nn.ModuleList(losses)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), False)
+        self.health: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Build the parts that `cfg.MODEL` names."""
+        backbone = build_backbone(cfg)
+        channels = backbone.channels
+        if cfg.MODEL.BACKBONE.FEAT_DIM != channels["layer4"]:
+            raise ValueError(
+                f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}, but a backbone of "
+                f"DEPTH {cfg.MODEL.BACKBONE.DEPTH} yields {channels['layer4']}"
+            )
+        return {
+            "backbone": backbone,
+            "enhance": build_enhancement(cfg, channels),
+            "heads": build_heads(cfg),
+            "losses": build_losses(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are; inputs are moved there."""
+        return self.pixel_mean.device
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+        """Features in evaluation, losses in training.
+
+        Args:
+            batch: `images` (B, 3, H, W) in 0..255; `modalities` (B,) integers of
+                `icre.modality`, best left on the CPU; in training `targets` (B,) identities.
+
+        Returns:
+            The neck feature (B, C), not L2-normalised; or {name: scalar loss} in training.
+        """
+        images = self._normalised(_get(batch, "images"))  # (B, 3, H, W)
+        modalities = _get(batch, "modalities")  # (B,)
+        maps = self.backbone(images, modalities)  # layer1 .. layer4, (B, C_s, H_s, W_s)
+        enhanced = self.enhance(maps)  # .map (B, C, h, w)
+        if not self.training:
+            return self.heads(enhanced.map)  # (B, C)
+
+        targets = _get(batch, "targets").to(self.device, non_blocking=True)  # (B,)
+        modalities = modalities.to(self.device, non_blocking=True)
+        outputs = self.heads(enhanced.map, targets)  # features (B, C), cls_outputs (B, classes)
+        self.health = _health(maps["layer4"], enhanced, outputs, targets)
+        losses: dict[str, Tensor] = {}
+        for loss in self.losses:
+            losses.update(loss(outputs, targets, modalities))
+        return losses
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in 0..255 -> zero mean, unit deviation; a new tensor (flips reuse theirs)."""
+        return (images.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
+
+
+def _get(batch: Mapping[str, Tensor], key: str) -> Tensor:
+    """batch[key], or an error that names the missing key."""
+    if not isinstance(batch, Mapping) or key not in batch:
+        found = ", ".join(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise KeyError(f"ICRE needs '{key}' in its batch, found: {found}")
+    return batch[key]
+
+
+@torch.no_grad()
+def _health(
+    deep: Tensor, enhanced: Enhanced, outputs: Mapping[str, Tensor], targets: Tensor
+) -> dict[str, Tensor]:
+    """0-d tensors, kept on the device, that show a dead module or a collapsed feature.
+
+    Returns:
+        cls_accuracy: share of images that the classifier gets right.
+        feature_spread: standard deviation of f over the batch, mean over its dimensions.
+        sdce_share: root mean square of the added branch over that of X_4.
+        mask_mean_<stage>: mean of the stage's mask.
+        mask_saturation: share of all mask values below 0.05 or above 0.95.
+    """
+    health = {
+        "cls_accuracy": (outputs["pred_class_logits"].argmax(1) == targets).float().mean(),
+        "feature_spread": outputs["features"].std(dim=0, correction=0).mean(),
+    }
+    if enhanced.branch is not None:
+        health["sdce_share"] = _rms(enhanced.branch) / _rms(deep).clamp_min(1e-12)
+    for stage, mask in enhanced.masks.items():
+        health[f"mask_mean_{stage}"] = mask.float().mean()
+    if enhanced.masks:
+        masks = torch.cat(list(enhanced.masks.values()), dim=1)
+        health["mask_saturation"] = ((masks < 0.05) | (masks > 0.95)).float().mean()
+    return health
+
+
+def _rms(x: Tensor) -> Tensor:
+    """Root mean square of all elements, in float32."""
+    return x.float().square().mean().sqrt()
