@@ -14,7 +14,9 @@ from torch import Tensor
 class ICREHead(EmbeddingHead):
     """Pooling, neck and classifier; built from a config or from EmbeddingHead's keywords."""
 
-    def forward(self, features: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+    def forward(
+        self, features: Tensor, targets: Tensor | None = None
+    ) -> Tensor | dict[str, Tensor]:
         """Pool and classify.
 
         GeM cubes its input: in bfloat16 the pooled feature would keep two digits.

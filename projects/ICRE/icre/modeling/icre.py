@@ -101,7 +101,10 @@ class ICRE(nn.Module):
         return losses
 
     def _normalised(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..255 -> zero mean, unit deviation; a new tensor (flips reuse theirs)."""
+        """(B, 3, H, W) in 0..255 -> about zero mean and unit deviation, in a new tensor.
+
+        fast-reid's Baseline works in place, and so normalises twice when a flip reuses the images.
+        """
         return (images.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
 
 

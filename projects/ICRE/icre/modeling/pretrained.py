@@ -77,9 +77,9 @@ def load_pretrained(resnet: nn.Module, path: Path) -> None:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{KEY}: {path} is not a plain file of weights ({reason})") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        # torch's own message is long and explains how to run the code in the file
+        raise ValueError(f"{KEY}: {path} is broken, or not a plain state dict of tensors") from None
     own = resnet.state_dict()
     if not isinstance(state, dict) or "conv1.weight" not in state:
         raise ValueError(f"{KEY}: {path} holds no 'conv1.weight', so it is not a ResNet's weights")

@@ -85,7 +85,8 @@ class SDCE(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, dim: int, heads: int, ffn_ratio: float = 4.0, dropout: float = 0.0
+        self, *, in_channels: int, dim: int, heads: int,
+        ffn_ratio: float = 4.0, dropout: float = 0.0,
     ):
         super().__init__()
         self.ask = nn.Conv2d(in_channels, dim, 1)

@@ -59,7 +59,7 @@ class TwoStreamResNet(nn.Module):
             )
         bare = cfg.clone()
         bare.defrost()
-        bare.MODEL.BACKBONE.PRETRAIN = False  # fast-reid's own loading: see icre.modeling.pretrained
+        bare.MODEL.BACKBONE.PRETRAIN = False  # icre.modeling.pretrained loads instead
         resnet = build_resnet_backbone(bare)
         if cfg.MODEL.BACKBONE.PRETRAIN:
             load_pretrained(resnet, pretrained_file(cfg))
