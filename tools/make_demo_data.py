@@ -10,8 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-from icre.data.synth.layout import LAYOUTS, DemoError, DemoOptions, is_finished, write_tree
+from icre.data.synth.layout import LAYOUTS, DemoError, DemoOptions
 from icre.data.synth.sheet import save_sheet
+from icre.data.synth.tree import is_finished, write_tree
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,7 +27,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                         help="images of a training identity in each camera (default 6)")
     parser.add_argument("--test-images-per-camera", type=int, default=10,
                         help="images of a test identity in each camera; multi-shot needs 10")
-    parser.add_argument("--size", default="128x64", help="height x width in pixels (default 128x64)")
+    parser.add_argument("--size", default="128x64", help="height x width in pixels (128x64)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one per core")
     parser.add_argument("--contact-sheet", type=Path, metavar="PNG",
@@ -45,11 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"make_demo_data: {error}", file=sys.stderr)
         return 2
     total = sum(counts.values())
-    print(f"{args.root}: " + (f"already there ({total} images)" if there else f"{total} images written"))
+    print(f"{args.root}: {total} images " + ("already there" if there else "written"))
     for folder, count in counts.items():
         print(f"  {folder:<12} {count:>7}")
     if args.contact_sheet:
-        save_sheet(args.contact_sheet, options.seed, (options.height, options.width))
+        save_sheet(args.contact_sheet, options)
         print(f"contact sheet: {args.contact_sheet}")
     return 0
 

@@ -1,5 +1,5 @@
 """Procedural pedestrians in visible and infrared light: demo data in the real sets' layouts.
 
 One direction: materials -> person -> solids, outfit, body -> raster; scene, camera -> render ->
-layout, sheet.
+layout -> tree, sheet.
 """

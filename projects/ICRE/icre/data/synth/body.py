@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import outfit
-from .materials import Cloth
 from .person import Person
-from .solids import Limb, Solid, Stack, Surface, plain, uniform
+from .solids import Chain, Limb, Solid, Stack, Surface, plain, uniform
 
 HEIGHTS = np.array([0.16, 0.40, 0.46, 0.51, 0.56, 0.62, 0.70, 0.76, 0.80, 0.825, 0.85])
 LATERAL = np.array([0.086, 0.088, 0.092, 0.096, 0.089, 0.083, 0.093, 0.102, 0.103, 0.084, 0.036])
 FORWARD = np.array([0.066, 0.068, 0.071, 0.074, 0.068, 0.062, 0.069, 0.071, 0.063, 0.047, 0.034])
-HIP, KNEE, SHOULDER = 0.49, 0.265, 0.800
+HIP, SHOULDER = 0.49, 0.79
 THIGH, SHIN, UPPER_ARM, FOREARM = 0.225, 0.225, 0.165, 0.14
 
 
@@ -30,7 +29,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Joints:
-    """Points of each side, index 0 right and 1 left: (2, 3) arrays of (lateral, height, forward)."""
+    """Points of each side, (2, 3) arrays: row 0 right, 1 left; (lateral, height, forward)."""
 
     hip: np.ndarray
     knee: np.ndarray
@@ -73,7 +72,7 @@ def joints(person: Person, pose: Pose) -> Joints:
     knee = hip + _swing(thigh, THIGH)
     ankle = knee + _swing(thigh - flex, SHIN)
     foot = thigh - flex + np.where(np.cos(phase) > 0, 0.25, 0.05)
-    toe = ankle + 0.088 * _point(np.zeros(2), np.sin(foot), np.cos(foot)) + _point(0 * side, -0.022, 0)
+    toe = ankle + 0.08 * _point(0 * side, np.sin(foot), np.cos(foot)) - [0.0, 0.022, 0.0]
     drop = float(ankle[:, 1].min()) - 0.036
     arm = -person.swing * pose.swing * np.sin(phase) * np.where(side == person.bag.side, 0.6, 1.0)
     width = 0.098 * person.body.girth * person.body.shoulders
@@ -86,7 +85,8 @@ def joints(person: Person, pose: Pose) -> Joints:
                   elbow - down, hand - down)
 
 
-def _point(lateral: np.ndarray, height: np.ndarray | float, forward: np.ndarray | float) -> np.ndarray:
+def _point(lateral: np.ndarray, height: np.ndarray | float,
+           forward: np.ndarray | float) -> np.ndarray:
     return np.stack(np.broadcast_arrays(lateral, height, forward), axis=1).astype(float)
 
 
@@ -102,7 +102,9 @@ def solids(person: Person, pose: Pose, yaw: float) -> list[Solid]:
     parts = [*_trunk(person, shape), *_head(person, pose, yaw)]
     for side in (0, 1):
         parts += _leg(person, j, side, yaw) + _arm(person, j, side, yaw)
-    return parts + outfit.bag(person, shape, j.shoulder, j.hand, yaw)
+    side = (person.bag.side + 1) // 2
+    return parts + outfit.bag(outfit.Wearer(person, float(shape[0].max()), float(shape[1].max()),
+                                            j.shoulder[side], j.hand[side], yaw))
 
 
 def depth(point: np.ndarray, yaw: float) -> float:
@@ -125,30 +127,43 @@ def _trunk(person: Person, shape: tuple[np.ndarray, np.ndarray]) -> list[Solid]:
     parts.append(Stack(-5.0, heights, a, b, outfit.hip_surface(person), lean=lean))
     skin = uniform(person.body.skin)
     neck = np.array([[0.0, 0.81, lean * 0.3], [0.0, 0.89, lean * 0.4 + 0.006]])
-    parts.append(Limb(-1.0, neck[0], neck[1], (0.032, 0.028), skin))
+    parts.append(Chain(-1.0, (Limb(neck[0], neck[1], (0.032, 0.028), skin),)))
     if person.head.scarf is not None:
-        parts.append(Stack(2.5, np.array([0.815, 0.83, 0.86, 0.872]), np.array([0.04, 0.052, 0.048, 0.03]),
-                           np.array([0.04, 0.055, 0.05, 0.03]), uniform(person.head.scarf), lean=lean))
+        wrap = np.array([[0.815, 0.04], [0.83, 0.054], [0.86, 0.049], [0.872, 0.03]]).T
+        parts.append(Stack(2.5, wrap[0], wrap[1], wrap[1], uniform(person.head.scarf), lean=lean))
     return parts
 
 
 def _leg(person: Person, j: Joints, side: int, yaw: float) -> list[Solid]:
+    """A bare leg in its shoe, then cloth drawn over thigh and shin as far down as it reaches."""
     bottom, girth = person.bottom, person.body.girth
     order = -10.0 + 5.0 * depth(j.ankle[side] * 0.5 + j.hip[side], yaw)
-    knee, ankle = 0.036 * girth, 0.025 * (0.6 + 0.4 * girth)
-    thigh, cuff = bottom.ease if bottom.kind not in ("skirt", "long skirt", "dress") else (0.0, 0.0)
-    covered = HIP - bottom.edge if thigh else 0.0
-    reach = np.clip(covered / (THIGH + SHIN), 0.05, 1)
-    at_knee = knee + thigh + (cuff - thigh) * min(THIGH / ((THIGH + SHIN) * reach), 1)
-    shows = THIGH < covered
-    at_ankle = ankle + (cuff if shows else 0.0)
-    surfaces = outfit.leg_surfaces(person, covered)
-    foot = j.ankle[side] + np.array([0.0, -0.014, -0.016])
-    return [
-        Limb(order, j.hip[side], j.knee[side], (0.050 * girth + thigh, at_knee), surfaces[0]),
-        Limb(order + 0.1, j.knee[side], j.ankle[side], (at_knee if shows else knee, at_ankle), surfaces[1]),
-        Limb(order + 0.05, foot, j.toe[side], (0.024, 0.017), uniform(bottom.shoes)),
-    ]
+    hip, knee, ankle = 0.050 * girth, 0.035 * girth, 0.025 * (0.6 + 0.4 * girth)
+    legs = outfit.leg_surfaces(person)
+    heel = j.ankle[side] + np.array([0.0, -0.014, -0.014])
+    bare = (Limb(j.hip[side], j.knee[side], (hip, knee), legs.thigh),
+            Limb(j.knee[side], j.ankle[side], (knee, ankle), legs.shin))
+    foot = Limb(heel, j.toe[side], (0.024, 0.016), uniform(bottom.shoes))
+    covered = HIP - bottom.edge if legs.cloth else 0.0
+    if not covered:
+        return [Chain(order, (*bare, foot))]
+    grow = (bottom.ease[1] - bottom.ease[0]) / covered
+    at_knee = knee + bottom.ease[0] + grow * THIGH
+    cloth = _clothed(j.hip[side], j.knee[side], (hip + bottom.ease[0], at_knee), legs, covered)
+    below = covered - THIGH
+    if below <= 0:
+        return [Chain(order, (*bare, foot, cloth))]
+    at_ankle = ankle + bottom.ease[0] + grow * (THIGH + SHIN)
+    shin = _clothed(j.knee[side], j.ankle[side], (at_knee, at_ankle), legs, below)
+    return [Chain(order, (bare[1], foot, cloth, shin))]
+
+
+def _clothed(start: np.ndarray, end: np.ndarray, radii: tuple[float, float], legs: outfit.Legs,
+             length: float) -> Limb:
+    """A trouser tube along a bone, open and cut straight after `length`."""
+    bone = float(np.linalg.norm(end - start))
+    cut = (lambda p: p.inside(length - p.y)) if length < bone else None
+    return Limb(start, end, radii, Surface(legs.cloth, legs.stripes, cut))
 
 
 def _arm(person: Person, j: Joints, side: int, yaw: float) -> list[Solid]:
@@ -160,15 +175,14 @@ def _arm(person: Person, j: Joints, side: int, yaw: float) -> list[Solid]:
     wrist = 0.019 * girth + (loose if top.sleeve > 1.5 else 0.0)
     elbow = 0.026 * girth + (loose if top.sleeve > 0.9 else 0.0)
     grip = j.hand[side] + 0.28 * (j.hand[side] - j.elbow[side])
-    return [
-        Limb(order, j.shoulder[side], j.elbow[side], (0.032 * girth + loose, elbow), upper),
-        Limb(order + 0.02, j.hand[side], grip, (0.017, 0.016), uniform(person.body.skin)),
-        Limb(order + 0.03, j.elbow[side], j.hand[side], (elbow, wrist), fore),
-    ]
+    return [Chain(order, (
+        Limb(j.shoulder[side], j.elbow[side], (0.032 * girth + loose, elbow), upper),
+        Limb(j.hand[side], grip, (0.018, 0.015), uniform(person.body.skin)),
+        Limb(j.elbow[side], j.hand[side], (elbow, wrist), fore)))]
 
 
 def egg(low: float, high: float, width: float, length: float, jaw: float = 0.0) -> tuple:
-    """Heights and half-widths of an egg standing between two heights; `jaw` narrows its lower end."""
+    """Heights and half-widths of an egg between two heights; `jaw` narrows its lower end."""
     u = np.sin(np.linspace(-0.5 * np.pi, 0.5 * np.pi, 11))
     bow = np.maximum(1 - u * u, 0) ** 0.45 * (1 + jaw * np.minimum(u, 0))
     return (low + high) / 2 + (high - low) / 2 * u, width * bow, length * bow
@@ -184,9 +198,11 @@ def _head(person: Person, pose: Pose, yaw: float) -> list[Solid]:
     behind = 2.2 if np.cos(yaw + pose.head_turn) < 0 else -2.0
     hair = uniform(person.head.hair)
     if person.head.style == "tail":
-        parts.append(Limb(behind, back + [0, 0.955, -0.055], back + [0, 0.83, -0.085], (0.024, 0.014), hair))
+        tail = Limb(back + [0, 0.955, -0.055], back + [0, 0.83, -0.085], (0.024, 0.014), hair)
+        parts.append(Chain(behind, (tail,)))
     if person.head.style == "bun":
-        parts.append(Limb(behind, back + [0, 1.0, -0.022], back + [0, 1.005, -0.03], (0.03, 0.03), hair))
+        bun = Limb(back + [0, 1.0, -0.022], back + [0, 1.006, -0.03], (0.03, 0.03), hair)
+        parts.append(Chain(behind, (bun,)))
     return parts + outfit.hat(person, place, pose.head_turn, back)
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from icre.modality import INFRARED
+from icre.modality import INFRARED, VISIBLE
 
 from . import scene
 from .raster import Light
@@ -16,19 +16,23 @@ FINE = 128  # images lower than this are rendered at twice their size and averag
 
 @dataclass(frozen=True)
 class CameraSpec:
-    """Which camera: its `number` in the layout, its modality and the number of its place."""
+    """Which camera: its `number` in the layout, its modality and the number of its place.
+
+    A `thermal` camera of the infrared modality sees warmth, not reflected light.
+    """
 
     number: int
     modality: int
     place: int
+    thermal: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A camera for one image size. Lengths in pixels of the rendering grid.
 
-    `panorama` (C, h, w) is the lit background; `folds` cloth relief; `pitch` and `perspective` as in
-    raster.View; `response` (C, C) mixes channels; `blur` is a sigma; `noise` and `row_noise` are
+    `panorama` (C, h, w) is the lit background; `folds` cloth relief; `pitch` and `perspective` as
+    in raster.View; `response` (C, C) mixes channels; `blur` is a sigma; `noise` and `row_noise` are
     standard deviations of the encoded value 0..1; `glow` how strong highlights bleed (infrared).
     """
 
@@ -65,16 +69,18 @@ def make_camera(seed: int, spec: CameraSpec, size: tuple[int, int]) -> Camera:
         "pitch": float(rng.uniform(0.03, 0.3)), "perspective": float(rng.uniform(0.0, 0.14)),
         "blur": float(rng.uniform(0.3, 0.9)) * grid[0] / 128, "quality": int(rng.integers(80, 93)),
     }
-    settings = _infrared(rng, grid) if spec.modality == INFRARED else _visible(rng, grid)
+    make = _visible if spec.modality == VISIBLE else _thermal if spec.thermal else _infrared
+    settings = make(rng, grid)
     far = settings.pop("far")
-    return Camera(panorama=(panorama * far).astype(np.float32), **common, **settings)
+    panorama = ndimage.gaussian_filter(panorama * far, (0, 0.006 * grid[0], 0.006 * grid[0]))
+    return Camera(panorama=panorama.astype(np.float32), **common, **settings)
 
 
 def _visible(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
     """Daylight or lamps: a main direction, a colour cast, a little crosstalk of the channels."""
     slant = float(rng.uniform(-0.7, 0.7))
     direction = np.array([slant, 0.45, 0.75])
-    cast = np.diag(np.exp(rng.normal(0, 0.16, 3)))
+    cast = np.diag(np.exp(rng.normal(0, 0.13, 3)))
     mix = float(rng.uniform(0.0, 0.18))
     response = cast @ ((1 - mix) * np.eye(3) + mix / 3)
     return {
@@ -89,9 +95,11 @@ def _visible(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
 def _infrared(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
     """A lamp at the camera: flat frontal light that falls off with distance and off its axis."""
     y, x = np.mgrid[0:grid[0], 0:grid[1]] / grid[0]
-    spot = (x - grid[1] / grid[0] * rng.uniform(0.3, 0.7)) ** 2 * 2.2 + (y - rng.uniform(0.3, 0.5)) ** 2
+    centre = rng.uniform(0.3, 0.7) * grid[1] / grid[0], rng.uniform(0.3, 0.5)
+    spot = 2.2 * (x - centre[0]) ** 2 + (y - centre[1]) ** 2
     return {
-        "light": Light(float(rng.uniform(0.12, 0.22)), float(rng.uniform(0.85, 1.0)), (0.0, 0.05, 0.998)),
+        "light": Light(float(rng.uniform(0.12, 0.22)), float(rng.uniform(0.85, 1.0)),
+                       (0.0, 0.05, 0.998)),
         "exposure": float(rng.uniform(0.95, 1.3)), "response": np.ones((1, 1), np.float32),
         "falloff": np.exp(-rng.uniform(0.7, 1.4) * spot).astype(np.float32),
         "far": float(rng.uniform(0.18, 0.5)),
@@ -100,11 +108,23 @@ def _infrared(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
     }
 
 
-def expose(camera: Camera, light: np.ndarray, gain: float, rng: np.random.Generator) -> np.ndarray:
-    """Light (C, H, W), changed in place, -> image (h, w, 3) uint8: optics, response, sensor, gamma."""
+def _thermal(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
+    """No lamp: bodies glow evenly before a cool background, which the lens shows softly."""
+    return {
+        "light": Light(0.75, 0.25, (0.0, 0.0, 1.0)), "exposure": float(rng.uniform(0.9, 1.1)),
+        "response": np.ones((1, 1), np.float32), "falloff": np.ones(grid, np.float32),
+        "far": float(rng.uniform(0.2, 0.35)), "noise": float(rng.uniform(0.01, 0.02)),
+        "row_noise": 0.005, "glow": 0.05,
+    }
+
+
+def expose(camera: Camera, light: np.ndarray, gain: float,
+           rng: np.random.Generator) -> np.ndarray:
+    """Light (C, H, W), changed in place, -> image (h, w, 3) uint8: optics, sensor, gamma."""
     light *= camera.falloff * np.float32(gain * camera.exposure)
     if camera.modality == INFRARED:
-        bright = ndimage.uniform_filter(np.maximum(light[0] - 0.5, 0), 2 * (light.shape[1] // 24) + 1)
+        reach = 2 * (light.shape[1] // 24) + 1
+        bright = ndimage.uniform_filter(np.maximum(light[0] - 0.5, 0), reach)
         light[0] += camera.glow * 3 * bright
     else:
         light = np.tensordot(camera.response, light, axes=1)

@@ -1,38 +1,35 @@
-"""Writes a tree of rendered people in the exact layout of a real data set.
+"""Which images and which lists make up a tree in the exact layout of a real data set.
 
-Every image depends only on (seed, identity, camera, frame), so the number of workers never changes
-a byte. `demo.json` is written last and says that a tree is finished and of which arguments;
-`demo.partial.json` marks one that is not, which the same arguments render anew.
+A layout is a plan: shots to render and small files to write. Every image depends only on the words
+of its seed, (seed, identity, camera, frame), never on the order in which it is rendered.
 """
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
 
 import numpy as np
 import scipy.io
-from PIL import Image
-from tqdm import tqdm
 
 from icre.modality import INFRARED, VISIBLE
 
 from .camera import CameraSpec, make_camera
-from .person import Person, sample_person
+from .person import Person, as_thermal, sample_person
 from .render import render, sample_moment
 
-RENDERER = 1  # raise it when the same arguments would give other bytes
-MARKER, PARTIAL = "demo.json", "demo.partial.json"
+RENDERER = 2  # raise it when the same arguments would give other bytes
+TRIALS = 10   # gallery draws of SYSU-MM01, splits of RegDB
 SYSU_CAMERAS = tuple(CameraSpec(number, INFRARED if number in (3, 6) else VISIBLE, place)
                      for number, place in ((1, 1), (2, 2), (3, 2), (4, 4), (5, 5), (6, 6)))
+REGDB_CAMERAS = {"Visible": CameraSpec(1, VISIBLE, 1),
+                 "Thermal": CameraSpec(2, INFRARED, 1, thermal=True)}
+LLCM_FOLDERS = {"vis": VISIBLE, "nir": INFRARED}
+LLCM_CAMERAS = range(1, 10)
 
 
 class DemoError(Exception):
-    """A demo tree cannot be written; the message is one line that says why and what to do."""
+    """Demo data cannot be made; the message is one line that says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,12 @@ class DemoOptions:
     def __post_init__(self) -> None:
         """Raises DemoError on a value that no tree can have."""
         if self.layout not in LAYOUTS:
-            raise DemoError(f"--layout {self.layout}: choose from {', '.join(LAYOUTS)}")
+            raise DemoError(f"layout {self.layout}: choose from {', '.join(LAYOUTS)}")
         for name in ("ids", "test_ids", "train_images", "test_images"):
-            if getattr(self, name) < 1:
-                raise DemoError(f"{name} is {getattr(self, name)}: it must be at least 1")
+            if not 1 <= getattr(self, name) <= 9999:
+                raise DemoError(f"{name} is {getattr(self, name)}: it must be 1 to 9999")
+        if self.ids + self.test_ids > 9999:
+            raise DemoError(f"{self.ids + self.test_ids} identities: four digits name at most 9999")
         if self.seed < 0:
             raise DemoError(f"seed is {self.seed}: it must not be negative")
         if self.height < 16 or self.width < 8:
@@ -68,8 +67,8 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class Shot:
-    """One image to render: its path below the root, its camera, and the seed words of its moment
-    (what happens) and of its sensor (crop of the scene, light, noise)."""
+    """One image to render: its path below the root, who, which camera, and the seed words of its
+    `moment` (what happens) and `sensor` (crop of the scene, light, noise)."""
 
     path: str
     pid: int
@@ -78,156 +77,142 @@ class Shot:
     sensor: tuple[int, ...]
 
 
-def split_identities(options: DemoOptions) -> dict[str, list[int]]:
+@dataclass(frozen=True)
+class Plan:
+    """All of a tree: `shots` to render, and `files`, path below the root -> content."""
+
+    shots: list[Shot]
+    files: dict[str, bytes]
+
+
+def plan(options: DemoOptions) -> Plan:
+    """The tree that `options` ask for."""
+    return LAYOUTS[options.layout](options)
+
+
+def render_shot(options: DemoOptions, shot: Shot) -> tuple[np.ndarray, int]:
+    """Image (height, width, 3) uint8 of a shot, and its camera's JPEG quality."""
+    camera = make_camera(options.seed, shot.camera, (options.height, options.width))
+    moment = sample_moment(np.random.default_rng([options.seed, 31, *shot.moment]))
+    sensor = np.random.default_rng([options.seed, 37, *shot.sensor])
+    person = _person(options.seed, shot.pid, shot.camera.thermal)
+    return render(person, camera, moment, sensor), camera.quality
+
+
+@lru_cache(maxsize=8)
+def _person(seed: int, pid: int, thermal: bool) -> Person:
+    person = sample_person(seed, pid)
+    return as_thermal(person) if thermal else person
+
+
+def split_identities(options: DemoOptions, draw: int = 0) -> dict[str, list[int]]:
     """Ascending identity lists `train`, `val`, `test`, shuffled by the seed over 1..ids + test_ids.
 
-    Validation takes 99 of 395 of the training identities, as in SYSU-MM01.
+    Validation takes 99 of 395 of the training identities, as in SYSU-MM01. Each `draw` is another
+    shuffle.
     """
     total = options.ids + options.test_ids
-    order = (np.random.default_rng([options.seed, 5]).permutation(total) + 1).tolist()
+    order = (np.random.default_rng([options.seed, 5, draw]).permutation(total) + 1).tolist()
     val = round(options.ids * 99 / 395)
     return {"val": sorted(order[:val]), "train": sorted(order[val:options.ids]),
             "test": sorted(order[options.ids:])}
 
 
-def write_tree(root: Path, options: DemoOptions, workers: int = 0,
-               progress: bool = True) -> dict[str, int]:
-    """Render the tree below `root` and return the number of images per folder of cameras.
+def _frames(options: DemoOptions, is_test: bool) -> range:
+    return range(1, (options.test_images if is_test else options.train_images) + 1)
 
-    `workers` processes render (0: one per core). A finished tree of the same options is left alone.
-    Raises DemoError where `root` holds anything else.
-    """
-    if _claim(root, options):
-        return json.loads((root / MARKER).read_text())["images"]
+
+def _comma(ids: list[int]) -> bytes:
+    return (",".join(map(str, ids)) + "\n").encode()
+
+
+def _lines(shots: list[Shot], label: dict[int, int]) -> bytes:
+    return "".join(f"{s.path} {label[s.pid]}\n" for s in shots if s.pid in label).encode()
+
+
+def _sysu(options: DemoOptions) -> Plan:
+    """SYSU-MM01: cam1..cam6/<id:04d>/<frame:04d>.jpg, and exp/ with identity lists and draws."""
     splits = split_identities(options)
-    shots, files = LAYOUTS[options.layout](options, splits)
-    for path, content in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content)
-    _render_all(root, options, shots, workers, progress)
-    counts = dict(sorted(Counter(str(Path(shot.path).parents[1]) for shot in shots).items()))
-    _write_json(root / MARKER, {"arguments": asdict(options), "images": counts})
-    (root / PARTIAL).unlink()
-    return counts
-
-
-def is_finished(root: Path, options: DemoOptions) -> bool:
-    """Whether `root` holds the finished tree of exactly these options."""
-    marker = root / MARKER
-    return marker.is_file() and _arguments(marker) == asdict(options)
-
-
-def _arguments(marker: Path) -> dict | None:
-    try:
-        return json.loads(marker.read_text())["arguments"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _claim(root: Path, options: DemoOptions) -> bool:
-    """True: already there. False: ours to write. Raises DemoError where it is somebody else's."""
-    if root.exists() and not root.is_dir():
-        raise DemoError(f"{root} is a file: choose another --root")
-    if is_finished(root, options):
-        return True
-    partial_marker = root / PARTIAL
-    if root.is_dir() and any(root.iterdir()):
-        if (root / MARKER).is_file():
-            raise DemoError(f"{root} holds a demo of other arguments (see {MARKER} there): remove "
-                            "the folder or choose another --root")
-        if not partial_marker.is_file() or _arguments(partial_marker) != asdict(options):
-            raise DemoError(f"{root} is not empty and not this demo: remove it or choose another "
-                            "--root")
-    root.mkdir(parents=True, exist_ok=True)
-    _write_json(partial_marker, {"arguments": asdict(options)})
-    return False
-
-
-def _write_json(path: Path, content: dict) -> None:
-    """Write in one step, so that a killed run leaves no half file under the final name."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=1))
-    draft.replace(path)
-
-
-def _render_all(root: Path, options: DemoOptions, shots: list[Shot], workers: int,
-                progress: bool) -> None:
-    for folder in sorted({str(Path(shot.path).parent) for shot in shots}):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    chunks = [shots[i:i + 30] for i in range(0, len(shots), 30)]
-    job = partial(_render_chunk, root, options)
-    with tqdm(total=len(shots), desc=f"rendering {options.layout}", unit="img",
-              disable=not progress) as bar:
-        for done in _map(job, chunks, workers):
-            bar.update(done)
-
-
-def _map(job: Callable, chunks: list, workers: int) -> Iterator[int]:
-    if workers == 1:
-        yield from map(job, chunks)
-        return
-    with ProcessPoolExecutor(workers or None, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(job, chunks)
-
-
-_person: Callable[[int, int], Person] = lru_cache(maxsize=8)(sample_person)
-
-
-def _render_chunk(root: Path, options: DemoOptions, shots: list[Shot]) -> int:
-    for shot in shots:
-        camera = make_camera(options.seed, shot.camera, (options.height, options.width))
-        moment = sample_moment(np.random.default_rng([options.seed, 31, *shot.moment]))
-        rng = np.random.default_rng([options.seed, 37, *shot.sensor])
-        image = Image.fromarray(render(_person(options.seed, shot.pid), camera, moment, rng))
-        lossy = {"quality": camera.quality} if shot.path.endswith(".jpg") else {}
-        image.save(root / shot.path, **lossy)
-    return len(shots)
-
-
-def _sysu(options: DemoOptions, splits: dict[str, list[int]]) -> tuple[list[Shot], dict[str, bytes]]:
-    """SYSU-MM01: cam1..cam6/<id:04d>/<frame:04d>.jpg and exp/ with identity lists and gallery draws.
-    """
     test = set(splits["test"])
-    shots = [Shot(f"cam{camera.number}/{pid:04d}/{frame:04d}.jpg", pid, camera,
-                  (pid, camera.number, frame), (pid, camera.number, frame))
+    shots = [Shot(f"cam{camera.number}/{pid:04d}/{frame:04d}.jpg", pid, camera, words, words)
              for pid in range(1, options.ids + options.test_ids + 1)
-             for camera in SYSU_CAMERAS
-             for frame in range(1, _frames(options, pid in test) + 1)]
-    files = {f"exp/{name}_id.txt": (",".join(map(str, ids)) + "\n").encode()
-             for name, ids in splits.items()}
+             for camera in SYSU_CAMERAS for frame in _frames(options, pid in test)
+             for words in [(pid, camera.number, frame)]]
+    files = {f"exp/{name}_id.txt": _comma(ids) for name, ids in splits.items()}
     files["exp/rand_perm_cam.mat"] = _rand_perm_cam(options, test)
-    return shots, files
+    return Plan(shots, files)
 
 
-def _frames(options: DemoOptions, is_test: bool) -> int:
-    return options.test_images if is_test else options.train_images
-
-
-def _rand_perm_cam(options: DemoOptions, test: set[int], trials: int = 10) -> bytes:
+def _rand_perm_cam(options: DemoOptions, test: set[int]) -> bytes:
     """The gallery draws in the official file's structure: (6, 1) cells of (ids, 1) cells of
-    (trials, images) permutations of 1..images (uint8, as there, up to 255 images)."""
+    (trials, images) permutations of 1..images; uint8 as there, wider for more than 255 images."""
     rng = np.random.default_rng([options.seed, 41])
     total = options.ids + options.test_ids
     cameras = np.empty((len(SYSU_CAMERAS), 1), object)
     for camera in range(len(SYSU_CAMERAS)):
         cells = np.empty((total, 1), object)
         for pid in range(1, total + 1):
-            count = _frames(options, pid in test)
-            kind = np.uint8 if count < 256 else np.uint16
-            draws = [rng.permutation(count) + 1 for _ in range(trials)]
-            cells[pid - 1, 0] = np.array(draws, kind)
+            count = len(_frames(options, pid in test))
+            draws = [rng.permutation(count) + 1 for _ in range(TRIALS)]
+            cells[pid - 1, 0] = np.array(draws, np.min_scalar_type(count))
         cameras[camera, 0] = cells
     return _mat_bytes(rand_perm_cam=cameras)
 
 
 def _mat_bytes(**variables: np.ndarray) -> bytes:
-    """A MATLAB v5 file; its header, which holds the time of writing, is made constant."""
-    from io import BytesIO
+    """A MATLAB v5 file; its header, which would tell the time of writing, is made constant."""
     buffer = BytesIO()
     scipy.io.savemat(buffer, variables)
     return b"MATLAB 5.0 MAT-file, rendered demo data".ljust(116) + buffer.getvalue()[116:]
 
 
-LAYOUTS: dict[str, Callable[[DemoOptions, dict], tuple[list[Shot], dict[str, bytes]]]] = {
-    "sysu": _sysu,
-}
+def _regdb(options: DemoOptions) -> Plan:
+    """RegDB: {Visible,Thermal}/<id>/*.bmp, taken at the same moments, and ten random splits.
+
+    Every identity has `test_images` images per modality, for it is tested in some split. Labels
+    count from 0 within each list, as in the release.
+    """
+    total = options.ids + options.test_ids
+    shots = [Shot(f"{folder}/{pid}/person_{folder[0].lower()}_{frame:05d}_{pid}.bmp", pid, camera,
+                  (pid, 0, frame), (pid, camera.number, frame))
+             for folder, camera in REGDB_CAMERAS.items()
+             for pid in range(1, total + 1) for frame in _frames(options, True)]
+    files = {}
+    for split in range(1, TRIALS + 1):
+        ids = split_identities(options, draw=split)
+        for name, members in (("train", ids["train"] + ids["val"]), ("test", ids["test"])):
+            label = {pid: number for number, pid in enumerate(sorted(members))}
+            for folder in REGDB_CAMERAS:
+                chosen = [shot for shot in shots if shot.path.startswith(folder)]
+                files[f"idx/{name}_{folder.lower()}_{split}.txt"] = _lines(chosen, label)
+    return Plan(shots, files)
+
+
+def _llcm(options: DemoOptions) -> Plan:
+    """LLCM: nine cameras, each by day and by infrared; test_nir/cam3 is missing, as released."""
+    splits = split_identities(options)
+    train = sorted(splits["train"] + splits["val"])
+    shots, files = [], {"idx/test_id.txt": _comma(splits["test"])}
+    for folder, modality in LLCM_FOLDERS.items():
+        learn = [_llcm_shot(folder, modality, pid, camera, frame, False) for pid in train
+                 for camera in LLCM_CAMERAS for frame in _frames(options, False)]
+        label = {pid: number for number, pid in enumerate(train)}
+        files[f"idx/train_{folder}.txt"] = _lines(learn, label)
+        shots += learn
+        shots += [_llcm_shot(folder, modality, pid, camera, frame, True) for camera in LLCM_CAMERAS
+                  if (folder, camera) != ("nir", 3)
+                  for pid in splits["test"] for frame in _frames(options, True)]
+    return Plan(shots, files)
+
+
+def _llcm_shot(folder: str, modality: int, pid: int, camera: int, frame: int,
+               is_test: bool) -> Shot:
+    second = (pid * 7919 + camera * 3571 + frame * 97) % 240000
+    name = f"{pid:04d}_c{camera:02d}_s{second:06d}_f{frame:04d}_{folder}.jpg"
+    folder_of = f"test_{folder}/cam{camera}" if is_test else folder
+    words = (pid, camera, frame, modality)
+    spec = CameraSpec(camera, modality, place=camera)
+    return Shot(f"{folder_of}/{pid:04d}/{name}", pid, spec, words, words)
+
+
+LAYOUTS: dict[str, Callable[[DemoOptions], Plan]] = {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm}

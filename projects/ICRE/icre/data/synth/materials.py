@@ -26,7 +26,7 @@ HAIR_COLOURS = ((20, 17, 16), (42, 29, 23), (78, 50, 32), (128, 88, 52), (190, 1
 
 @dataclass(frozen=True)
 class Material:
-    """One uniform stuff: linear `rgb` reflectance (three numbers) and `nir` reflectance, in 0..1."""
+    """One uniform stuff: linear `rgb` reflectance (three numbers) and `nir` reflectance, 0..1."""
 
     rgb: tuple[float, float, float]
     nir: float
@@ -99,7 +99,7 @@ def draw_material(rng: np.random.Generator, colours: tuple, jitter: float = 12.0
 
 
 def draw_contrast(rng: np.random.Generator, base: Material) -> Material:
-    """A garment material that mostly (nine times in ten) stands out from `base` in each modality."""
+    """A garment material that mostly (9 in 10) stands out from `base` in each modality."""
     candidate = draw_material(rng, GARMENT_COLOURS)
     rgb, nir = candidate.rgb, candidate.nir
     if rng.random() < 0.9:
@@ -120,5 +120,6 @@ def draw_cloth(rng: np.random.Generator, patterns: dict[str, float],
     """A cloth whose pattern is drawn by the weights of `patterns`."""
     names, weights = list(patterns), np.array(list(patterns.values()))
     base = draw_material(rng, GARMENT_COLOURS)
-    return Cloth(base, draw_contrast(rng, base), names[rng.choice(len(names), p=weights / weights.sum())],
-                 float(rng.uniform(*periods)), float(rng.random()))
+    pattern = names[rng.choice(len(names), p=weights / weights.sum())]
+    return Cloth(base, draw_contrast(rng, base), pattern, float(rng.uniform(*periods)),
+                 float(rng.random()))

@@ -1,10 +1,12 @@
 """What a body wears: surfaces of the garments, face and hair, and the solids of hats and bags."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .materials import Cloth, Material
 from .person import Person
-from .solids import Limb, Mask, Patch, Solid, Stack, Surface, plain, uniform
+from .solids import Chain, Limb, Mask, Patch, Solid, Stack, Surface, plain, uniform
 
 DARK = plain(Material((0.015, 0.012, 0.012), 0.06))
 CHEST = 0.72
@@ -31,7 +33,8 @@ def top_surface(person: Person, radius: float) -> Surface:
         over.append((lambda p: _front(p, top.opening, radius), top.inner))
     elif top.kind in ("shirt", "jacket", "coat"):
         over.append((lambda p: p.inside(0.006 - np.abs(p.tau) * radius), _darker(top.cloth.base)))
-    collar = plain(person.body.skin) if top.kind in ("tank", "tee", "dress") else _darker(top.cloth.base, 0.8)
+    bare = top.kind in ("tank", "tee", "dress")
+    collar = plain(person.body.skin) if bare else _darker(top.cloth.base, 0.8)
     over.append((lambda p: p.inside(p.y - 0.832 + 0.02 * np.cos(p.tau)), collar))
     if bag.kind == "cross":
         over.append((lambda p: _sash(p, radius, bag.side), plain(bag.strap)))
@@ -81,20 +84,27 @@ def hip_surface(person: Person) -> Surface:
     return Surface(bottom.cloth, tuple(over))
 
 
-def leg_surfaces(person: Person, covered: float) -> tuple[Surface, Surface]:
-    """Thigh and shin: cloth for the first `covered` body heights below the hip, then legs, boots."""
+class Legs(NamedTuple):
+    """Surfaces of a leg: bare `thigh` and `shin` (boots on it), and the `cloth` of trousers with
+    its side `stripes`; `cloth` is None under a skirt."""
+
+    thigh: Surface
+    shin: Surface
+    cloth: Cloth | None
+    stripes: tuple[tuple[Mask, Cloth], ...]
+
+
+def leg_surfaces(person: Person) -> Legs:
+    """What a leg shows; heights run from the hip or knee downwards, in body heights."""
     bottom = person.bottom
-    stripe = []
+    stripes = ()
     if bottom.side_stripe is not None:
-        stripe = [(lambda p: p.inside(0.012 - np.abs(np.abs(p.tau) - np.pi / 2) * 0.05),
-                   plain(bottom.side_stripe))]
+        stripes = ((lambda p: p.inside(0.014 - np.abs(np.abs(p.tau) - np.pi / 2) * 0.05),
+                    plain(bottom.side_stripe)),)
+    boots = (lambda p: p.inside(p.y - (0.225 - bottom.boot)), plain(bottom.shoes))
     bare = plain(bottom.legs)
-    boots = [(lambda p: p.inside(p.y - (0.225 - bottom.boot)), plain(bottom.shoes))]
-    thigh = Surface(bottom.cloth, (*stripe, (lambda p: p.inside(p.y - covered), bare)))
-    below = covered - 0.225
-    over_boots = [] if below > 0.18 else boots
-    shin = Surface(bottom.cloth, (*stripe, (lambda p: p.inside(p.y - below), bare), *over_boots))
-    return thigh, shin
+    trousers = "skirt" not in bottom.kind and bottom.kind != "dress"
+    return Legs(Surface(bare), Surface(bare, (boots,)), bottom.cloth if trousers else None, stripes)
 
 
 def sleeve_surfaces(person: Person, upper: float, fore: float) -> tuple[Surface, Surface]:
@@ -113,10 +123,14 @@ def face_surface(person: Person) -> Surface:
     if person.head.beard:
         over.append((lambda p: p.inside(np.minimum(0.916 - p.y, (1.5 - np.abs(p.tau)) * 0.05)),
                      plain(person.head.hair)))
-    over.append((lambda p: p.inside(0.008 - np.hypot((np.abs(p.tau) - 0.42) * 0.045, p.y - 0.943)), DARK))
-    over.append((lambda p: p.inside(np.minimum(0.012 - np.abs(p.s), 0.004 - np.abs(p.y - 0.905))),
+    over.append((_eyes, DARK))
+    over.append((lambda p: p.inside(np.minimum(0.013 - np.abs(p.s), 0.004 - np.abs(p.y - 0.903))),
                  _darker(person.body.skin, 0.4)))
     return Surface(plain(person.body.skin), tuple(over))
+
+
+def _eyes(patch: Patch) -> np.ndarray:
+    return patch.inside(0.008 - np.hypot((np.abs(patch.tau) - 0.42) * 0.045, patch.y - 0.940))
 
 
 def hairline(low: float) -> Mask:
@@ -140,21 +154,34 @@ def hat(person: Person, place: dict, turn: float, back: np.ndarray) -> list[Soli
     crown = Stack(4.0, heights, 0.047 * bulk * dome, 0.058 * bulk * dome, Surface(cloth), **place)
     ahead = np.array([np.sin(-turn), 0.0, np.cos(turn)])
     axis = back + [0.0, low + 0.004, 0.012]
+    second = uniform(cloth.second)
     if kind == "cap":
-        return [crown, Limb(4.1, axis + 0.04 * ahead, axis + 0.098 * ahead + [0, -0.008, 0], (0.012, 0.009),
-                            uniform(cloth.second))]
+        front = axis + 0.098 * ahead - [0, 0.008, 0]
+        visor = Limb(axis + 0.04 * ahead, front, (0.012, 0.009), second)
+        return [crown, Chain(4.1, (visor,))]
     if kind == "beanie":
-        return [crown, Limb(4.1, axis + [0, 0.085, 0], axis + [0, 0.087, 0], (0.018, 0.018),
-                            uniform(cloth.second))]
+        return [crown, Chain(4.1, (Limb(axis + [0, 0.085, 0], axis + [0, 0.087, 0], (0.018, 0.018),
+                                        second),))]
     rim = np.array([low - 0.006, low, low + 0.008])
-    return [crown, Stack(4.1, rim, np.full(3, 0.1), np.full(3, 0.105), uniform(cloth.second), **place)]
+    return [crown, Stack(4.1, rim, np.full(3, 0.1), np.full(3, 0.105), second, **place)]
 
 
-def bag(person: Person, shape: tuple[np.ndarray, np.ndarray], shoulder: np.ndarray, hand: np.ndarray,
-        yaw: float) -> list[Solid]:
-    """The bag's solids; `shape` is the trunk's profile, `shoulder` and `hand` are (2, 3) joints."""
-    make = BAGS.get(person.bag.kind)
-    return make(person, shape, shoulder, hand, yaw) if make else []
+class Wearer(NamedTuple):
+    """Where a bag hangs: the person, the trunk's largest half-widths (`wide` sideways, `deep`
+    forward), `shoulder` and `hand` (3,) on the bag's side, and the person's `yaw`."""
+
+    person: Person
+    wide: float
+    deep: float
+    shoulder: np.ndarray
+    hand: np.ndarray
+    yaw: float
+
+
+def bag(wearer: Wearer) -> list[Solid]:
+    """The solids of the bag that a person carries, none for some."""
+    make = BAGS.get(wearer.person.bag.kind)
+    return make(wearer) if make else []
 
 
 def _rounded(low: float, high: float, a: float, b: float) -> tuple:
@@ -163,14 +190,14 @@ def _rounded(low: float, high: float, a: float, b: float) -> tuple:
     return low + (high - low) * ends, a * narrow, b * narrow
 
 
-def _backpack(person, shape, shoulder, hand, yaw) -> list[Solid]:
-    bag, size = person.bag, person.bag.size
-    behind = float(shape[1].max()) + person.top.ease + 0.03 * size
-    order = 5.0 if np.cos(yaw) < 0 else -20.0
-    order = -0.5 if abs(np.cos(yaw)) < 0.3 else order
-    pocket = (lambda p: p.inside(np.minimum(0.005 - np.abs(p.y - 0.665), 0.05)), _darker(bag.cloth.base))
+def _backpack(wearer: Wearer) -> list[Solid]:
+    bag, size = wearer.person.bag, wearer.person.bag.size
+    behind = wearer.deep + wearer.person.top.ease + 0.03 * size
+    order = 5.0 if np.cos(wearer.yaw) < -0.3 else -0.5
+    pocket = (lambda p: p.inside(0.005 - np.abs(p.y - 0.665)), _darker(bag.cloth.base))
     return [Stack(order, *_rounded(0.72 - 0.13 * size, 0.83, 0.085 * size, 0.055 * size),
-                  Surface(bag.cloth, (pocket,)), centre=(0.0, -behind), lean=person.body.lean)]
+                  Surface(bag.cloth, (pocket,)), centre=(0.0, -behind),
+                  lean=wearer.person.body.lean)]
 
 
 def _side_order(lateral: float, yaw: float) -> float:
@@ -178,33 +205,36 @@ def _side_order(lateral: float, yaw: float) -> float:
     return 7.0 if -lateral * np.sin(yaw) > -0.05 else -16.0
 
 
-def _cross(person, shape, shoulder, hand, yaw) -> list[Solid]:
-    bag, size = person.bag, person.bag.size
-    out = bag.side * (float(shape[0].max()) + 0.015)
-    return [Stack(_side_order(out, yaw) - 2.0, *_rounded(0.53 - 0.09 * size, 0.54, 0.028, 0.085 * size),
+def _cross(wearer: Wearer) -> list[Solid]:
+    bag, size = wearer.person.bag, wearer.person.bag.size
+    out = bag.side * (wearer.wide + 0.015)
+    return [Stack(_side_order(out, wearer.yaw) - 2.0,
+                  *_rounded(0.53 - 0.09 * size, 0.54, 0.028, 0.085 * size),
                   Surface(bag.cloth), centre=(out, 0.03))]
 
 
-def _tote(person, shape, shoulder, hand, yaw) -> list[Solid]:
-    bag, size = person.bag, person.bag.size
-    out = bag.side * (float(shape[0].max()) + 0.045)
-    order = _side_order(out, yaw)
-    joint = shoulder[(bag.side + 1) // 2] + [0.0, 0.015, 0.0]
-    straps = [Limb(order - 0.1, joint, np.array([out, 0.60, f]), (0.009, 0.009), uniform(bag.strap))
-              for f in (-0.05, 0.05)]
-    return [*straps, Stack(order, *_rounded(0.60 - 0.19 * size, 0.61, 0.026, 0.085 * size),
-                           Surface(bag.cloth), centre=(out, 0.0))]
+def _tote(wearer: Wearer) -> list[Solid]:
+    bag, size = wearer.person.bag, wearer.person.bag.size
+    out = bag.side * (wearer.wide + 0.045)
+    order = _side_order(out, wearer.yaw)
+    joint = wearer.shoulder + [0.0, 0.02, 0.0]
+    ends = [np.array([out, 0.60, forward]) for forward in (-0.05, 0.05)]
+    straps = tuple(Limb(joint, end, (0.008, 0.008), uniform(bag.strap)) for end in ends)
+    return [Chain(order - 0.1, straps),
+            Stack(order, *_rounded(0.60 - 0.19 * size, 0.61, 0.026, 0.085 * size),
+                  Surface(bag.cloth), centre=(out, 0.0))]
 
 
-def _handbag(person, shape, shoulder, hand, yaw) -> list[Solid]:
-    bag, size = person.bag, person.bag.size
-    grip = hand[(bag.side + 1) // 2] + [0.0, -0.02, 0.0]
-    order = _side_order(float(grip[0]), yaw)
-    top = float(grip[1]) - 0.05
-    straps = [Limb(order - 0.1, grip, np.array([grip[0], top, grip[2] + f]), (0.008, 0.008),
-                   uniform(bag.strap)) for f in (-0.045, 0.045)]
-    return [*straps, Stack(order, *_rounded(top - 0.11 * size, top, 0.03, 0.08 * size),
-                           Surface(bag.cloth), centre=(float(grip[0]), float(grip[2])))]
+def _handbag(wearer: Wearer) -> list[Solid]:
+    bag, size = wearer.person.bag, wearer.person.bag.size
+    lateral, height, forward = wearer.hand - [0.0, 0.02, 0.0]
+    order, top = _side_order(float(lateral), wearer.yaw), float(height) - 0.05
+    ends = [np.array([lateral, top, forward + f]) for f in (-0.045, 0.045)]
+    straps = tuple(Limb(np.array([lateral, height, forward]), end, (0.007, 0.007),
+                        uniform(bag.strap)) for end in ends)
+    return [Chain(order - 0.1, straps),
+            Stack(order, *_rounded(top - 0.11 * size, top, 0.03, 0.08 * size),
+                  Surface(bag.cloth), centre=(float(lateral), float(forward)))]
 
 
 BAGS = {"backpack": _backpack, "cross": _cross, "tote": _tote, "handbag": _handbag}

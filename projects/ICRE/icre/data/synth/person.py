@@ -4,7 +4,7 @@ Each attribute is drawn on its own, so no single cue names a person. What surviv
 shape: build, hair style, hat, cut, pattern, bag. What does not is colour (see `materials`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import numpy as np
 
@@ -135,8 +135,26 @@ def sample_person(seed: int, pid: int) -> Person:
     rng = np.random.default_rng([seed, 11, pid])
     body = _sample_body(rng)
     top = _sample_top(rng)
-    return Person(body, _sample_head(rng), top, _sample_bottom(rng, body.skin, top), _sample_bag(rng),
-                  stride=float(rng.uniform(0.3, 0.5)), swing=float(rng.uniform(0.15, 0.55)))
+    return Person(body, _sample_head(rng), top, _sample_bottom(rng, body.skin, top),
+                  _sample_bag(rng), stride=float(rng.uniform(0.3, 0.5)), 
+                  swing=float(rng.uniform(0.15, 0.55)))
+
+
+def as_thermal(person: Person) -> Person:
+    """The same person for a long-wave camera: materials show their warmth instead of reflectance.
+
+    Skin is warm; clothes keep part of the differences of their `nir`, as thick and thin cloth do.
+    """
+    skin = person.body.skin
+
+    def warm(item: object) -> object:
+        if isinstance(item, Material):
+            return Material(item.rgb, 0.85 if item == skin else 0.12 + 0.55 * item.nir)
+        if is_dataclass(item):
+            return replace(item, **{f.name: warm(getattr(item, f.name)) for f in fields(item)})
+        return item
+
+    return warm(person)
 
 
 def _pick(rng: np.random.Generator, shares: dict[str, float]) -> str:

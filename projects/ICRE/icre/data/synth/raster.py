@@ -5,10 +5,11 @@ pixel), anti-aliased, and restricted to the solid's bounding box.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from .solids import Limb, Patch, Solid, Stack
+from .solids import Chain, Limb, Patch, Solid, Stack, Surface
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,20 @@ class Light:
     direction: tuple[float, float, float]
 
 
+class Trace(NamedTuple):
+    """A limb on the screen, per pixel of its box: `far` from the axis in radii, `radius`, place
+    `along` the axis (0..1) and `side` across it (-1..1); `way` is its unit direction (x, y)."""
+
+    box: tuple[slice, slice]
+    far: np.ndarray
+    radius: np.ndarray
+    along: np.ndarray
+    side: np.ndarray
+    way: tuple[float, float]
+
+
 class Canvas:
-    """Linear light `image` (C, H, W) that solids are painted on; `cover` (H, W) is where they are."""
+    """Linear light `image` (C, H, W) that solids are painted on; `cover` (H, W): where they are."""
 
     def __init__(self, background: np.ndarray, view: View, light: Light, modality: int,
                  folds: np.ndarray) -> None:
@@ -55,7 +68,7 @@ class Canvas:
     def paint(self, solids: list[Solid]) -> None:
         """Paint the solids, farthest (lowest order) first."""
         for solid in sorted(solids, key=lambda s: s.order):
-            (self._stack if isinstance(solid, Stack) else self._limb)(solid)
+            (self._stack if isinstance(solid, Stack) else self._chain)(solid)
 
     def project(self, point: np.ndarray) -> tuple[float, float]:
         """Screen position (x, y) of a body point, in body heights from the ground point."""
@@ -102,39 +115,46 @@ class Canvas:
         tau = np.arcsin(v) - np.arctan2(b * sin, a * cos).astype(np.float32)[:, None]
         tau = tau - 2 * np.pi * np.floor(tau / (2 * np.pi) + 0.5)
         patch = Patch(y, tau, tau * float(stack.lateral.max() + stack.forward.max()) / 2, px)
-        self._blend(box, inside, v, np.float32(0.2), nz, patch, stack.surface)
+        self._blend(box, inside, v, np.float32(0.15), nz, patch, stack.surface)
 
-    def _limb(self, limb: Limb) -> None:
-        px = self.view.px
+    def _chain(self, chain: Chain) -> None:
+        """All shadows before all limbs: joined limbs do not darken each other at the joint."""
+        traces = [(limb, trace) for limb in chain.limbs if (trace := self._trace(limb))]
+        for _, trace in traces:
+            near = np.clip((1.7 - trace.far) * trace.radius * (0.5 * self.view.px), 0, 1)
+            self.image[(slice(None), *trace.box)] *= 1 - 0.3 * near * self.cover[trace.box]
+        for limb, trace in traces:
+            self._limb(limb, trace)
+
+    def _trace(self, limb: Limb) -> Trace | None:
         (x0, y0), (x1, y1) = self.project(limb.start), self.project(limb.end)
-        reach = max(limb.radii)
+        reach = 1.7 * max(limb.radii)
         box = self._box(min(x0, x1) - reach, max(x0, x1) + reach,
                         min(y0, y1) - reach, max(y0, y1) + reach)
         if box is None:
-            return
+            return None
         dx, dy = x1 - x0, y1 - y0
         length = max(float(np.hypot(dx, dy)), 1e-4)
         ex, ey = self.x[None, box[1]] - np.float32(x0), self.y[box[0], None] - np.float32(y0)
         along = np.clip((ex * dx + ey * dy) / length ** 2, 0, 1)
         radius = limb.radii[0] + (limb.radii[1] - limb.radii[0]) * along
-        nx, ny = (ex - along * dx) / radius, (ey - along * dy) / radius
-        far = np.sqrt(nx * nx + ny * ny)
-        inside = np.clip((1 - far) * radius * px + 0.5, 0, 1)
-        nz = np.sqrt(np.clip(1 - far * far, 0, 1))
-        side = np.clip((ny * dx - nx * dy) / length, -1, 1)
-        tau = np.arcsin(side) - np.float32(self.view.yaw)
+        ex, ey = ex - along * dx, ey - along * dy
+        side = np.clip((ex * dy - ey * dx) / (length * radius), -1, 1)
+        return Trace(box, np.sqrt(ex * ex + ey * ey) / radius, radius, along, side,
+                     (dx / length, dy / length))
+
+    def _limb(self, limb: Limb, trace: Trace) -> None:
+        px, side, way = self.view.px, trace.side, trace.way
+        inside = np.clip((1 - trace.far) * trace.radius * px + 0.5, 0, 1)
+        nz = np.sqrt(1 - side * side)
+        tau = np.arcsin(-side if way[1] < 0 else side) - np.float32(self.view.yaw)
         tau = tau - 2 * np.pi * np.floor(tau / (2 * np.pi) + 0.5)
         real = float(np.linalg.norm(limb.end - limb.start))
-        patch = Patch(along * real, tau, tau * limb.radii[0], px)
-        self._shadow(box, (1.7 - far) * radius * px * 0.5)
-        self._blend(box, inside, nx, ny, nz, patch, limb.surface)
-
-    def _shadow(self, box: tuple[slice, slice], near: np.ndarray) -> None:
-        """Darken what is already painted beside a limb: it lies behind and gets less light."""
-        self.image[(slice(None), *box)] *= 1 - 0.3 * np.clip(near, 0, 1) * self.cover[box]
+        patch = Patch(trace.along * real, tau, tau * limb.radii[0], px)
+        self._blend(trace.box, inside, side * way[1], -side * way[0], nz, patch, limb.surface)
 
     def _blend(self, box: tuple[slice, slice], inside: np.ndarray, nx: np.ndarray, ny: np.ndarray,
-               nz: np.ndarray, patch: Patch, surface) -> None:
+               nz: np.ndarray, patch: Patch, surface: Surface) -> None:
         if surface.cut is not None:
             inside = inside * surface.cut(patch)
         lx, ly, lz = self.light.direction

@@ -9,13 +9,12 @@ from icre.modality import VISIBLE
 from . import materials
 from .materials import Cloth, Material
 
-WIDER = 5.0     # the painted panorama is this many box widths wide, and TALLER box heights high
-TALLER = 1.15
+WIDER, TALLER = 5.0, 1.15  # size of the painted panorama in box widths and box heights
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A rectangle of a place (fractions of the panorama: left, top, right, bottom) and its cloth."""
+    """A rectangle (left, top, right, bottom in fractions of the panorama) and its cloth."""
 
     box: tuple[float, float, float, float]
     cloth: Cloth
@@ -23,7 +22,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Place:
-    """Walls and furniture as `panels` painted in order, a `floor` below the `horizon` (fraction)."""
+    """A `wall`, a `floor` below the `horizon` (fraction), and `panels` painted over, in order."""
 
     wall: Cloth
     floor: Cloth
@@ -47,7 +46,7 @@ def _stuff(rng: np.random.Generator, pattern: str, soft: bool = False) -> Cloth:
     """Building materials: mostly greyish; `soft` patterns differ little, as tiles and joints do."""
     base = materials.draw_material(rng, materials.GARMENT_COLOURS)
     grey = float(np.mean(base.rgb)) * 0.7 + 0.12
-    base = Material(tuple(0.45 * c + 0.55 * grey for c in base.rgb), float(rng.uniform(0.15, 0.6)))
+    base = Material(tuple(0.3 * c + 0.7 * grey for c in base.rgb), float(rng.uniform(0.15, 0.6)))
     share = float(rng.uniform(0.75, 0.92)) if soft else float(rng.uniform(0.4, 1.3))
     second = Material(tuple(share * c for c in base.rgb), share * base.nir)
     return Cloth(base, second, str(pattern), float(rng.uniform(0.12, 0.35)), float(rng.random()))
@@ -66,18 +65,20 @@ def _low(rng: np.random.Generator, horizon: float) -> Panel:
     """A bench, bin, plant tub or parked thing on the floor."""
     left, width = rng.uniform(0, 1), rng.uniform(0.03, 0.1)
     bottom = rng.uniform(horizon + 0.02, horizon + 0.2)
-    return Panel((left, bottom - rng.uniform(0.08, 0.25), left + width, bottom), _stuff(rng, "plain"))
+    top = bottom - rng.uniform(0.08, 0.25)
+    return Panel((left, top, left + width, bottom), _stuff(rng, "plain"))
 
 
 def paint(place: Place, modality: int, height: int, width: int) -> np.ndarray:
-    """Reflectance panorama (C, TALLER*height, WIDER*width) float32 of a place for one image size."""
+    """Reflectance panorama (C, TALLER*height, WIDER*width) float32 for images of one size."""
     rows, cols = int(TALLER * height), int(WIDER * width)
     y = ((np.arange(rows, dtype=np.float32) + 0.5) / height)[:, None]
     x = ((np.arange(cols, dtype=np.float32) + 0.5) / height)[None, :]
     ground = place.horizon * TALLER
     near = np.maximum(y - ground, 0) + 0.08
     distance, across = 0.35 / near, (x - x.mean()) * 0.4 / near
-    wall = place.wall.colour(modality, y + 0 * x, x + 0 * y, height)
+    lit = (1.12 - 0.3 * y) * (1 + 0.12 * np.sin(2 * np.pi * x / x.max() * 3))
+    wall = place.wall.colour(modality, y + 0 * x, x + 0 * y, height) * lit
     floor = place.floor.colour(modality, 0.3 * distance + 0 * x, 0.6 * across, 0.3 * height * near)
     channels = 3 if modality == VISIBLE else 1
     image = np.broadcast_to(wall, (channels, rows, cols)).copy()

@@ -5,35 +5,34 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .camera import make_camera
-from .layout import SYSU_CAMERAS
-from .person import sample_person
-from .render import render, sample_moment
+from .layout import DemoOptions, Shot, plan, render_shot
+
+SMALL = 96  # images lower than this are enlarged, pixel by pixel
 
 
-def contact_sheet(seed: int, size: tuple[int, int], identities: int = 8, each: int = 3,
-                  enlarge: int = 1) -> Image.Image:
-    """Rows are identities 1..`identities`, columns the six cameras of SYSU with `each` images.
-
-    `size` is (height, width) of an image; `enlarge` repeats pixels, to look at small ones.
-    """
-    gap = np.full((size[0], max(size[1] // 16, 2), 3), 255, np.uint8)
-    rows = []
-    for pid in range(1, identities + 1):
-        person, row = sample_person(seed, pid), []
-        for spec in SYSU_CAMERAS:
-            camera = make_camera(seed, spec, size)
-            for frame in range(1, each + 1):
-                words = (pid, spec.number, frame)
-                moment = sample_moment(np.random.default_rng([seed, 31, *words]))
-                row.append(render(person, camera, moment, np.random.default_rng([seed, 37, *words])))
-            row.append(gap)
-        rows.append(np.hstack(row[:-1]))
+def contact_sheet(options: DemoOptions, identities: int = 8, each: int = 3) -> Image.Image:
+    """The tree's own images: a row per identity (1 to `identities`), `each` images per camera."""
+    shown = {}
+    for shot in plan(options).shots:
+        if shot.pid <= identities:
+            shown.setdefault(shot.pid, {}).setdefault(shot.camera, []).append(shot)
+    rows = [np.hstack([_strip(options, shots[:each]) for _, shots in sorted(
+        cameras.items(), key=lambda item: (item[0].number, item[0].modality))])
+        for _, cameras in sorted(shown.items())]
+    wide = max(row.shape[1] for row in rows)
+    rows = [np.pad(row, ((0, 2), (0, wide - row.shape[1]), (0, 0)), constant_values=255)
+            for row in rows]
     sheet = Image.fromarray(np.vstack(rows))
+    enlarge = -(-SMALL // options.height)
     return sheet.resize((sheet.width * enlarge, sheet.height * enlarge), Image.Resampling.NEAREST)
 
 
-def save_sheet(path: Path, seed: int, size: tuple[int, int], identities: int = 8) -> None:
+def _strip(options: DemoOptions, shots: list[Shot]) -> np.ndarray:
+    images = np.hstack([render_shot(options, shot)[0] for shot in shots])
+    return np.pad(images, ((0, 0), (0, 4), (0, 0)), constant_values=255)
+
+
+def save_sheet(path: Path, options: DemoOptions, identities: int = 8) -> None:
     """Write a contact sheet as PNG or JPEG, by the ending of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(seed, size, identities, enlarge=max(1, 96 // size[0])).save(path)
+    contact_sheet(options, identities).save(path)

@@ -2,8 +2,8 @@
 
 Lengths are in body heights. A point is (lateral, height, forward): lateral grows to the person's
 left, forward is where the person walks. The angle `tau` runs around a solid: 0 in front, +pi/2 on
-the left, +-pi behind. A surface is a function of (height, tau), so that patterns, logos, straps and
-open jackets turn with the person by themselves.
+the left, +-pi behind. A surface is a function of (height, tau), so patterns, logos, straps and open
+jackets turn with the person by themselves.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from .materials import Cloth, Material
 
 @dataclass(frozen=True)
 class Patch:
-    """Visible surface points of one solid, arrays (h, w): `y` height (or length along a limb), `tau`
-    angle, `s` arc length; `px` is pixels per body height."""
+    """Visible surface points of one solid, arrays (h, w): `y` height (or length along a limb),
+    `tau` angle, `s` arc length; `px` is pixels per body height."""
 
     y: np.ndarray
     tau: np.ndarray
@@ -34,7 +34,7 @@ Mask = Callable[[Patch], np.ndarray]
 
 @dataclass(frozen=True)
 class Surface:
-    """A cloth, then overlays (mask, cloth) painted in order; `cut` keeps only a part of the solid."""
+    """A cloth, then overlays (mask, cloth) painted in order; `cut` keeps a part of the solid."""
 
     cloth: Cloth
     overlays: tuple[tuple[Mask, Cloth], ...] = ()
@@ -63,8 +63,8 @@ def uniform(material: Material) -> Surface:
 class Stack:
     """An upright pile of ellipses: at `heights` (ascending) half-widths `lateral` and `forward`.
 
-    `centre` is (lateral, forward) of the axis, `lean` its forward shift per height above 0.5, `turn`
-    an extra yaw in radians. `order` sorts the solids for painting, low numbers first.
+    `centre` is (lateral, forward) of the axis, `lean` its forward shift per height above 0.5,
+    `turn` an extra yaw in radians. `order` sorts the solids for painting, low numbers first.
     """
 
     order: float
@@ -81,11 +81,18 @@ class Stack:
 class Limb:
     """A tapered capsule from `start` to `end` (points) with radii `radii` at its two ends."""
 
-    order: float
     start: np.ndarray
     end: np.ndarray
     radii: tuple[float, float]
     surface: Surface
 
 
-Solid = Stack | Limb
+@dataclass(frozen=True)
+class Chain:
+    """Limbs that are joined, painted in sequence; together they shade what lies behind them."""
+
+    order: float
+    limbs: tuple[Limb, ...]
+
+
+Solid = Stack | Chain
