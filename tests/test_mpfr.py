@@ -8,6 +8,7 @@ from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
 
 from icre.modeling.mpfr import MPFR, StageClues, build_clues
 
+
 def some_mpfr(*stages: str, dim: int = 5) -> MPFR:
     torch.manual_seed(0)
     mpfr = MPFR(channels={stage: CHANNELS[stage] for stage in stages}, dim=dim)

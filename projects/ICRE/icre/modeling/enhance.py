@@ -12,7 +12,6 @@ Shapes: B images, C channels of layer4, d clue channels, (h, w) = grid of layer4
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 from torch import Tensor, nn
@@ -70,9 +69,8 @@ class Enhancement(nn.Module):
         deep = maps["layer4"]  # (B, C, h, w)
         clues, masks = self.clues(maps)  # (B, d, h, w), {stage: (B, 1, h, w)}
         branch = self.project(self.distil(deep, clues))  # (B, C, h, w)
-        with torch.autocast(deep.device.type, enabled=False):
-            branch = self.bn0(branch.float())
-            return Enhanced(deep.float() + branch, branch, clues, masks)
+        branch = self.bn0(branch.float())  # norms and sums keep their inputs' type in autocast
+        return Enhanced(deep.float() + branch, branch, clues, masks)
 
 
 class NoEnhancement(nn.Module):
