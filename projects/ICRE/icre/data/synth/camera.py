@@ -102,8 +102,8 @@ def _infrared(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
                        (0.0, 0.05, 0.998)),
         "exposure": float(rng.uniform(0.95, 1.3)), "response": np.ones((1, 1), np.float32),
         "falloff": np.exp(-rng.uniform(0.7, 1.4) * spot).astype(np.float32),
-        "far": float(rng.uniform(0.18, 0.5)),
-        "noise": float(rng.uniform(0.025, 0.045)), "row_noise": float(rng.uniform(0.004, 0.012)),
+        "far": float(rng.uniform(0.14, 0.4)),
+        "noise": float(rng.uniform(0.018, 0.034)), "row_noise": float(rng.uniform(0.004, 0.012)),
         "glow": float(rng.uniform(0.05, 0.2)),
     }
 

@@ -135,9 +135,9 @@ def sample_person(seed: int, pid: int) -> Person:
     rng = np.random.default_rng([seed, 11, pid])
     body = _sample_body(rng)
     top = _sample_top(rng)
-    return Person(body, _sample_head(rng), top, _sample_bottom(rng, body.skin, top),
-                  _sample_bag(rng), stride=float(rng.uniform(0.3, 0.5)), 
-                  swing=float(rng.uniform(0.15, 0.55)))
+    head, bottom, bag = _sample_head(rng), _sample_bottom(rng, body.skin, top), _sample_bag(rng)
+    stride = float(rng.uniform(0.3, 0.5)) * (0.5 if bottom.kind == "long skirt" else 1.0)
+    return Person(body, head, top, bottom, bag, stride, swing=float(rng.uniform(0.15, 0.55)))
 
 
 def as_thermal(person: Person) -> Person:
