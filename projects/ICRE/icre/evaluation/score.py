@@ -1,6 +1,7 @@
 """Features to result records: all settings of a data set in one pass over the queries."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -80,8 +81,9 @@ def trial_values(
     is the cosine in float64; ties rank in the order of the rows.
     """
     values: list[list[rank.QueryValues]] = []
-    for _, group in groupby(chosen, key=lambda one: (one.protocol.query, one.protocol.barred)):
-        values += _group_values(data, list(group), torch.device(device))
+    with _one_thread():
+        for _, group in groupby(chosen, key=lambda one: (one.protocol.query, one.protocol.barred)):
+            values += _group_values(data, list(group), torch.device(device))
     return values
 
 
@@ -119,6 +121,21 @@ def score(
     chosen = [plan(data, name, kind, permutation) for name, kind in pairs]
     results = trial_values(data, chosen, device)
     return [_record(data, one, values, labels) for one, values in zip(chosen, results)]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one CPU thread.
+
+    The work is thousands of short operations: two threads gain nothing on a quiet machine, and
+    where other processes hold the second core their waiting for each other costs tenfold.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _record(

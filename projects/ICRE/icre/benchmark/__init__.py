@@ -1,0 +1,1 @@
+"""What the product's speed and memory are measured against, and how."""

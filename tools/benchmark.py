@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Measure this project against the usual way of doing the same, in one process.
+
+    python tools/benchmark.py protocol [--features FILE] [--json OUT]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from icre.benchmark import protocol
+from icre.errors import UserError
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "sysu.npz"
+# name -> (options, job, what it says about itself)
+COMMANDS = {
+    "protocol": (
+        lambda parser: protocol.add_arguments(parser, GOLDEN), protocol.run,
+        "SYSU-MM01's six settings from features: one vectorised pass against loops",
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one benchmark; 0, or 2 with one line about bad input."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (add_arguments, _, text) in COMMANDS.items():
+        add_arguments(commands.add_parser(name, help=text, description=text))
+    args = parser.parse_args(argv)
+    try:
+        COMMANDS[args.command][1](args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

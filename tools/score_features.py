@@ -1,0 +1,64 @@
+#!/usr/bin/env python
+"""Score features of any model under the VI-ReID test protocols.
+
+    python tools/score_features.py FEATURES --protocol sysu-all-single [NAME ...]
+
+FEATURES is an .npz with the arrays features (N, D), pids, camids, modalities (0 visible, 1
+infrared) and paths (relative to the data set's root); a run's folder with features.npz; or a folder
+of *_cam1.mat .. *_cam6.mat as SYSU-MM01's authors ask for.
+"""
+
+import argparse
+import sys
+
+from icre.errors import UserError
+from icre.evaluation import records
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
+from icre.evaluation.score import score
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("features", metavar="FEATURES")
+    parser.add_argument(
+        "--protocol", nargs="+", metavar="NAME",
+        help=f"default: those of the data set; one or more of {', '.join(PROTOCOLS)}",
+    )
+    parser.add_argument(
+        "--draw", choices=(OFFICIAL, SEEDED),
+        help="default: official where --perm is given, else seeded",
+    )
+    parser.add_argument("--perm", metavar="rand_perm_cam.mat", help="SYSU-MM01's official draws")
+    parser.add_argument(
+        "--test-ids", metavar="test_id.txt",
+        help="score these identities only (SYSU-MM01's exp/test_id.txt or test_id.mat)",
+    )
+    parser.add_argument("--split", type=int, help="RegDB's split (1-10), for the record")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", metavar="OUT", help="write the list of result records")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the results table; 0, or 2 with one line about bad input."""
+    args = parse_arguments(argv)
+    try:
+        features = FeatureSet.load(args.features, args.test_ids)
+        results = score(
+            features, args.protocol, args.draw, args.perm, device=args.device, split=args.split
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(records.table(results))
+    if args.json:
+        records.save(results, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
