@@ -1,1 +1,7 @@
-"""Trainer, hooks and launcher."""
+"""Trainer, hooks and launcher; importing it registers the project with fast-reid."""
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+
+# only registration
+import icre.data.sysu  # noqa: F401
+import icre.modeling.icre  # noqa: F401

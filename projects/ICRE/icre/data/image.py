@@ -1,0 +1,75 @@
+"""Reading one image file of any common kind into 8-bit RGB, and checking many of them."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from icre.errors import UserError
+
+# What Pillow raises for a file that is missing, cut off, not an image, or absurdly large.
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB from any mode; more than 8 bits are stretched from the image's own min to max."""
+    if image.mode == "RGB":
+        return image
+    if image.mode == "P":
+        image = image.convert("RGBA")  # a palette may hold colours with transparency
+    if image.mode.startswith(("I", "F")):
+        # A thermal sensor fills a narrow part of its 16 bits: dividing by 256 would leave black.
+        values = np.asarray(image, dtype=np.float64)
+        span = max(values.max() - values.min(), 1.0)
+        image = Image.fromarray(((values - values.min()) * (255.0 / span)).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def read_image(path: str) -> Image.Image:
+    """Read `path` as an 8-bit RGB image, turned as its EXIF orientation says.
+
+    Gray, palette, RGBA (alpha is dropped) and 16-bit files (stretched to 0..255) are converted.
+
+    Raises:
+        UserError: the file is missing or broken; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except _BROKEN as error:
+        raise UserError(f"cannot read image {path}: {error}") from None
+
+
+def _find_fault(path: str) -> str | None:
+    try:
+        with Image.open(path) as image:
+            # An eighth of the resolution: a JPEG's data is still read to its end, but few of its
+            # pixels are computed.
+            image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))
+            image.load()
+    except _BROKEN as error:
+        return f"{path}: {error}"
+    return None
+
+
+def verify_images(paths: Sequence[str], progress: bool = True) -> None:
+    """Decode every file once, so that a broken one stops a run before it starts.
+
+    Args:
+        paths: image files; duplicates are read once.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: names the first broken file and counts the others.
+    """
+    unique = sorted(set(paths))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        checked = pool.map(_find_fault, unique)
+        bar = tqdm(checked, "checking images", len(unique), unit="img", disable=not progress)
+        faults = [fault for fault in bar if fault]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UserError(f"cannot read image {faults[0]}{more}: replace it or restore the data set")

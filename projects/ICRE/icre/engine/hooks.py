@@ -1,0 +1,69 @@
+"""Training hooks beside fast-reid's: a progress bar, and checkpoints that lose nothing."""
+
+import logging
+import sys
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
+
+from icre.engine.checkpoint import rng_state
+
+
+class ProgressBar(HookBase):
+    """A bar over all iterations with an estimate; on a terminal only, the log has its own lines."""
+
+    def before_train(self) -> None:
+        """Open the bar where a resumed run goes on."""
+        trainer = self.trainer
+        visible = comm.is_main_process() and sys.stderr.isatty()
+        self._bar = tqdm(
+            total=trainer.max_iter, initial=trainer.start_iter, desc="training", unit="step",
+            disable=not visible,
+        )
+        fastreid_log = logging.getLogger("fastreid")
+        self._redirect = logging_redirect_tqdm([fastreid_log]) if visible else None
+        if self._redirect:
+            self._redirect.__enter__()
+
+    def after_step(self) -> None:
+        """Move on, and show the last known loss."""
+        latest = self.trainer.storage.latest().get("total_loss")
+        if latest is not None:
+            self._bar.set_postfix(epoch=self.trainer.epoch + 1, loss=f"{latest[0]:.3f}", refresh=False)
+        self._bar.update()
+
+    def after_train(self) -> None:
+        """Close the bar, also after a failure."""
+        self._bar.close()
+        if self._redirect:
+            self._redirect.__exit__(None, None, None)
+
+
+class EpochCheckpointer(HookBase):
+    """Writes `model_last` after every epoch, numbered copies, and `model_final` after the last.
+
+    fast-reid's own hook also keeps `model_best` by the test metric, which would be a choice made
+    on the test set; here the last epoch is the result.
+
+    Args:
+        checkpointer: what to write with; only the first rank's writes.
+        period: epochs between two numbered copies that stay.
+        extra: entries that every checkpoint carries (what the model was trained on).
+    """
+
+    def __init__(self, checkpointer: Checkpointer, period: int, extra: dict):
+        self.checkpointer, self.period, self.extra = checkpointer, period, extra
+
+    def after_epoch(self) -> None:
+        """Save; every rank calls this, since each has random generators of its own."""
+        epoch = self.trainer.epoch
+        state = {"epoch": epoch, "rng": comm.gather(rng_state()), **self.extra}
+        last = epoch + 1 == self.trainer.max_epoch
+        if (epoch + 1) % self.period == 0 and not last:
+            self.checkpointer.save(f"model_{epoch:04d}", **state)
+        self.checkpointer.save("model_final" if last else "model_last", **state)

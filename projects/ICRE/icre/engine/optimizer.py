@@ -1,0 +1,68 @@
+"""The optimiser, as fast-reid builds it, but one that trains under torch >= 2."""
+
+from collections.abc import Iterable
+
+import torch
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.config import CfgNode
+from fastreid.solver.build import (
+    get_default_optimizer_params,
+    maybe_add_freeze_layer,
+    maybe_add_gradient_clipping,
+)
+
+from icre.errors import UserError
+
+ENHANCEMENT = ("mpfr", "sdce")  # parts of parameter names that SOLVER.ENHANCE_LR_FACTOR scales
+
+
+def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """fast-reid's optimiser without its ContiguousParams, under which torch >= 2 trains nothing.
+
+    (`zero_grad` now sets gradients to None, which cuts ContiguousParams' views of them.)
+    All of fast-reid's SOLVER keys hold. Parameters with the same settings share a group (fast-reid
+    makes one per parameter), so that torch's fused and foreach steps have something to fuse.
+
+    Raises:
+        UserError: SOLVER.OPT is no optimiser of torch.
+    """
+    solver = cfg.SOLVER
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        heads_lr_factor=solver.HEADS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        freeze_layers=cfg.MODEL.FREEZE_LAYERS if solver.FREEZE_ITERS > 0 else [],
+    )
+    _scale_enhancement(model, groups, solver.ENHANCE_LR_FACTOR)
+    kind = getattr(torch.optim, solver.OPT, None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise UserError(f"SOLVER.OPT {solver.OPT!r} is no torch optimiser; use SGD, Adam or AdamW")
+    kind = maybe_add_freeze_layer(cfg, maybe_add_gradient_clipping(cfg, kind))
+    options = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+    return kind(_merge(groups), **(options if solver.OPT == "SGD" else {}))
+
+
+def _scale_enhancement(model: torch.nn.Module, groups: list[dict], factor: float) -> None:
+    new = {
+        parameter
+        for name, parameter in model.named_parameters()
+        if any(part in name.split(".") for part in ENHANCEMENT)
+    }
+    for group in groups:
+        if group["params"][0] in new:
+            group["lr"] *= factor
+
+
+def _merge(groups: Iterable[dict]) -> list[dict]:
+    """Join groups that differ in nothing but their parameters, in order of first appearance."""
+    merged: dict[tuple, dict] = {}
+    for group in groups:
+        settings = {key: value for key, value in group.items() if key != "params"}
+        key = tuple(sorted(settings.items()))
+        merged.setdefault(key, {**settings, "params": []})["params"] += group["params"]
+    return list(merged.values())

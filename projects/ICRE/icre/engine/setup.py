@@ -1,0 +1,101 @@
+"""From command-line arguments to a checked config, a log and seeded generators."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.config import CfgNode, get_cfg
+from fastreid.utils import comm
+from fastreid.utils.collect_env import collect_env_info
+from fastreid.utils.env import seed_all_rng
+from fastreid.utils.logger import setup_logger
+
+from icre.config import add_icre_config
+from icre.errors import UserError
+from icre.evaluation.protocol import find
+
+logger = logging.getLogger("fastreid.icre")
+
+
+def load_config(config_file: str = "", options: list[str] | None = None) -> CfgNode:
+    """fast-reid's defaults, this project's keys, a config file, then KEY VALUE pairs; frozen.
+
+    Raises:
+        UserError: missing or malformed file, unknown key, value of the wrong type.
+    """
+    cfg = get_cfg()
+    add_icre_config(cfg)
+    if config_file:
+        if not Path(config_file).is_file():
+            raise UserError(f"config file {config_file} is missing: see configs/ for those shipped")
+        _merge(f"config file {config_file}", cfg.merge_from_file, config_file)
+    options = list(options or [])
+    if len(options) % 2:
+        raise UserError(f"options must be KEY VALUE pairs, {options[-1]!r} stands alone")
+    _merge("option", cfg.merge_from_list, options)
+    _check(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def _merge(what: str, merge, argument) -> None:
+    try:
+        merge(argument)
+    except (KeyError, AssertionError, ValueError, TypeError, OSError) as error:
+        text = str(error.args[0] if error.args else error).splitlines()[0]
+        raise UserError(f"{what}: {text}") from None
+
+
+def _check(cfg: CfgNode) -> None:
+    """Refuse what fast-reid would ignore or stumble over late."""
+    for name in cfg.TEST.PROTOCOLS:
+        try:
+            find(name)
+        except ValueError as error:
+            raise UserError(f"TEST.PROTOCOLS: {error}") from None
+    if cfg.TEST.RERANK.ENABLED:
+        raise UserError("TEST.RERANK.ENABLED: re-ranking is not available yet; set it to False")
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        raise UserError("TEST.PRECISE_BN.ENABLED is not supported by this trainer; set it to False")
+    if cfg.SOLVER.MAX_EPOCH < 1:
+        raise UserError(f"SOLVER.MAX_EPOCH must be at least 1, got {cfg.SOLVER.MAX_EPOCH}")
+
+
+def resolve_device(name: str) -> torch.device:
+    """MODEL.DEVICE -> torch device; `auto` is this process's GPU, or the CPU where there is none.
+
+    Raises:
+        UserError: a GPU is named and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"MODEL.DEVICE {name}: no usable GPU; set it to auto or cpu")
+    return torch.device("cuda", comm.get_local_rank()) if name == "cuda" else torch.device(name)
+
+
+def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Open OUTPUT_DIR and its log, write the full config there, seed every generator.
+
+    fast-reid's `default_setup` picks a random seed and overwrites the config of a training run
+    when it is only evaluated.
+    """
+    output = Path(cfg.OUTPUT_DIR)
+    if comm.is_main_process():
+        output.mkdir(parents=True, exist_ok=True)
+        if not (getattr(args, "eval_only", False) and (output / "config.yaml").exists()):
+            (output / "config.yaml").write_text(cfg.dump())
+    setup_logger(str(output), distributed_rank=comm.get_rank())
+    for handler in logging.getLogger("fastreid").handlers:
+        if getattr(handler, "stream", None) is sys.stdout:
+            handler.setLevel(logging.INFO)  # debug lines are for the file
+    logger.debug("Environment:\n%s", collect_env_info())
+    logger.debug("Arguments: %s\nConfig:\n%s", args, cfg)
+    device = resolve_device(cfg.MODEL.DEVICE)
+    logger.info("writing to %s; seed %d; device %s", output, cfg.SEED, device)
+    seed_all_rng(cfg.SEED + comm.get_rank())
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK

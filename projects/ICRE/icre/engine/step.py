@@ -1,0 +1,95 @@
+"""One training step: mixed precision that fits the device, and no waiting for the GPU."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.config import CfgNode
+from fastreid.utils import comm
+from fastreid.utils.events import get_event_storage
+
+from icre.errors import UserError
+
+LOG_EVERY = 20  # steps between two readings of losses; each reading waits for the device
+
+
+def amp_dtype(name: str, device: torch.device) -> torch.dtype:
+    """SOLVER.AMP.DTYPE -> torch dtype; `auto` is bfloat16 where the device computes in it."""
+    if name == "auto":
+        bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if bf16 else torch.float16
+    known = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise UserError(f"SOLVER.AMP.DTYPE {name!r} is unknown; use auto, {', '.join(known)}")
+    return known[name]
+
+
+class Step:
+    """What fast-reid's SimpleTrainer and AMPTrainer do, for CPU and GPU, bf16 and fp16.
+
+    Args:
+        model: returns a dict of scalar losses in training mode; DDP or plain.
+        optimizer: of the model's parameters.
+        device: where the batches go.
+        amp: the node SOLVER.AMP.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, amp: CfgNode
+    ):
+        self.model, self.optimizer, self.device = model, optimizer, device
+        self.dtype = amp_dtype(amp.DTYPE, device) if amp.ENABLED else torch.float32
+        scaled = self.dtype == torch.float16
+        # fast-reid's LRScheduler hook reads the scale (and waits for it) only if there is a scaler
+        self.grad_scaler = torch.amp.GradScaler(device.type) if scaled else None
+        self.batches: Iterator[dict] | None = None
+        model.train()
+
+    def run(self, iteration: int) -> None:
+        """Train on the next batch.
+
+        Raises:
+            FloatingPointError: a loss is no longer finite (noticed within LOG_EVERY steps).
+        """
+        start = time.perf_counter()
+        batch = to_device(next(self.batches), self.device)
+        data_time = time.perf_counter() - start
+        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+            losses = self.model(batch)
+        self.optimizer.zero_grad()
+        total = sum(losses.values())
+        if self.grad_scaler is None:
+            total.backward()
+            self.optimizer.step()
+        else:
+            self.grad_scaler.scale(total).backward()
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        if iteration % LOG_EVERY == 0:
+            self._log(losses, data_time, iteration)
+
+    def _log(self, losses: dict[str, torch.Tensor], data_time: float, iteration: int) -> None:
+        """Mean losses over the ranks, and the model's health, into fast-reid's event storage."""
+        mine = {name: value.item() for name, value in losses.items()}
+        ranks = comm.gather(mine)
+        if not comm.is_main_process():
+            return
+        means = {name: sum(rank[name] for rank in ranks) / len(ranks) for name in mine}
+        total = sum(means.values())
+        if total != total or abs(total) == float("inf"):
+            raise FloatingPointError(f"the loss is not finite at iteration {iteration}: {means}")
+        storage = get_event_storage()
+        storage.put_scalars(data_time=data_time, total_loss=total, **means)
+        health = getattr(getattr(self.model, "module", self.model), "health", {})
+        storage.put_scalars(**{f"health/{name}": value.item() for name, value in health.items()})
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """A batch with its tensors on `device`; other entries (paths) stay as they are."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }

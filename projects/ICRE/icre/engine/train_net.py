@@ -1,0 +1,57 @@
+"""The command behind tools/train_net.py."""
+
+import argparse
+
+import icre.engine  # noqa: F401  (registration)
+from fastreid.engine import default_argument_parser
+
+from icre.data.loader import verify_datasets
+from icre.engine import cli
+from icre.engine.checkpoint import SafeCheckpointer
+from icre.engine.launch import launch
+from icre.engine.setup import load_config, resolve_device, start_run
+from icre.engine.trainer import Trainer
+
+
+def parser() -> argparse.ArgumentParser:
+    """fast-reid's arguments; `--dist-url` picks a free port by default."""
+    result = default_argument_parser()
+    result.description = "Train, resume (--resume) or evaluate (--eval-only MODEL.WEIGHTS FILE)."
+    result.set_defaults(dist_url="auto")
+    return result
+
+
+def work(args: argparse.Namespace) -> None:
+    """One process of a run; fast-reid's `main(args)`."""
+    cfg = load_config(args.config_file, args.opts)
+    start_run(cfg, args)
+    if args.eval_only:
+        cfg.defrost()
+        cfg.MODEL.BACKBONE.PRETRAIN = False  # MODEL.WEIGHTS holds all of the model
+        cfg.freeze()
+        model = Trainer.build_model(cfg)
+        extra = SafeCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+        finished = extra["epoch"] + 1 if "epoch" in extra else None
+        Trainer.test(cfg, model, epoch=finished)
+        return
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Find every fault of the input that can be found before a process or a log is started."""
+    cfg = load_config(args.config_file, args.opts)
+    resolve_device(cfg.MODEL.DEVICE)
+    verify_datasets(cfg, train=not args.eval_only)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, check, launch."""
+    args = parser().parse_args(argv)
+
+    def command() -> None:
+        check(args)
+        launch(work, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+
+    cli.run(command)

@@ -1,0 +1,204 @@
+"""The trainer: fast-reid's DefaultTrainer with what a modern stack and cross-modal data change."""
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.config import CfgNode
+from fastreid.engine import DefaultTrainer, hooks
+from fastreid.engine.train_loop import TrainerBase
+from fastreid.evaluation import DatasetEvaluator, ReidEvaluator
+from fastreid.modeling.meta_arch import build_model
+from fastreid.solver import build_lr_scheduler
+from fastreid.utils import comm
+from fastreid.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+
+from icre.data.loader import (
+    build_test_loader,
+    build_train_loader,
+    build_train_set,
+    iters_per_epoch,
+    load_dataset,
+)
+from icre.engine.checkpoint import SafeCheckpointer, set_rng_state
+from icre.engine.hooks import EpochCheckpointer, ProgressBar
+from icre.engine.inference import run_inference
+from icre.engine.optimizer import build_optimizer
+from icre.engine.setup import resolve_device
+from icre.engine.step import Step
+from icre.evaluation import records
+from icre.evaluation.evaluator import ProtocolEvaluator
+
+logger = logging.getLogger("fastreid.icre")
+
+
+class Trainer(DefaultTrainer):
+    """Trains any fast-reid model on this project's data sets (and on fast-reid's own).
+
+    fast-reid's `DefaultTrainer.__init__` builds ContiguousParams, CUDA-only loaders and GPU-only
+    DDP, so it is not called; the same things are made here in the same order, from parts that work
+    on CPU and GPU. Its hooks, training loop and argument habits are used as they are.
+
+    Args:
+        cfg: a frozen config from `icre.engine.setup.load_config`.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        TrainerBase.__init__(self)
+        self.train_set = build_train_set(cfg)
+        self.iters_per_epoch = iters_per_epoch(cfg, self.train_set)
+        cfg = self.auto_scale_hyperparams(cfg, self.train_set.num_classes)
+        self.cfg = cfg = _scale_warmup(cfg, self.iters_per_epoch)
+        model, device = self.build_model(cfg), resolve_device(cfg.MODEL.DEVICE)
+        optimizer = build_optimizer(cfg, model)
+        if comm.get_world_size() > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        self._trainer = Step(model, optimizer, device, cfg.SOLVER.AMP)
+        self.scheduler = build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
+        scaler = {"grad_scaler": self.grad_scaler} if self.grad_scaler else {}
+        self.checkpointer = SafeCheckpointer(
+            model, cfg.OUTPUT_DIR, save_to_disk=comm.is_main_process(),
+            optimizer=optimizer, **self.scheduler, **scaler,
+        )
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.SOLVER.MAX_EPOCH
+        self.max_iter = self.max_epoch * self.iters_per_epoch
+        self.warmup_iters = cfg.SOLVER.WARMUP_ITERS
+        self.delay_epochs = cfg.SOLVER.DELAY_EPOCHS
+        self._last_eval_results: OrderedDict = OrderedDict()
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on after the last finished epoch in OUTPUT_DIR, or start from MODEL.WEIGHTS."""
+        checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_epoch = self.epoch = checkpoint["epoch"] + 1
+            states = checkpoint["rng"]
+            if len(states) == comm.get_world_size():
+                set_rng_state(states[comm.get_rank()])
+            logger.info("resuming after epoch %d of %d", self.start_epoch, self.max_epoch)
+
+    def train(self) -> OrderedDict:
+        """Train to the last epoch and return its test results."""
+        if self.start_epoch >= self.max_epoch:
+            logger.info("epoch %d was the last one: scoring it again", self.start_epoch)
+            return self._evaluate()
+        loader = build_train_loader(
+            self.cfg, self.train_set, start_batch=self.start_epoch * self.iters_per_epoch
+        )
+        self._trainer.batches = iter(loader)
+        TrainerBase.train(self, self.start_epoch, self.max_epoch, self.iters_per_epoch)
+        return self._last_eval_results
+
+    def run_step(self) -> None:
+        """One iteration."""
+        self._trainer.run(self.iter)
+
+    def build_hooks(self) -> list:
+        """fast-reid's hooks, with a progress bar and this project's checkpoints.
+
+        A checkpoint is written before the evaluation, so that a failing evaluation loses nothing.
+        """
+        cfg = self.cfg
+        ret = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
+        if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:
+            ret.append(hooks.LayerFreeze(self.model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS))
+        ret.append(EpochCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, _origin(cfg)))
+        # fast-reid's EvalHook cannot be told "after the last epoch only": it divides by the period
+        ret.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD or self.max_epoch, self._evaluate))
+        if comm.is_main_process():
+            ret.append(hooks.PeriodicWriter(self.build_writers(), 200))
+        return [*ret, ProgressBar()]
+
+    def build_writers(self) -> list:
+        """fast-reid's writers; its per-iteration JSON goes to scalars.json."""
+        output = Path(self.cfg.OUTPUT_DIR)
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(str(output / "scalars.json")),
+            TensorboardXWriter(str(output)),
+        ]
+
+    def _evaluate(self) -> OrderedDict:
+        epoch = min(self.epoch + 1, self.max_epoch)
+        self._last_eval_results = self.test(self.cfg, self.model, epoch=epoch)
+        return self._last_eval_results
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
+        """fast-reid's `build_model`, with MODEL.DEVICE resolved; the log file gets its structure."""
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE))
+        model = build_model(cfg)
+        logger.debug("Model:\n%s", model)
+        return model
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, epoch: int | None = None):
+        """(loader, evaluator) of a data set: its protocols, or fast-reid's own evaluation.
+
+        Args:
+            epoch: finished epochs of the model, for the record.
+        """
+        data = load_dataset(cfg, dataset_name)
+        loader = build_test_loader(cfg, data)
+        if not hasattr(data, "layout"):
+            return loader, ReidEvaluator(cfg, len(data.query), cfg.OUTPUT_DIR)
+        return loader, ProtocolEvaluator(
+            data.folder, cfg.TEST.PROTOCOLS, getattr(data, "permutation_file", None),
+            device=resolve_device(cfg.MODEL.DEVICE),
+            seed=cfg.SEED, epoch=epoch, flip=cfg.TEST.FLIP.ENABLED,
+        )
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, epoch: int | None = None) -> OrderedDict:
+        """Score the model on DATASETS.TESTS; writes metrics.json and features.npz to OUTPUT_DIR.
+
+        Returns:
+            fast-reid's results: a dict of floats with the key `metric`, or one such dict per data
+            set where there are several; empty on other ranks than the first.
+        """
+        results, scored = OrderedDict(), []
+        for name in cfg.DATASETS.TESTS:
+            loader, evaluator = cls.build_evaluator(cfg, name, epoch)
+            device = resolve_device(cfg.MODEL.DEVICE)
+            results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
+            if comm.is_main_process():
+                scored += _report(cfg, name, evaluator, results[name])
+        if scored:
+            records.save(scored, Path(cfg.OUTPUT_DIR) / "metrics.json")
+        return results if len(results) > 1 else next(iter(results.values()), OrderedDict())
+
+
+def _report(cfg: CfgNode, name: str, evaluator: DatasetEvaluator, results: OrderedDict) -> list[dict]:
+    """Show what an evaluator found, keep its features, and return its records."""
+    if not isinstance(evaluator, ProtocolEvaluator):
+        lines = "\n".join(f"{key}: {value:.2f}" for key, value in results.items())
+        logger.info("%s, by fast-reid's evaluator:\n%s", name, lines)
+        return []
+    logger.info("%s\n%s", name, records.table(evaluator.records))
+    stem = "features" if len(cfg.DATASETS.TESTS) == 1 else f"features_{name}"
+    evaluator.features.save(Path(cfg.OUTPUT_DIR) / f"{stem}.npz")
+    return evaluator.records
+
+
+def _scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
+    """SOLVER.WARMUP_EPOCHS -> SOLVER.WARMUP_ITERS."""
+    if cfg.SOLVER.WARMUP_EPOCHS <= 0:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.WARMUP_ITERS = cfg.SOLVER.WARMUP_EPOCHS * iters
+    cfg.freeze()
+    return cfg
+
+
+def _origin(cfg: CfgNode) -> dict:
+    """What a checkpoint says of itself beside the weights."""
+    return {"config": cfg.dump(), "datasets": list(cfg.DATASETS.NAMES), "seed": cfg.SEED}

@@ -1,0 +1,6 @@
+"""Train or evaluate any fast-reid model: see `--help`, README.md and configs/."""
+
+from icre.engine.train_net import main
+
+if __name__ == "__main__":
+    main()
