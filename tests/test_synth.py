@@ -128,7 +128,8 @@ def test_foreign_folder_and_file_are_refused(tmp_path):
 @pytest.mark.parametrize("arguments, word", [
     (["--ids", "0"], "ids is 0"), (["--test-ids", "0"], "test_ids is 0"),
     (["--size", "128"], "--size 128"), (["--seed", "-1"], "seed is -1"),
-    (["--workers", "-2"], "--workers -2"), (["--size", "4x4"], "size is 4x4")])
+    (["--workers", "-2"], "--workers -2"),
+    (["--contact-sheet", "x.doc"], "--contact-sheet x.doc"), (["--size", "4x4"], "size is 4x4")])
 def test_bad_arguments_are_one_line(arguments, word, tmp_path, capsys):
     main = runpy.run_path(str(TOOL))["main"]
     assert main(["--root", str(tmp_path / "x"), *arguments]) == 2

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         options = _options(args)
         there = is_finished(args.root, options)
         counts = write_tree(args.root, options, args.workers)
-    except DemoError as error:
+    except (DemoError, OSError) as error:
         print(f"make_demo_data: {error}", file=sys.stderr)
         return 2
     total = sum(counts.values())
@@ -61,6 +61,8 @@ def _options(args: argparse.Namespace) -> DemoOptions:
         raise DemoError(f"--size {args.size}: write height x width, such as 128x64")
     if args.workers < 0:
         raise DemoError(f"--workers {args.workers}: it must be 0 (all cores) or more")
+    if args.contact_sheet and args.contact_sheet.suffix not in (".png", ".jpg"):
+        raise DemoError(f"--contact-sheet {args.contact_sheet}: name a .png or .jpg file")
     return DemoOptions(layout=args.layout, ids=args.ids, test_ids=args.test_ids,
                        train_images=args.images_per_camera, test_images=args.test_images_per_camera,
                        height=int(match[1]), width=int(match[2]), seed=args.seed)
