@@ -4,6 +4,7 @@ import pytest
 import torch
 from small_model import BASELINE, randomise_norms, rows, small_batch, small_model
 
+from icre.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 ALIVE = ("MODEL.SDCE.INIT_SCALE", 1.0)
@@ -164,7 +165,7 @@ def test_a_bare_tensor_is_refused():
 
 
 def test_feat_dim_of_another_depth_is_named():
-    with pytest.raises(ValueError, match="FEAT_DIM is 2048, but .* DEPTH 18x yields 512"):
+    with pytest.raises(UserError, match="FEAT_DIM is 2048, but .* DEPTH 18x yields 512"):
         small_model("MODEL.BACKBONE.FEAT_DIM", 2048)
 
 

@@ -8,6 +8,7 @@ from fastreid.modeling.losses import cross_entropy_loss, triplet_loss
 from reference.icg_oracle import icg_loops
 from small_model import small_cfg
 
+from icre.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 from icre.modeling.losses import LOSS_REGISTRY, build_losses
 from icre.modeling.losses.icg import ICGLoss, pull_push
@@ -149,12 +150,12 @@ def test_autocast_leaves_the_loss_in_float32():
 
 
 def test_unknown_loss_name_lists_the_known():
-    with pytest.raises(ValueError, match=r"NAME: unknown loss 'IGCLoss'; known: .*ICGLoss"):
+    with pytest.raises(UserError, match=r"NAME: unknown loss 'IGCLoss'; known: .*ICGLoss"):
         build_losses(small_cfg("MODEL.LOSSES.NAME", ("CrossEntropyLoss", "IGCLoss")))
 
 
 def test_no_loss_name_is_an_error():
-    with pytest.raises(ValueError, match="NAME is empty"):
+    with pytest.raises(UserError, match="NAME is empty"):
         build_losses(small_cfg("MODEL.LOSSES.NAME", ()))
 
 

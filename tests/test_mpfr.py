@@ -6,6 +6,7 @@ import torch
 from reference.enhance_oracle import as_arrays, mpfr_loops, resize_loops
 from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
 
+from icre.errors import UserError
 from icre.modeling.mpfr import MPFR, StageClues, build_clues
 
 
@@ -65,5 +66,5 @@ def test_build_reads_the_keys():
 
 @pytest.mark.parametrize("stages", [("layer1", "layer5"), ()])
 def test_unknown_stage_lists_the_names(stages):
-    with pytest.raises(ValueError, match=r"STAGES is .*layer1, layer2, layer3, layer4"):
+    with pytest.raises(UserError, match=r"STAGES is .*layer1, layer2, layer3, layer4"):
         build_clues(small_cfg("MODEL.MPFR.STAGES", stages), CHANNELS)

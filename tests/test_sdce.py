@@ -6,6 +6,7 @@ import torch
 from reference.enhance_oracle import as_arrays, sdce_loops
 from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
 
+from icre.errors import UserError
 from icre.modeling.enhance import Enhancement, NoEnhancement, build_enhancement
 from icre.modeling.mpfr import MPFR, StageClues
 from icre.modeling.sdce import SDCE, CluesOnly, to_map, to_tokens
@@ -55,7 +56,7 @@ def test_gradient_of_sdce_in_float64():
 
 
 def test_heads_that_do_not_divide_are_named():
-    with pytest.raises(ValueError, match="MODEL.SDCE.HEADS 8 does not divide MODEL.MPFR.DIM 100"):
+    with pytest.raises(UserError, match="MODEL.SDCE.HEADS 8 does not divide MODEL.MPFR.DIM 100"):
         SDCE(in_channels=10, dim=100, heads=8)
 
 

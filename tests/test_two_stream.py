@@ -7,6 +7,7 @@ import torch
 from fastreid.modeling.backbones import build_resnet_backbone
 from small_model import randomise_norms, small_cfg
 
+from icre.errors import UserError
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.modeling import build_two_stream_resnet_backbone
 
@@ -121,13 +122,13 @@ def test_channels_last_survives(images):
 
 @pytest.mark.parametrize("bad", [[0, 1, 2, 0, 1, 0], [0, 1, 0], [-1] * 6])
 def test_bad_modalities_are_shown(images, bad):
-    with pytest.raises(ValueError, match="modalities must hold 0 or 1 for each of 6 images"):
+    with pytest.raises(UserError, match="modalities must hold 0 or 1 for each of 6 images"):
         build()(images, torch.tensor(bad))
 
 
 @pytest.mark.parametrize("key, value", [("DEPTH", "42x"), ("SPECIFIC_STAGES", 2)])
 def test_bad_keys_are_named(key, value):
-    with pytest.raises(ValueError, match=f"MODEL.BACKBONE.{key} is .*{value}.* must be"):
+    with pytest.raises(UserError, match=f"MODEL.BACKBONE.{key} is .*{value}.* must be"):
         build(f"MODEL.BACKBONE.{key}", value)
 
 
@@ -176,12 +177,12 @@ def test_kept_file_is_found_without_network(torch_home, state):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"PRETRAIN_PATH: no file .*nowhere\.pth"):
+    with pytest.raises(UserError, match=r"PRETRAIN_PATH: no file .*nowhere\.pth"):
         build(*pretrained(tmp_path / "nowhere.pth"))
 
 
 def test_offline_names_the_key_and_the_file(torch_home):
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(UserError) as caught:
         build("MODEL.BACKBONE.PRETRAIN", True)
     message = str(caught.value)
     assert "MODEL.BACKBONE.PRETRAIN_PATH" in message and "no network" in message
@@ -190,7 +191,7 @@ def test_offline_names_the_key_and_the_file(torch_home):
 
 
 def test_kind_without_weights_lists_those_that_exist(torch_home):
-    with pytest.raises(ValueError, match="no weights for 'se_18x'; it has .*ibn_50x"):
+    with pytest.raises(UserError, match="no weights for 'se_18x'; it has .*ibn_50x"):
         build("MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.WITH_SE", True)
 
 
@@ -208,7 +209,7 @@ def test_a_pickle_with_code_is_refused(tmp_path):
     path.write_bytes(pickle.dumps({"conv1.weight": Payload()}, protocol=2))
     torch.save({"conv1.weight": Payload()}, tmp_path / "evil_zip.pth")
     for name in ("evil.pth", "evil_zip.pth"):
-        with pytest.raises(ValueError, match=f"PRETRAIN_PATH: .*{name} is broken, or not a plain"):
+        with pytest.raises(UserError, match=f"PRETRAIN_PATH: .*{name} is broken, or not a plain"):
             build(*pretrained(tmp_path / name))
     assert not hasattr(builtins, "icre_was_hacked")
 
@@ -216,14 +217,14 @@ def test_a_pickle_with_code_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 cut short"])
 def test_a_broken_file_is_named(tmp_path, content):
     (tmp_path / "broken.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"PRETRAIN_PATH: .*broken\.pth is broken"):
+    with pytest.raises(UserError, match=r"PRETRAIN_PATH: .*broken\.pth is broken"):
         build(*pretrained(tmp_path / "broken.pth"))
 
 
 def test_weights_of_another_network_are_refused(tmp_path, state):
     torch.save({"model": state}, tmp_path / "wrapped.pth")
-    with pytest.raises(ValueError, match="holds no 'conv1.weight'"):
+    with pytest.raises(UserError, match="holds no 'conv1.weight'"):
         build(*pretrained(tmp_path / "wrapped.pth"))
     torch.save(state, tmp_path / "r18.pth")
-    with pytest.raises(ValueError, match=r"r18\.pth layer1.* is \(64, .*another .*DEPTH"):
+    with pytest.raises(UserError, match=r"r18\.pth layer1.* is \(64, .*another .*DEPTH"):
         build(*pretrained(tmp_path / "r18.pth"), "MODEL.BACKBONE.DEPTH", "50x")

@@ -8,6 +8,7 @@ there (see `icre.engine`), so that this list stays as short as it can be.
 import importlib.metadata
 import sys
 import types
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -68,12 +69,18 @@ def _skip_compiler() -> None:
     ReidEvaluator._compile_dependencies = lambda self: None
 
 
+def _silence() -> None:
+    """Keep fastreid/data/transforms/functional.py:46 from warning of TypedStorage per worker."""
+    warnings.filterwarnings("ignore", message="TypedStorage is deprecated", category=UserWarning)
+
+
 def _apply() -> None:
     check_version()
     with _removed_names():
         import fastreid.data.build  # noqa: F401
         import fastreid.evaluation.testing  # noqa: F401
     _skip_compiler()
+    _silence()
 
 
 _apply()

@@ -4,4 +4,4 @@ import icre.compat  # noqa: F401  (before any fastreid import)
 
 # only registration
 import icre.data.sysu  # noqa: F401
-import icre.modeling.icre  # noqa: F401
+import icre.modeling  # noqa: F401

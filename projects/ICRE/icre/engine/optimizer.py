@@ -14,7 +14,7 @@ from fastreid.solver.build import (
 
 from icre.errors import UserError
 
-ENHANCEMENT = ("mpfr", "sdce")  # parts of parameter names that SOLVER.ENHANCE_LR_FACTOR scales
+ENHANCEMENT = "enhance."  # parameters of MPFR and SDCE, which SOLVER.ENHANCE_LR_FACTOR scales
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -51,7 +51,7 @@ def _scale_enhancement(model: torch.nn.Module, groups: list[dict], factor: float
     new = {
         parameter
         for name, parameter in model.named_parameters()
-        if any(part in name.split(".") for part in ENHANCEMENT)
+        if name.startswith(ENHANCEMENT)
     }
     for group in groups:
         if group["params"][0] in new:

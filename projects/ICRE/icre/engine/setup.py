@@ -1,6 +1,7 @@
 """From command-line arguments to a checked config, a log and seeded generators."""
 
 import argparse
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -9,14 +10,17 @@ import torch
 
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.config import CfgNode, get_cfg
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
-from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from icre.config import add_icre_config
 from icre.errors import UserError
 from icre.evaluation.protocol import find
+from icre.modeling.losses import LOSS_REGISTRY
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -42,6 +46,21 @@ def load_config(config_file: str = "", options: list[str] | None = None) -> CfgN
     return cfg
 
 
+# fast-reid ignores an unknown loss and ends in a traceback over any other unknown name.
+_REGISTRIES = {
+    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
+    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
+    "MODEL.HEADS.NAME": REID_HEADS_REGISTRY,
+    "MODEL.LOSSES.NAME": LOSS_REGISTRY,
+}
+
+
+def _names(cfg: CfgNode, key: str) -> tuple[str, ...]:
+    """The value of a dotted key, as a tuple of names."""
+    value = functools.reduce(getattr, key.split("."), cfg)
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def _merge(what: str, merge, argument) -> None:
     try:
         merge(argument)
@@ -52,6 +71,11 @@ def _merge(what: str, merge, argument) -> None:
 
 def _check(cfg: CfgNode) -> None:
     """Refuse what fast-reid would ignore or stumble over late."""
+    for key, registry in _REGISTRIES.items():
+        for name in _names(cfg, key):
+            if name not in registry._obj_map:
+                known = ", ".join(sorted(registry._obj_map))
+                raise UserError(f"{key}: unknown name {name!r}; known: {known}")
     for name in cfg.TEST.PROTOCOLS:
         try:
             find(name)
@@ -93,7 +117,7 @@ def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     for handler in logging.getLogger("fastreid").handlers:
         if getattr(handler, "stream", None) is sys.stdout:
             handler.setLevel(logging.INFO)  # debug lines are for the file
-    logger.debug("Environment:\n%s", collect_env_info())
+    logger.debug("Python %s\n%s", sys.version, torch.__config__.show())
     logger.debug("Arguments: %s\nConfig:\n%s", args, cfg)
     device = resolve_device(cfg.MODEL.DEVICE)
     logger.info("writing to %s; seed %d; device %s", output, cfg.SEED, device)

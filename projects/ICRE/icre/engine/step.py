@@ -88,8 +88,12 @@ class Step:
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
-    """A batch with its tensors on `device`; other entries (paths) stay as they are."""
+    """A batch with its tensors on `device`; paths stay as they are.
+
+    So do the modalities: the two-stream backbone routes images by them, on the host.
+    """
     return {
-        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        key: value.to(device, non_blocking=True)
+        if isinstance(value, torch.Tensor) and key != "modalities" else value
         for key, value in batch.items()
     }

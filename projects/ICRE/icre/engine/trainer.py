@@ -32,6 +32,8 @@ from icre.engine.setup import resolve_device
 from icre.engine.step import Step
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
+from icre.modeling.pretrained import pretrained_file
+from icre.retrieval.ranking import save_rankings
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -131,10 +133,16 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        """fast-reid's `build_model`, with MODEL.DEVICE resolved; the log file gets its structure."""
+        """fast-reid's `build_model`, with MODEL.DEVICE resolved; the log file gets its structure.
+
+        fast-reid's own ResNet is handed the file of its pretrained weights too: its loader wants
+        gdown even where the file is there.
+        """
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE))
+        if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
+            cfg.MODEL.BACKBONE.PRETRAIN_PATH = str(pretrained_file(cfg))
         model = build_model(cfg)
         logger.debug("Model:\n%s", model)
         return model
@@ -158,7 +166,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, epoch: int | None = None) -> OrderedDict:
-        """Score the model on DATASETS.TESTS; writes metrics.json and features.npz to OUTPUT_DIR.
+        """Score the model on DATASETS.TESTS; leaves metrics.json, features.npz, ranking.png.
 
         Returns:
             fast-reid's results: a dict of floats with the key `metric`, or one such dict per data
@@ -184,7 +192,13 @@ def _report(cfg: CfgNode, name: str, evaluator: DatasetEvaluator, results: Order
         return []
     logger.info("%s\n%s", name, records.table(evaluator.records))
     stem = "features" if len(cfg.DATASETS.TESTS) == 1 else f"features_{name}"
-    evaluator.features.save(Path(cfg.OUTPUT_DIR) / f"{stem}.npz")
+    output = Path(cfg.OUTPUT_DIR)
+    evaluator.features.save(output / f"{stem}.npz")
+    picture = output / f"{stem.replace('features', 'ranking')}.png"
+    save_rankings(
+        evaluator.features, evaluator.records[0], evaluator.root, evaluator.permutation_file, picture
+    )
+    logger.info("ranking lists: %s", picture)
     return evaluator.records
 
 

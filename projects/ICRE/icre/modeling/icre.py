@@ -16,6 +16,7 @@ from fastreid.modeling.heads import build_heads
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from icre.errors import UserError
 from icre.modeling.enhance import Enhanced, build_enhancement
 from icre.modeling.losses import build_losses
 
@@ -56,7 +57,7 @@ class ICRE(nn.Module):
         backbone = build_backbone(cfg)
         channels = backbone.channels
         if cfg.MODEL.BACKBONE.FEAT_DIM != channels["layer4"]:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}, but a backbone of "
                 f"DEPTH {cfg.MODEL.BACKBONE.DEPTH} yields {channels['layer4']}"
             )

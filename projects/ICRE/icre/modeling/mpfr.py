@@ -15,6 +15,8 @@ from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 from torch import Tensor, nn
 
+from icre.errors import UserError
+
 
 class ConvNormReLU(nn.Sequential):
     """ReLU(BN(Conv1x1(x))): (B, C, h, w) -> (B, d, h, w). `norm` is a name of fast-reid's."""
@@ -96,7 +98,7 @@ def build_clues(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
         return StageClues(stage="layer3", channels=channels["layer3"], **shared)
     unknown = [stage for stage in node.STAGES if stage not in channels]
     if unknown or not node.STAGES:
-        raise ValueError(
+        raise UserError(
             f"MODEL.MPFR.STAGES is {tuple(node.STAGES)}; it must name some of {', '.join(channels)}"
         )
     return MPFR(channels={stage: channels[stage] for stage in node.STAGES}, **shared)

@@ -16,6 +16,8 @@ from fastreid.modeling.backbones.resnet import model_urls
 from fastreid.utils import comm
 from torch import nn
 
+from icre.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 KEY = "MODEL.BACKBONE.PRETRAIN_PATH"
@@ -28,18 +30,18 @@ def pretrained_file(cfg: CfgNode) -> Path:
     blocks, kept in `$TORCH_HOME/checkpoints` (`~/.cache/torch/checkpoints`).
 
     Raises:
-        FileNotFoundError: no such file and no way to download it.
-        ValueError: fast-reid knows no weights for this kind of backbone.
+        UserError: no such file and no way to download it, or fast-reid knows no weights for this
+            kind of backbone.
     """
     node = cfg.MODEL.BACKBONE
     if node.PRETRAIN_PATH:
         path = Path(node.PRETRAIN_PATH).expanduser()
         if not path.is_file():
-            raise FileNotFoundError(f"{KEY}: no file {path}; correct the path or leave it empty")
+            raise UserError(f"{KEY}: no file {path}; correct the path or leave it empty")
         return path
     kind = "se_" * node.WITH_SE + "ibn_" * node.WITH_IBN + node.DEPTH
     if kind not in model_urls:
-        raise ValueError(
+        raise UserError(
             f"{KEY} is empty and fast-reid has no weights for '{kind}'; it has "
             f"{', '.join(model_urls)}"
         )
@@ -60,7 +62,7 @@ def _downloaded(url: str) -> Path:
             failure = str(error)
     comm.synchronize()
     if not path.is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"no pretrained weights at {path} and {url} cannot be downloaded ({failure}); "
             f"put the file there, name it in {KEY}, or set MODEL.BACKBONE.PRETRAIN False"
         )
@@ -73,19 +75,19 @@ def load_pretrained(resnet: nn.Module, path: Path) -> None:
     The file is read with `weights_only=True`: a pickle that would run code is refused.
 
     Raises:
-        ValueError: the file is no plain state dict, or not of this kind of network.
+        UserError: the file is no plain state dict, or not of this kind of network.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
         # torch's own message is long and explains how to run the code in the file
-        raise ValueError(f"{KEY}: {path} is broken, or not a plain state dict of tensors") from None
+        raise UserError(f"{KEY}: {path} is broken, or not a plain state dict of tensors") from None
     own = resnet.state_dict()
     if not isinstance(state, dict) or "conv1.weight" not in state:
-        raise ValueError(f"{KEY}: {path} holds no 'conv1.weight', so it is not a ResNet's weights")
+        raise UserError(f"{KEY}: {path} holds no 'conv1.weight', so it is not a ResNet's weights")
     wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
     if wrong:
-        raise ValueError(
+        raise UserError(
             f"{KEY}: in {path} {wrong[0]} is {tuple(state[wrong[0]].shape)}, the backbone needs "
             f"{tuple(own[wrong[0]].shape)}; it is of another MODEL.BACKBONE.DEPTH"
         )

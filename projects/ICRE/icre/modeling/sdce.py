@@ -10,6 +10,8 @@ Shapes: B images, N = h*w tokens of d channels, C channels of layer4, H heads.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icre.errors import UserError
+
 
 def to_tokens(x: Tensor) -> Tensor:
     """(B, d, h, w) -> (B, N, d)."""
@@ -33,7 +35,7 @@ class Attention(nn.Module):
     def __init__(self, *, dim: int, heads: int, dropout: float = 0.0):
         super().__init__()
         if dim % heads:
-            raise ValueError(f"MODEL.SDCE.HEADS {heads} does not divide MODEL.MPFR.DIM {dim}")
+            raise UserError(f"MODEL.SDCE.HEADS {heads} does not divide MODEL.MPFR.DIM {dim}")
         self.heads = heads
         self.dropout = dropout
         self.query = nn.Linear(dim, dim)

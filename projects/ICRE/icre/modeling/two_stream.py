@@ -15,6 +15,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
 from fastreid.modeling.backbones.resnet import ResNet
 from torch import Tensor, nn
 
+from icre.errors import UserError
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.modeling.pretrained import load_pretrained, pretrained_file
 
@@ -34,7 +35,7 @@ class TwoStreamResNet(nn.Module):
     def __init__(self, *, resnet: ResNet, specific_stages: int = 0):
         super().__init__()
         if specific_stages not in (0, 1):
-            raise ValueError(
+            raise UserError(
                 f"MODEL.BACKBONE.SPECIFIC_STAGES is {specific_stages}; it must be 0 (stem) or 1 "
                 "(stem and layer1)"
             )
@@ -53,7 +54,7 @@ class TwoStreamResNet(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict:
         """Build fast-reid's ResNet of `MODEL.BACKBONE`, with its pretrained weights if wanted."""
         if cfg.MODEL.BACKBONE.DEPTH not in DEPTHS:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.BACKBONE.DEPTH is '{cfg.MODEL.BACKBONE.DEPTH}'; it must be one of "
                 f"{', '.join(DEPTHS)}"
             )
@@ -92,7 +93,7 @@ class TwoStreamResNet(nn.Module):
         rows = [torch.nonzero(modalities == m).flatten() for m in (VISIBLE, INFRARED)]
         order = torch.cat(rows)
         if modalities.shape != images.shape[:1] or len(order) != len(images):
-            raise ValueError(
+            raise UserError(
                 f"modalities must hold {VISIBLE} or {INFRARED} for each of {len(images)} images, "
                 f"not {modalities.tolist()}"
             )

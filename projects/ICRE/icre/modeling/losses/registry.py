@@ -4,6 +4,8 @@ from fastreid.config import CfgNode
 from fastreid.utils.registry import Registry
 from torch import nn
 
+from icre.errors import UserError
+
 LOSS_REGISTRY = Registry("LOSS")
 
 
@@ -11,16 +13,16 @@ def build_losses(cfg: CfgNode) -> list[nn.Module]:
     """The losses that `cfg.MODEL.LOSSES.NAME` names, in its order.
 
     Raises:
-        ValueError: a name that is not registered (fast-reid's Baseline ignores it silently), or
+        UserError: a name that is not registered (fast-reid's Baseline ignores it silently), or
             no name at all.
     """
     known = sorted(LOSS_REGISTRY._obj_map)
     names = cfg.MODEL.LOSSES.NAME
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"MODEL.LOSSES.NAME: unknown loss '{unknown[0]}'; known: {', '.join(known)}"
         )
     if not names:
-        raise ValueError(f"MODEL.LOSSES.NAME is empty; known: {', '.join(known)}")
+        raise UserError(f"MODEL.LOSSES.NAME is empty; known: {', '.join(known)}")
     return [LOSS_REGISTRY.get(name)(cfg) for name in names]

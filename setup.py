@@ -1,0 +1,66 @@
+"""Installs the package `icre` from projects/ICRE; `pip install -e .` is the usual way."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+PACKAGE = HERE / "projects" / "ICRE"
+VERSION = re.search(r'__version__ = "(.+?)"', (PACKAGE / "icre" / "__init__.py").read_text())[1]
+FASTREID = "1.4.0"
+
+REQUIREMENTS = [
+    "torch>=2.6",  # torch.load is safe by default since 2.6
+    "torchvision>=0.21",
+    "numpy>=2.0",
+    "scipy",
+    "pillow",
+    "pyyaml",
+    "yacs",
+    "scikit-learn",
+    "tabulate",
+    "termcolor",
+    "tensorboard",
+    "tqdm",
+    "matplotlib",
+    "h5py",
+]
+
+
+def require_fastreid() -> None:
+    """Stop an installation that could not run.
+
+    fastreid cannot be a requirement: its own pins (torch 1.13) would follow it. pip builds in an
+    isolated environment, so a fresh interpreter (-I) is asked what the real one holds.
+    """
+    code = "from importlib.metadata import version; print(version('fastreid'))"
+    found = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    version = found.stdout.strip()
+    if version.split("+")[0] != FASTREID:
+        state = f"fastreid {version} is installed" if version else "fastreid is not installed"
+        sys.exit(
+            f"icre needs fastreid {FASTREID}, {state}. "
+            f"Run: pip install --no-deps fastreid=={FASTREID}"
+        )
+
+
+if {"editable_wheel", "develop", "install"} & set(sys.argv):
+    require_fastreid()
+
+setup(
+    name="icre",
+    version=VERSION,
+    description="Visible-infrared person re-identification (ICRE) as a fast-reid project",
+    python_requires=">=3.11,<3.14",
+    package_dir={"": "projects/ICRE"},
+    packages=find_packages(str(PACKAGE)),
+    install_requires=REQUIREMENTS,
+    extras_require={
+        "cpu": ["faiss-cpu"],
+        "gpu": ["faiss-gpu-cu12"],
+        "test": ["pytest"],
+    },
+)
