@@ -42,23 +42,26 @@ def loop_evaluate(
     for query in range(len(q_pids)):
         ranked_pids, ranked_cams = g_pids[order[query]], g_camids[order[query]]
         if dataset == "sysu":
-            keep = ~((q_camids[query] == 3) & (ranked_cams == 2))
+            remove = (q_camids[query] == 3) & (ranked_cams == 2)
         elif dataset == "llcm":
-            keep = ~((ranked_pids == q_pids[query]) & (ranked_cams == q_camids[query]))
+            remove = (ranked_pids == q_pids[query]) & (ranked_cams == q_camids[query])
         else:
-            keep = np.ones(len(ranked_pids), dtype=bool)
-        ranked_pids = ranked_pids[keep]
-        hits = ranked_pids == q_pids[query]
-        if not hits.any():
+            remove = np.zeros(len(ranked_pids), dtype=bool)
+        ranked_pids = ranked_pids[np.invert(remove)]
+        hits = (ranked_pids == q_pids[query]).astype(np.int32)
+        if not np.any(hits):
             continue
         counted = hits
         if dataset != "regdb":
-            _, first = np.unique(ranked_pids, return_index=True)
-            counted = ranked_pids[np.sort(first)] == q_pids[query]
+            first = np.unique(ranked_pids, return_index=True)[1]
+            deduplicated = [ranked_pids[place] for place in sorted(first)]
+            counted = (np.asarray(deduplicated) == q_pids[query]).astype(np.int32)
         cmcs.append(_cmc_20(counted))
-        places = np.flatnonzero(hits) + 1
-        aps.append(np.mean(np.arange(1, len(places) + 1) / places))
-        inps.append(len(places) / places[-1])
+        so_far = hits.cumsum()
+        last = np.max(np.where(hits == 1))
+        inps.append(so_far[last] / (last + 1.0))
+        precision = np.asarray([found / (place + 1.0) for place, found in enumerate(so_far)])
+        aps.append((precision * hits).sum() / hits.sum())
     cmc = np.mean(cmcs, axis=0)
     figures = {f"Rank-{rank}": 100 * cmc[rank - 1] for rank in (1, 5, 10, 20)}
     return figures | {

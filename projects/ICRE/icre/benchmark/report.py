@@ -15,11 +15,11 @@ from icre.evaluation.files import replaced
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine (CPU name, cores this process may use, GPU) and date in UTC."""
+    """Versions, machine (CPU name, cores, GPU) and date in UTC."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {
             "icre": icre.__version__, "python": platform.python_version(),

@@ -5,6 +5,7 @@ is unique, and so the order is stable: images nearer to each other than 2^-40 (c
 whose products differ by rounding) rank in the order of the gallery.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -38,7 +39,7 @@ class QueryValues:
         return type(self)(self.place[places], self.ap[places], self.inp[places])
 
 
-def concatenate(blocks: list[QueryValues]) -> QueryValues:
+def concatenate(blocks: Sequence[QueryValues]) -> QueryValues:
     """Join the values of consecutive query blocks, on the CPU."""
     names = ("place", "ap", "inp")
     return QueryValues(*(torch.cat([getattr(one, name) for one in blocks]).cpu() for name in names))

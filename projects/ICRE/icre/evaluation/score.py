@@ -1,6 +1,8 @@
 """Features to result records: all settings of a data set in one pass over the queries."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,8 +20,9 @@ from icre.evaluation.matlab import Permutation, read_permutation
 from icre.evaluation.protocol import CAMERA_RULES, OFFICIAL, Protocol, find, settings, side_rows
 from icre.evaluation.records import record
 
-# Query-gallery pairs held at once: some tens of megabytes, and on a CPU near to its caches.
-_BLOCK_PAIRS = {"cpu": 2**20, "cuda": 2**25}
+# Query-gallery pairs held at once, and threads that each hold so many. A CPU's block is some tens
+# of megabytes, near to its caches; an accelerator wants few large ones.
+_BLOCKS = {"cpu": (2**20, min(8, os.cpu_count() or 1)), "other": (2**25, 1)}
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,10 @@ def score(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch to one CPU thread.
+    """Keep each operation to one CPU thread; whole blocks run side by side instead.
 
-    The work is thousands of short operations: two threads gain nothing on a quiet machine, and
-    where other processes hold the second core their waiting for each other costs tenfold.
+    The operations are thousands of short ones: threads inside them gain nothing on a quiet machine,
+    and where other processes hold a core their waiting for each other costs tenfold.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -162,34 +165,50 @@ def _group_values(
         [torch.from_numpy(np.searchsorted(pool, rows)).to(device) for rows in one.galleries]
         for one in group
     ]
-    pids = torch.from_numpy(data.pids[pool]).to(device)
-    blocks: list[list[list[rank.QueryValues]]] = [[[] for _ in each] for each in columns]
-    for query_pids, keys in _key_blocks(data, group[0], pool, device):
-        for setting, galleries, parts in zip(group, columns, blocks):
-            for gallery, part in zip(galleries, parts):
-                part.append(rank.query_values(
-                    keys.index_select(1, gallery), query_pids, pids[gallery], setting.protocol.dedup
-                ))
+    key_block = _key_maker(data, group[0].protocol.barred, pool, device)
+    pids = torch.from_numpy(data.pids).to(device)
+    pool_pids = pids[torch.from_numpy(pool).to(device)]
+
+    def block_values(queries: Tensor) -> list[list[rank.QueryValues]]:
+        keys = key_block(queries)
+        # gather reads along the rows; index_select takes three times as long here.
+        return [
+            [
+                rank.query_values(
+                    keys.gather(1, gallery.expand(len(keys), -1)), pids[queries],
+                    pool_pids[gallery], setting.protocol.dedup,
+                )
+                for gallery in galleries
+            ]
+            for setting, galleries in zip(group, columns)
+        ]
+
+    pairs, workers = _BLOCKS["cpu" if device.type == "cpu" else "other"]
+    queries = torch.from_numpy(group[0].query).to(device).split(max(1, pairs // len(pool)))
+    with ThreadPoolExecutor(workers) as executor:
+        blocks = list(executor.map(block_values, queries))
     return [
-        _per_trial(setting, [rank.concatenate(part) for part in parts])
-        for setting, parts in zip(group, blocks)
+        _per_trial(setting, [rank.concatenate(parts) for parts in zip(*of_setting)])
+        for setting, of_setting in zip(group, zip(*blocks))
     ]
 
 
-def _key_blocks(
-    data: FeatureSet, setting: Setting, pool: np.ndarray, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (query pids, keys against the pool), some queries at a time."""
+def _key_maker(
+    data: FeatureSet, rule: str, pool: np.ndarray, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """A function from the rows of some queries, (Q,), to their keys against the pool, (Q, P)."""
     features = torch.from_numpy(data.features).to(device, torch.float64)
     features = torch.nn.functional.normalize(features, dim=1)
-    gallery = features[torch.from_numpy(pool).to(device)]
     pids, camids = (torch.from_numpy(column).to(device) for column in (data.pids, data.camids))
-    rule = CAMERA_RULES[setting.protocol.barred]
-    step = max(1, _BLOCK_PAIRS.get(device.type, 2**20) // len(pool))
     answers = torch.from_numpy(pool).to(device)
-    for block in torch.from_numpy(setting.query).to(device).split(step):
-        barred = rule and rule(pids[block], camids[block], pids[answers], camids[answers])
-        yield pids[block], rank.order_keys(1 - features[block] @ gallery.T, barred)
+    gallery, pool_pids, pool_camids = features[answers], pids[answers], camids[answers]
+    barred_by = CAMERA_RULES[rule]
+
+    def key_block(queries: Tensor) -> Tensor:
+        barred = barred_by and barred_by(pids[queries], camids[queries], pool_pids, pool_camids)
+        return rank.order_keys(1 - features[queries] @ gallery.T, barred)
+
+    return key_block
 
 
 def _per_trial(setting: Setting, values: list[rank.QueryValues]) -> list[rank.QueryValues]:

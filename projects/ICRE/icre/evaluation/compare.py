@@ -1,0 +1,224 @@
+"""Is the difference between two models real? A paired bootstrap over identities and draws.
+
+Queries of one identity rise and fall together, so identities are drawn, not queries; the gallery
+draws are drawn too, as another draw is part of what a table's number could have been. Both models
+answer the same queries against the same galleries in every sample (Efron and Tibshirani, 1993).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from icre.errors import UserError
+from icre.evaluation import draws, rank
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.matlab import read_permutation
+from icre.evaluation.protocol import DEFAULTS, OFFICIAL, settings
+from icre.evaluation.score import Setting, plan, trial_values
+
+FIGURES = ("Rank-1", "mAP", "mINP")
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How many samples, from which seed; `level` is the interval's share in percent."""
+
+    samples: int = 2000
+    seed: int = 0
+    level: float = 95.0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UserError(f"{self.samples} bootstrap samples: at least 1 is needed")
+
+
+def compare(
+    first: FeatureSet,
+    second: FeatureSet,
+    name: str | None = None,
+    draw: str | None = None,
+    perm: str | Path | None = None,
+    bootstrap: Bootstrap = Bootstrap(),
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Compare two models' features of the same images under one protocol.
+
+    Args:
+        first, second: same paths, in any order.
+        name: protocol; None: the first default one of the data set.
+        draw, perm, device: as in `score`.
+
+    Returns:
+        {"protocol", "draw", "trials", "samples", "seed", "level", "all": row, "cameras": [row]}. A
+        row is {"query", "gallery": camera or null, "queries", "identities"} and per figure
+        {"first", "second", "difference" (second - first), "low", "high"}, in percent. A camera row
+        asks with that camera's queries in a gallery of that camera's images alone; pairs in which
+        no query has a match are left out.
+
+    Raises:
+        UserError: the two sets hold other images, or the protocol does not fit them.
+    """
+    first, second = first.ordered(), second.ordered()
+    check_same_data(first, second)
+    setting = _setting(first, name, draw, perm)
+    cameras = _gallery_cameras(first, setting)
+    chosen = [setting] + [_only_camera(first, setting, camera) for camera in cameras]
+    answers = [trial_values(data, chosen, device) for data in (first, second)]
+    rows = [_row(first, setting, answers[0][0], answers[1][0], bootstrap)]
+    if not rows[0]:
+        raise UserError(f"{setting.name}: no query has a match in the gallery")
+    for query in np.unique(first.camids[setting.query]).tolist():
+        for place, gallery in enumerate(cameras, start=1):
+            pair = (query, gallery)
+            rows.append(
+                _row(first, setting, answers[0][place], answers[1][place], bootstrap, pair)
+            )
+    return {
+        "protocol": setting.name, "draw": setting.draw, "trials": setting.trials,
+        "samples": bootstrap.samples, "seed": bootstrap.seed, "level": bootstrap.level,
+        "all": rows[0], "cameras": [row for row in rows[1:] if row],
+    }
+
+
+def check_same_data(first: FeatureSet, second: FeatureSet) -> None:
+    """Refuse two ordered sets whose images, identities or cameras differ (UserError)."""
+    alone = np.setxor1d(first.paths, second.paths)
+    if alone.size:
+        side = "first" if alone[0] in first.paths else "second"
+        raise UserError(f"not the same data: only the {side} has {alone[0]} ({alone.size} differ)")
+    for column in ("pids", "camids", "modalities", "paths"):
+        wrong = np.flatnonzero(getattr(first, column) != getattr(second, column))
+        if wrong.size:
+            raise UserError(f"not the same data: {column} of {first.paths[wrong[0]]} differ")
+
+
+def interval(
+    difference: np.ndarray, valid: np.ndarray, identities: np.ndarray, bootstrap: Bootstrap
+) -> tuple[float, float]:
+    """Percentile interval of the mean difference.
+
+    Args:
+        difference: (T, Q) per trial and query, second - first; ignored where not valid.
+        valid: (T, Q) bool, the query has a match.
+        identities: (T, Q) integers 0..I-1, the query's identity.
+
+    Returns:
+        (low, high), in the unit of `difference`: mean over the drawn trials of the mean over the
+        valid queries of the drawn identities.
+    """
+    trials, count = len(difference), int(identities.max()) + 1
+    cells = identities + count * np.arange(trials)[:, None]
+    size = trials * count
+    sums = np.bincount(cells[valid], difference[valid], size).reshape(trials, count)
+    queries = np.bincount(cells[valid], minlength=size).reshape(trials, count)
+    # Identities that never have a match are no part of the population.
+    seen = queries.any(axis=0)
+    sums, queries = sums[:, seen], queries[:, seen]
+    generator = np.random.default_rng(bootstrap.seed)
+    number = queries.shape[1]
+    weights = generator.multinomial(number, np.full(number, 1 / number), bootstrap.samples)
+    turns = generator.multinomial(trials, np.full(trials, 1 / trials), bootstrap.samples) / trials
+    means = (weights @ sums.T) / (weights @ queries.T)
+    tail = (100 - bootstrap.level) / 2
+    low, high = np.percentile((turns * means).sum(axis=1), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
+    """Render a comparison for people: the whole protocol, then each camera pair."""
+    title = (
+        f"{result['protocol']}, draw {result['draw'] or '-'}, {result['trials']} trials, not "
+        f"re-ranked; B - A with {result['level']:g} % intervals from {result['samples']} samples "
+        f"over {result['all']['identities']} identities and the draws, in percent\n"
+        f"A = {names[0]}\nB = {names[1]}"
+    )
+    whole = [
+        {
+            "figure": figure, "A": f"{cell['first']:.2f}", "B": f"{cell['second']:.2f}",
+            "B - A": _difference(cell), "is it real?": _verdict(cell),
+        }
+        for figure, cell in ((figure, result["all"][figure]) for figure in FIGURES)
+    ]
+    pairs = [
+        {"query camera": row["query"], "gallery camera": row["gallery"], "queries": row["queries"]}
+        | {f"{figure}, B - A": _difference(row[figure]) for figure in FIGURES}
+        for row in result["cameras"]
+    ]
+    tables = [tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+              for rows in (whole, pairs)]
+    return f"{title}\n\n{tables[0]}\n\nBy camera pair:\n{tables[1]}"
+
+
+def _setting(
+    data: FeatureSet, name: str | None, draw: str | None, perm: str | Path | None
+) -> Setting:
+    if name is None and data.layout is not None:
+        name = DEFAULTS[data.layout][0]
+    names = None if name is None else [name]
+    ((name, kind),) = settings(data.layout, names, draw, perm is not None)
+    permutation = None
+    if kind == OFFICIAL:
+        permutation = read_permutation(perm)
+        draws.check_fit(data, permutation)
+    return plan(data, name, kind, permutation)
+
+
+def _gallery_cameras(data: FeatureSet, setting: Setting) -> list[int]:
+    return np.unique(data.camids[np.concatenate(setting.galleries)]).tolist()
+
+
+def _only_camera(data: FeatureSet, setting: Setting, camera: int) -> Setting:
+    galleries = [rows[data.camids[rows] == camera] for rows in setting.galleries]
+    return replace(setting, galleries=galleries)
+
+
+def _row(
+    data: FeatureSet, setting: Setting, first: list[rank.QueryValues],
+    second: list[rank.QueryValues], bootstrap: Bootstrap, pair: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """One row of the result; empty where a trial has no query with a match."""
+    asking = np.stack([
+        setting.query if places is None else setting.query[places]
+        for places in setting.asked or [None] * setting.trials
+    ])
+    valid = np.stack([one.place.numpy() > 0 for one in first])
+    if pair is not None:
+        valid &= data.camids[asking] == pair[0]
+    if not valid.any(axis=1).all():
+        return {}
+    pids, identities = np.unique(data.pids[asking], return_inverse=True)
+    row = {"query": pair and pair[0], "gallery": pair and pair[1], "queries": int(valid[0].sum()),
+           "identities": len(np.unique(pids[identities[valid]]))}
+    for figure in FIGURES:
+        a, b = (_per_query(side, figure) for side in (first, second))
+        low, high = interval(b - a, valid, identities, bootstrap)
+        row[figure] = {"first": _mean(a, valid), "second": _mean(b, valid),
+                       "difference": _mean(b - a, valid), "low": low, "high": high}
+    return row
+
+
+def _per_query(trials: list[rank.QueryValues], figure: str) -> np.ndarray:
+    """(T, Q) in percent; NaN or 0 where a query has no match."""
+    pick = {
+        "Rank-1": lambda one: (one.place == 1).double(),
+        "mAP": lambda one: one.ap,
+        "mINP": lambda one: one.inp,
+    }[figure]
+    return 100 * np.stack([pick(one).numpy() for one in trials])
+
+
+def _mean(values: np.ndarray, valid: np.ndarray) -> float:
+    return float((np.where(valid, values, 0).sum(axis=1) / valid.sum(axis=1)).mean())
+
+
+def _difference(cell: dict[str, float]) -> str:
+    return f"{cell['difference']:+.2f} [{cell['low']:+.2f}, {cell['high']:+.2f}]"
+
+
+def _verdict(cell: dict[str, float]) -> str:
+    if cell["low"] > 0 or cell["high"] < 0:
+        return "yes"
+    return "not shown: the interval holds 0"
