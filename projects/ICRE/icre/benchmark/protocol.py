@@ -1,7 +1,6 @@
 """`tools/benchmark.py protocol`: SYSU-MM01's six settings, one vectorised pass against loops."""
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from icre.benchmark.loop_protocol import loop_score
-from icre.benchmark.report import environment, save
+from icre.benchmark.report import alternate, environment, save
 from icre.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser, golden: Path) -> None:
     """Declare the sub-command's options; `golden` is the default feature file."""
     parser.add_argument("--features", default=golden, help="SYSU-MM01 features (default: golden)")
     parser.add_argument("--perm", help="rand_perm_cam.mat (default: a seeded stand-in)")
-    parser.add_argument("--repeat", type=int, default=2, help="rounds, each side once a round")
+    parser.add_argument("--repeat", type=int, default=2, help="rounds, each side once a round (2)")
     parser.add_argument("--device", default="cpu", help="device of the vectorised side")
     parser.add_argument("--json", help="where to write the result")
 
@@ -49,23 +48,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for name, draw in tqdm(pairs, desc="loops", leave=False)
         ],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    figures = {}
-    for _ in range(args.repeat):
-        for name, side in sides.items():
-            start = time.perf_counter()
-            figures[name] = side()
-            seconds[name].append(time.perf_counter() - start)
+    figures, seconds, cpu_seconds = alternate(sides, args.repeat)
     _check_equal(figures["vectorised"], figures["loops"])
     ratio = float(np.median(seconds["loops"]) / np.median(seconds["vectorised"]))
-    for name, values in seconds.items():
-        print(f"{name:>10}: {np.median(values):7.2f} s (median of {args.repeat})")
+    for name in sides:
+        wall, cpu = np.median(seconds[name]), np.median(cpu_seconds[name])
+        print(f"{name:>10}: {wall:7.2f} s, {cpu:7.2f} s of CPU (median of {args.repeat})")
     print(f"     ratio: {ratio:7.1f}x over {len(pairs)} settings, figures equal")
     result = environment() | {
         "benchmark": "protocol", "device": args.device, "threads": torch.get_num_threads(),
         "images": len(data), "dimensions": data.features.shape[1], "settings": len(pairs),
         "permutation": "rand_perm_cam" if args.perm else "seeded stand-in",
-        "seconds": seconds, "ratio": ratio,
+        "seconds": seconds, "cpu_seconds": cpu_seconds, "ratio": ratio,
     }
     if args.json:
         save(result, args.json)

@@ -13,11 +13,12 @@ import numpy as np
 from tabulate import tabulate
 
 from icre.errors import UserError
-from icre.evaluation import draws, rank
+from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import read_permutation
-from icre.evaluation.protocol import DEFAULTS, OFFICIAL, settings
-from icre.evaluation.score import Setting, plan, trial_values
+from icre.evaluation.matlab import Permutation
+from icre.evaluation.plan import Setting, prepare
+from icre.evaluation.protocol import DEFAULTS
+from icre.evaluation.score import trial_values
 
 FIGURES = ("Rank-1", "mAP", "mINP")
 
@@ -40,7 +41,7 @@ def compare(
     second: FeatureSet,
     name: str | None = None,
     draw: str | None = None,
-    perm: str | Path | None = None,
+    perm: str | Path | Permutation | None = None,
     bootstrap: Bootstrap = Bootstrap(),
     device: str = "cpu",
 ) -> dict[str, Any]:
@@ -61,9 +62,11 @@ def compare(
     Raises:
         UserError: the two sets hold other images, or the protocol does not fit them.
     """
-    first, second = first.ordered(), second.ordered()
+    if name is None and first.layout is not None:
+        name = DEFAULTS[first.layout][0]
+    first, (setting,) = prepare(first, None if name is None else [name], draw, perm)
+    second = second.ordered()
     check_same_data(first, second)
-    setting = _setting(first, name, draw, perm)
     cameras = _gallery_cameras(first, setting)
     chosen = [setting] + [_only_camera(first, setting, camera) for camera in cameras]
     answers = [trial_values(data, chosen, device) for data in (first, second)]
@@ -150,20 +153,6 @@ def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
     tables = [tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
               for rows in (whole, pairs)]
     return f"{title}\n\n{tables[0]}\n\nBy camera pair:\n{tables[1]}"
-
-
-def _setting(
-    data: FeatureSet, name: str | None, draw: str | None, perm: str | Path | None
-) -> Setting:
-    if name is None and data.layout is not None:
-        name = DEFAULTS[data.layout][0]
-    names = None if name is None else [name]
-    ((name, kind),) = settings(data.layout, names, draw, perm is not None)
-    permutation = None
-    if kind == OFFICIAL:
-        permutation = read_permutation(perm)
-        draws.check_fit(data, permutation)
-    return plan(data, name, kind, permutation)
 
 
 def _gallery_cameras(data: FeatureSet, setting: Setting) -> list[int]:

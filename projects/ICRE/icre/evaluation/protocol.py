@@ -4,7 +4,7 @@ SYSU-MM01: Wu et al., ICCV 2017; RegDB: Nguyen et al., Sensors 2017; LLCM: Zhang
 2023.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +110,7 @@ def find(name: str) -> Protocol:
 
 
 def settings(
-    layout: str | None, names: list[str] | None, draw: str | None, official: bool
+    layout: str | None, names: Sequence[str] | None, draw: str | None, official: bool
 ) -> list[tuple[str, str | None]]:
     """Which protocol to score with which draw.
 

@@ -1,10 +1,9 @@
 """Features to result records: all settings of a data set in one pass over the queries."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,65 +13,16 @@ import torch
 from torch import Tensor
 
 from icre.errors import UserError
-from icre.evaluation import draws, rank
+from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import Permutation, read_permutation
-from icre.evaluation.protocol import CAMERA_RULES, OFFICIAL, Protocol, find, settings, side_rows
+from icre.evaluation.matlab import Permutation
+from icre.evaluation.plan import Setting, plan, prepare  # noqa: F401  (plan: for retrieval)
+from icre.evaluation.protocol import CAMERA_RULES
 from icre.evaluation.records import record
 
 # Query-gallery pairs held at once, and threads that each hold so many. A CPU's block is some tens
 # of megabytes, near to its caches; an accelerator wants few large ones.
 _BLOCKS = {"cpu": (2**20, min(8, os.cpu_count() or 1)), "other": (2**25, 1)}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A protocol made concrete on one data set; all arrays are row indices of it.
-
-    Args:
-        query: (Q,) every image that asks in any trial.
-        galleries: one ascending index array per trial, or a single one for all trials.
-        asked: per trial the places in `query` that ask; None: every query in every trial.
-    """
-
-    name: str
-    draw: str | None
-    protocol: Protocol
-    query: np.ndarray
-    galleries: list[np.ndarray]
-    asked: list[np.ndarray] | None = None
-
-    @property
-    def trials(self) -> int:
-        """Number of trials."""
-        return len(self.asked or self.galleries)
-
-
-def plan(
-    data: FeatureSet, name: str, draw: str | None, permutation: Permutation | None = None
-) -> Setting:
-    """Say for each trial who asks and who answers.
-
-    Args:
-        data: in the order of `FeatureSet.ordered`.
-        name, draw: as `settings` returns them.
-        permutation: what `official` draws from.
-    """
-    protocol = find(name)
-    query = side_rows(protocol.query, data.camids, data.modalities)
-    gallery = side_rows(protocol.gallery, data.camids, data.modalities)
-    for side, rows in (("query", query), ("gallery", gallery)):
-        if not len(rows):
-            raise UserError(f"{name}: the features hold no {side} image")
-    if draw is None:
-        return Setting(name, draw, protocol, query, [gallery])
-    if draw == OFFICIAL:
-        drawn = draws.official(data, gallery, permutation, protocol.shots)
-        return Setting(name, draw, protocol, query, drawn)
-    if protocol.sampled == "query":
-        asked = [np.searchsorted(query, rows) for rows in draws.seeded(data, query)]
-        return Setting(name, draw, protocol, query, [gallery], asked)
-    return Setting(name, draw, protocol, query, draws.seeded(data, gallery))
 
 
 def trial_values(
@@ -92,7 +42,7 @@ def trial_values(
 
 def score(
     features: FeatureSet,
-    protocols: list[str] | None = None,
+    protocols: Sequence[str] | None = None,
     draw: str | None = None,
     perm: str | Path | Permutation | None = None,
     device: str | torch.device = "cpu",
@@ -115,13 +65,7 @@ def score(
     Raises:
         UserError: one line that says what does not fit.
     """
-    names = [protocols] if isinstance(protocols, str) else protocols
-    pairs = settings(features.layout, names, draw, perm is not None)
-    permutation = read_permutation(perm) if isinstance(perm, (str, Path)) else perm
-    data = features.ordered()
-    if any(kind == OFFICIAL for _, kind in pairs):
-        draws.check_fit(data, permutation)
-    chosen = [plan(data, name, kind, permutation) for name, kind in pairs]
+    data, chosen = prepare(features, protocols, draw, perm)
     results = trial_values(data, chosen, device)
     return [_record(data, one, values, labels) for one, values in zip(chosen, results)]
 

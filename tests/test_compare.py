@@ -1,0 +1,140 @@
+"""The paired bootstrap: hand-worked values, coverage, refusal of other data, the tool."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_features import from_paths, small_features
+
+from icre.benchmark.protocol import stand_in_permutation
+from icre.errors import UserError
+from icre.evaluation.compare import FIGURES, Bootstrap, compare, interval, report
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.score import score
+
+TOOL = Path(__file__).parents[1] / "tools" / "compare.py"
+FEW = Bootstrap(samples=200)
+
+
+def noisy(data: FeatureSet, scale: float, seed: int = 5) -> FeatureSet:
+    noise = np.random.default_rng(seed).normal(size=data.features.shape)
+    return replace(data, features=data.features + scale * noise)
+
+
+def test_means_are_those_of_score_in_any_row_order():
+    first = small_features("sysu")
+    second = noisy(first, 1.0).take(np.random.default_rng(0).permutation(len(first)))
+    permutation = stand_in_permutation(first.ordered())
+    for name, draw in (("sysu-all-single", "seeded"), ("sysu-all-multi", "official")):
+        result = compare(first, second, name, draw, permutation, FEW)
+        for side, data in (("first", first), ("second", second)):
+            (record,) = score(data, [name], draw, permutation)
+            for figure in FIGURES:
+                assert result["all"][figure][side] == pytest.approx(record[figure]["mean"])
+        cell = result["all"]["mAP"]
+        assert cell["difference"] == pytest.approx(cell["second"] - cell["first"])
+        assert cell["low"] < cell["difference"] < cell["high"]
+
+
+def test_sampled_queries_give_the_means_of_score_too():
+    first = small_features("llcm")
+    second = noisy(first, 1.0)
+    result = compare(first, second, "llcm-v2n-swapped", bootstrap=FEW)
+    (record,) = score(second, ["llcm-v2n-swapped"])
+    assert result["all"]["mINP"]["second"] == pytest.approx(record["mINP"]["mean"])
+
+
+def test_equal_features_differ_by_nothing():
+    data = small_features("regdb")
+    result = compare(data, data, bootstrap=FEW)
+    for row in [result["all"], *result["cameras"]]:
+        assert all(row[name]["difference"] == row[name]["low"] == row[name]["high"] == 0
+                   for name in FIGURES)
+    assert report(result).count("not shown: the interval holds 0") == len(FIGURES)
+
+
+def test_a_ruined_model_is_really_worse():
+    data = small_features("sysu", identities=20)
+    result = compare(data, noisy(data, 30.0), bootstrap=FEW)
+    assert all(result["all"][name]["high"] < 0 for name in FIGURES)
+
+
+def test_camera_pairs_are_those_that_can_match():
+    data = small_features("sysu").ordered()
+    perm = stand_in_permutation(data)
+    result = compare(data, noisy(data, 1.0), "sysu-indoor-single", "official", perm, FEW)
+    pairs = [(row["query"], row["gallery"]) for row in result["cameras"]]
+    # Cameras 3 and 2 share a place.
+    assert pairs == [(3, 1), (6, 1), (6, 2)]
+    alone = data.take(np.isin(data.camids, (1, 6)))
+    two = {key: places for key, places in perm.items() if key[1] in (1, 6)}
+    (record,) = score(alone, ["sysu-indoor-single"], "official", two)
+    assert result["cameras"][1]["mAP"]["first"] == pytest.approx(record["mAP"]["mean"])
+    assert result["cameras"][1]["queries"] == record["valid_queries"]
+
+
+def test_interval_weighs_identities_by_their_queries():
+    # Two identities in one trial: differences 0, 0, 0 and 8. Samples: both 2, the first 0, the
+    # second 8, with chances 1/2, 1/4, 1/4.
+    difference = np.array([[0.0, 0.0, 0.0, 8.0, np.nan]])
+    valid = np.array([[True, True, True, True, False]])
+    identities = np.array([[0, 0, 0, 1, 2]])
+    assert interval(difference, valid, identities, Bootstrap(level=95)) == (0, 8)
+    assert interval(difference, valid, identities, Bootstrap(level=20)) == (2, 2)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(3)
+    identities = np.repeat(np.arange(40), 5)[None]
+    valid = np.ones_like(identities, dtype=bool)
+    covered = 0
+    for seed in range(200):
+        # The identities' own effect makes queries of one identity alike.
+        effect = generator.normal(size=40)[identities] + generator.normal(size=identities.shape)
+        low, high = interval(1.0 + effect, valid, identities, Bootstrap(300, seed))
+        covered += low <= 1.0 <= high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_draws_widen_the_interval():
+    identities = np.tile(np.arange(30), (10, 1))
+    valid = np.ones_like(identities, dtype=bool)
+    same = np.tile(np.linspace(-1, 1, 30), (10, 1))
+    apart = same + np.linspace(-3, 3, 10)[:, None]
+    narrow = interval(same, valid, identities, Bootstrap())
+    wide = interval(apart, valid, identities, Bootstrap())
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+
+
+def test_other_data_is_refused():
+    data = small_features("sysu")
+    with pytest.raises(UserError, match=r"only the first has cam1/.* \(1 differ\)"):
+        compare(data, data.take(slice(1, None)))
+    plain = replace(data, paths=[path.replace("/", "-") for path in data.paths])
+    other = replace(plain, pids=plain.pids + 1)
+    with pytest.raises(UserError, match="not the same data: pids of cam1-0001-0001.jpg differ"):
+        compare(plain, other, "sysu-all-single")
+    with pytest.raises(UserError, match="at least 1"):
+        compare(data, data, bootstrap=Bootstrap(samples=0))
+    unmatched = from_paths(["cam3/0001/1.jpg", "cam2/0001/1.jpg"])
+    with pytest.raises(UserError, match="sysu-all-single: no query has a match"):
+        compare(unmatched, unmatched)
+
+
+def test_tool_prints_both_tables_and_writes_the_result(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("tool_compare", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    data = small_features("llcm")
+    data.save(tmp_path / "a.npz")
+    noisy(data, 1.0).save(tmp_path / "b.npz")
+    files = [str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
+    assert module.main([*files, "--samples", "50", "--json", str(tmp_path / "c.json")]) == 0
+    out = capsys.readouterr().out
+    assert "llcm-v2n, draw seeded, 10 trials" in out and "By camera pair:" in out
+    assert json.loads((tmp_path / "c.json").read_text())["samples"] == 50
+    assert module.main([*files, "--draw", "official"]) == 2
+    assert "has no official draw" in capsys.readouterr().err
