@@ -10,8 +10,9 @@ import torch
 from tqdm import tqdm
 
 from icre.benchmark.loop_protocol import loop_score
-from icre.benchmark.report import alternate, environment, save
+from icre.benchmark.report import alternate, environment
 from icre.errors import UserError
+from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation
 from icre.evaluation.protocol import settings
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds, "cpu_seconds": cpu_seconds, "ratio": ratio,
     }
     if args.json:
-        save(result, args.json)
+        records.save(result, args.json)
     return result
 
 

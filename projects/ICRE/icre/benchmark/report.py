@@ -1,6 +1,5 @@
 """What all benchmarks share: fair timing, and where and when a result was measured."""
 
-import json
 import os
 import platform
 import time
@@ -14,7 +13,6 @@ import torch
 
 import icre
 from icre.errors import UserError
-from icre.evaluation.files import replaced
 
 
 def alternate(
@@ -54,12 +52,6 @@ def environment() -> dict[str, Any]:
             "torch": torch.__version__, "numpy": numpy.__version__,
         },
     }
-
-
-def save(result: dict[str, Any], path: str | Path) -> None:
-    """Write one benchmark's result as JSON; an interrupted save leaves the old file."""
-    with replaced(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _cpu_name() -> str:

@@ -54,8 +54,8 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n\n".join(f"{title}\n{_one_table(group)}" for title, group in groups if group)
 
 
-def save(records: list[dict[str, Any]], path: str | Path) -> None:
-    """Write the list as JSON; an interrupted save leaves the old file."""
+def save(records: list[dict[str, Any]] | dict[str, Any], path: str | Path) -> None:
+    """Write records, or another result, as JSON; an interrupted save leaves the old file."""
     with replaced(path) as temporary:
         temporary.write_text(json.dumps(records, indent=1) + "\n")
 
