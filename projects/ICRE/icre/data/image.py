@@ -1,7 +1,7 @@
 """Reading one image file of any common kind into 8-bit RGB, and checking many of them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,7 +24,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # A thermal sensor fills a narrow part of its 16 bits: dividing by 256 would leave black.
         values = np.asarray(image, dtype=np.float64)
         span = max(values.max() - values.min(), 1.0)
-        image = Image.fromarray(((values - values.min()) * (255.0 / span)).astype(np.uint8))
+        image = Image.fromarray(np.rint((values - values.min()) * (255 / span)).astype(np.uint8))
     return image.convert("RGB")
 
 
@@ -55,21 +55,30 @@ def _find_fault(path: str) -> str | None:
     return None
 
 
-def verify_images(paths: Sequence[str], progress: bool = True) -> None:
-    """Decode every file once, so that a broken one stops a run before it starts.
+def find_faults(paths: Iterable[str], progress: bool = True) -> Iterator[str]:
+    """Decode every file once and yield "<path>: <what is wrong>" for each that cannot be.
 
     Args:
         paths: image files; duplicates are read once.
         progress: show a progress bar.
-
-    Raises:
-        UserError: names the first broken file and counts the others.
     """
     unique = sorted(set(paths))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(_find_fault, unique)
         bar = tqdm(checked, "checking images", len(unique), unit="img", disable=not progress)
-        faults = [fault for fault in bar if fault]
+        yield from filter(None, bar)
+
+
+def verify_images(paths: Sequence[str], progress: bool = True) -> None:
+    """Decode every file once, so that a broken one stops a run before it starts.
+
+    Args:
+        paths, progress: as in `find_faults`.
+
+    Raises:
+        UserError: names the first broken file and counts the others.
+    """
+    faults = list(find_faults(paths, progress))
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise UserError(f"cannot read image {faults[0]}{more}: replace it or restore the data set")

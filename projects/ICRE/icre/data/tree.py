@@ -1,12 +1,15 @@
 """Reading what a data set has on disk: required files, identity lists, image folders."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import combinations
 from pathlib import Path
 
 from icre.errors import UserError
 
 # Windows leaves Thumbs.db and desktop.ini, macOS ._*.jpg: only these endings count, hidden never.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+
+Item = tuple[str, int, int]  # (path, pid, camid), what fast-reid's samplers unpack
 
 
 def require_folder(path: Path, hint: str) -> Path:
@@ -16,21 +19,48 @@ def require_folder(path: Path, hint: str) -> Path:
     return path
 
 
-def read_ids(path: Path) -> list[int]:
-    """Read a split file: integers separated by commas or blanks, in the file's order.
+def read_text(path: Path) -> str:
+    """Content of a split file, without the mark that Windows editors put first.
 
     Raises:
-        UserError: the file is missing, empty, or holds something that is no integer.
+        UserError: the file is missing, empty, or no text; says where split files come from.
     """
     if not path.is_file():
-        raise UserError(f"split file {path} is missing: it comes with the data set's exp/ folder")
+        where = f"the data set's archive, in its {path.parent.name}/ folder"
+        raise UserError(f"split file {path} is missing: it comes with {where}")
     try:
-        ids = [int(word) for word in path.read_text().replace(",", " ").split()]
-    except ValueError as error:
-        raise UserError(f"split file {path} must hold comma-separated integers: {error}") from None
-    if not ids:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"split file {path} is no text file: restore it") from None
+    if not text.strip(" \t\r\n,"):
         raise UserError(f"split file {path} is empty")
-    return ids
+    return text
+
+
+def read_ids(path: Path) -> list[int]:
+    """Read an identity list: integers separated by commas or blanks, in the file's order.
+
+    An identity that stands there twice counts once, or its images would be listed twice.
+
+    Raises:
+        UserError: the file is missing, empty, or holds something that is no integer (names the
+            line).
+    """
+    ids: dict[int, None] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        for word in line.replace(",", " ").split():
+            if not (word.isascii() and word.isdigit()):
+                raise UserError(
+                    f"split file {path}, line {number}: identities are comma-separated integers, "
+                    f"not {word!r}"
+                )
+            ids[int(word)] = None
+    return list(ids)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of that name counts as an image: a known ending in any case, not hidden."""
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -40,12 +70,15 @@ def list_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    files = (f for f in folder.iterdir() if not f.name.startswith("."))
-    return sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(file for file in folder.iterdir() if is_image(file.name))
 
 
-def require_disjoint(train: Iterable[int], test: Iterable[int], where: Path) -> None:
-    """Raise UserError when an identity stands in both splits (its images would leak)."""
-    both = sorted(set(train) & set(test))
-    if both:
-        raise UserError(f"{where}: identities {both[:5]} stand in the training and the test split")
+def require_disjoint(splits: Mapping[str, Iterable[int]], where: Path) -> None:
+    """Raise UserError when an identity stands in two splits (its images would leak)."""
+    for (one, first), (other, second) in combinations(splits.items(), 2):
+        both = sorted(set(first) & set(second))
+        if both:
+            raise UserError(
+                f"{where}: identities {both[:5]} stand in both the {one} and the {other} split: "
+                "restore the split files"
+            )

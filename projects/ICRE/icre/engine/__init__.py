@@ -3,5 +3,7 @@
 import icre.compat  # noqa: F401  (before any fastreid import)
 
 # only registration
+import icre.data.llcm  # noqa: F401
+import icre.data.regdb  # noqa: F401
 import icre.data.sysu  # noqa: F401
 import icre.modeling  # noqa: F401

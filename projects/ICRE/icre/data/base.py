@@ -1,0 +1,140 @@
+"""What the three published visible-infrared sets share: how splits become fast-reid's lists."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.data.datasets.bases import ImageDataset
+
+from icre.data.split_list import missing_files
+from icre.data.tree import Item, require_disjoint, require_folder
+from icre.errors import UserError
+from icre.modality import INFRARED, VISIBLE
+
+TEST = "test"
+
+
+class Part(NamedTuple):
+    """Images of one split file.
+
+    `role` is "train", "val" or "test"; `read` lists the images as (path, pid, camid) and raises
+    UserError on a bad split file; `ids` is the identity list where the split is one.
+    """
+
+    role: str
+    read: Callable[[], list[Item]]
+    ids: Path | None = None
+
+
+class VisibleInfraredSet(ImageDataset):
+    """A published set in its own layout, read without any pre-processing.
+
+    `train` joins the train and val parts (as papers do), with pids and camids prefixed by the
+    set's name as fast-reid does, so that sets can be joined. `query` is every infrared and
+    `gallery` every visible test image, with integer pids and camids: which of them a protocol
+    takes, and which side asks, is decided in `icre.evaluation`, not here.
+
+    In every layout an image lies in the folder of its identity. A subclass names:
+        dataset_dir: the set's folder below the root.
+        dataset_name: the prefix.
+        layout: its name in `icre.evaluation.layout`.
+        origin: what to do where the folder is missing.
+        folder_modality: first folder of an image's path below the set's folder -> modality.
+        train_folders, test_folders: those that hold the identities' folders, and none is empty.
+        splits: the numbers of its splits; (None,) where there is one without a number.
+
+    Args:
+        root: folder that holds `dataset_dir`.
+        split: one of `splits`.
+
+    Raises:
+        UserError: one line on a folder, split file or image that is missing, a line of a split
+            file that cannot be, a folder without images, or splits that overlap.
+    """
+
+    dataset_dir: str
+    dataset_name: str
+    layout: str
+    origin: str
+    folder_modality: dict[str, int]
+    train_folders: tuple[str, ...]
+    test_folders: tuple[str, ...]
+    splits: Sequence[int | None] = (None,)
+
+    def __init__(self, root: str = "datasets", split: int | None = None, **kwargs):
+        self.folder = require_folder(Path(root) / self.dataset_dir, self.origin)
+        items: dict[str, list[Item]] = {}
+        for part in self.parts(self.folder, split):
+            items.setdefault(part.role, []).extend(part.read())
+        self._require_files([item[0] for listed in items.values() for item in listed])
+        self.check(self.folder, items)
+        test = items.pop(TEST)
+        train = [
+            (path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}")
+            for listed in items.values() for path, pid, camid in listed
+        ]
+        query = [item for item in test if self.modality_of(item[0]) == INFRARED]
+        gallery = [item for item in test if self.modality_of(item[0]) == VISIBLE]
+        super().__init__(train, query, gallery, **kwargs)
+
+    @classmethod
+    def parts(cls, folder: Path, split: int | None) -> list[Part]:
+        """The split files of split `split` in the set's folder, unread."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, folder: Path, items: dict[str, list[Item]]) -> None:
+        """Check {role: images} of a split as a whole; raises the UserErrors of the class."""
+        identities = {
+            role: {int(Path(path).parent.name): pid for path, pid, _ in listed}
+            for role, listed in items.items()
+        }
+        require_disjoint(identities, folder)
+        for role, listed in items.items():
+            _check_labels(folder, listed, identities[role])
+        training = [item for role in items if role != TEST for item in items[role]]
+        cls._check_folders(folder, cls.train_folders, training, "training")
+        cls._check_folders(folder, cls.test_folders, items[TEST], "test")
+
+    def modality_of(self, path: str) -> int:
+        """Modality of an image of this set: its folders below the set's own decide."""
+        return self.modality_below(self.folder, path)
+
+    @classmethod
+    def modality_below(cls, folder: Path, path: str) -> int:
+        """As `modality_of`, for a set in `folder`."""
+        return cls.folder_modality[Path(path).relative_to(folder).parts[0]]
+
+    @staticmethod
+    def _check_folders(
+        folder: Path, names: tuple[str, ...], items: list[Item], split: str
+    ) -> None:
+        filled = {Path(path).parents[1] for path, _, _ in items}
+        for name in names:
+            path = require_folder(folder / name, "the data set is incomplete")
+            if path not in filled:
+                raise UserError(f"camera folder {path} holds no image of the {split} identities")
+
+    def _require_files(self, paths: list[str]) -> None:
+        missing = missing_files(paths)
+        if missing:
+            raise UserError(
+                f"{len(missing)} of {len(paths)} listed images do not exist, the first is "
+                f"{missing[0]}: restore the data set (tools/check_dataset.py names all)"
+            )
+
+
+def _check_labels(folder: Path, items: list[Item], pid_of: dict[int, int]) -> None:
+    """One label per identity folder and the reverse, or two people would be trained as one."""
+    for path, pid, _ in items:
+        known = pid_of[int(Path(path).parent.name)]
+        if pid != known:
+            raise UserError(f"{folder}: identity folder of {path} has labels {pid} and {known}")
+    owner = {pid: identity for identity, pid in pid_of.items()}
+    for identity, pid in pid_of.items():
+        if owner[pid] != identity:
+            raise UserError(
+                f"{folder}: identity folders {identity} and {owner[pid]} both have label {pid}: "
+                "restore the split files"
+            )

@@ -1,0 +1,63 @@
+"""RegDB (Nguyen et al., Sensors 2017), read straight from its published layout.
+
+fast-reid's own `Thermalworld` is another set; RegDB has no class there.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from icre.data.base import Part, VisibleInfraredSet
+from icre.data.split_list import read_list
+from icre.data.tree import Item
+from icre.errors import UserError
+from icre.modality import INFRARED, VISIBLE
+
+CAMERA = {"Visible": 1, "Thermal": 2}  # one camera per modality; the numbers are ours
+
+
+@DATASET_REGISTRY.register()
+class RegDB(VisibleInfraredSet):
+    """RegDB: one visible and one thermal camera, ten splits in halves of the identities.
+
+    Reads `<root>/RegDB/{Visible,Thermal}/<n>/*` as `idx/{train,test}_{visible,thermal}_<split>.txt`
+    list them; camids are 1 (Visible) and 2 (Thermal), pids the lists' labels, which count from 0
+    in the training and in the test list alike. See `VisibleInfraredSet`.
+
+    Args:
+        root: folder that holds `RegDB/`.
+        split: 1 to 10 (config key DATASETS.REGDB_SPLIT); a published figure is the mean of all.
+    """
+
+    dataset_dir = "RegDB"
+    dataset_name = "regdb"
+    layout = "regdb"
+    origin = (
+        "unpack RegDB there (its authors give it on request), set DATASETS.ROOT, or render a demo "
+        "tree with tools/make_demo_data.py --layout regdb"
+    )
+    folder_modality = {"Visible": VISIBLE, "Thermal": INFRARED}
+    train_folders = test_folders = tuple(folder_modality)
+    splits = range(1, 11)
+
+    def __init__(self, root: str = "datasets", split: int = 1, **kwargs):
+        if split not in self.splits:
+            raise UserError(f"DATASETS.REGDB_SPLIT is {split!r}: RegDB's splits are 1 to 10")
+        self.split = split
+        super().__init__(root, split, **kwargs)
+
+    @classmethod
+    def parts(cls, folder: Path, split: int | None = 1) -> list[Part]:
+        """The four lists of a split."""
+        return [
+            Part(role, partial(_read, folder, role, tree, split))
+            for role in ("train", "test") for tree in CAMERA
+        ]
+
+
+def _read(folder: Path, role: str, tree: str, split: int) -> list[Item]:
+    file = folder / "idx" / f"{role}_{tree.lower()}_{split}.txt"
+    listed = read_list(file, rf"{tree}/(?P<id>\d+)/[^/]+")
+    return [(str(folder / entry.path), entry.label, CAMERA[tree]) for entry in listed]
