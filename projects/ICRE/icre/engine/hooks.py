@@ -7,6 +7,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.engine.hooks import PeriodicWriter
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
@@ -42,6 +43,21 @@ class ProgressBar(HookBase):
         self._bar.close()
         if self._redirect:
             self._redirect.__exit__(None, None, None)
+
+
+class EpochWriter(PeriodicWriter):
+    """fast-reid's PeriodicWriter, which loses what is evaluated after the last step.
+
+    Its writers skip an iteration that they have already written, and it writes after the last step
+    of training, before the evaluation. Here an epoch's last step is written after the epoch's
+    hooks only.
+    """
+
+    def after_step(self) -> None:
+        """Write every `period` iterations, but not at an epoch's end."""
+        done = self.trainer.iter + 1
+        if done % self._period == 0 and done % self.trainer.iters_per_epoch:
+            self.after_epoch()
 
 
 class EpochCheckpointer(HookBase):

@@ -113,6 +113,8 @@ def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
         output.mkdir(parents=True, exist_ok=True)
         if not (getattr(args, "eval_only", False) and (output / "config.yaml").exists()):
             (output / "config.yaml").write_text(cfg.dump())
+    setup_logger.cache_clear()  # or a second run in this process would write to the first one's log
+    logging.getLogger("fastreid").handlers.clear()
     setup_logger(str(output), distributed_rank=comm.get_rank())
     for handler in logging.getLogger("fastreid").handlers:
         if getattr(handler, "stream", None) is sys.stdout:

@@ -1,5 +1,6 @@
 """One training step: mixed precision that fits the device, and no waiting for the GPU."""
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -13,7 +14,6 @@ from fastreid.utils.events import get_event_storage
 
 from icre.errors import UserError
 
-LOG_EVERY = 20  # steps between two readings of losses; each reading waits for the device
 
 
 def amp_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -48,11 +48,14 @@ class Step:
         self.batches: Iterator[dict] | None = None
         model.train()
 
-    def run(self, iteration: int) -> None:
+    def run(self, log: bool) -> None:
         """Train on the next batch.
 
+        Args:
+            log: read the losses and put them into the event storage; that waits for the device.
+
         Raises:
-            FloatingPointError: a loss is no longer finite (noticed within LOG_EVERY steps).
+            FloatingPointError: a loss that is read is not finite.
         """
         start = time.perf_counter()
         batch = to_device(next(self.batches), self.device)
@@ -68,10 +71,10 @@ class Step:
             self.grad_scaler.scale(total).backward()
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
-        if iteration % LOG_EVERY == 0:
-            self._log(losses, data_time, iteration)
+        if log:
+            self._log(losses, data_time)
 
-    def _log(self, losses: dict[str, torch.Tensor], data_time: float, iteration: int) -> None:
+    def _log(self, losses: dict[str, torch.Tensor], data_time: float) -> None:
         """Mean losses over the ranks, and the model's health, into fast-reid's event storage."""
         mine = {name: value.item() for name, value in losses.items()}
         ranks = comm.gather(mine)
@@ -79,9 +82,9 @@ class Step:
             return
         means = {name: sum(rank[name] for rank in ranks) / len(ranks) for name in mine}
         total = sum(means.values())
-        if total != total or abs(total) == float("inf"):
-            raise FloatingPointError(f"the loss is not finite at iteration {iteration}: {means}")
         storage = get_event_storage()
+        if not math.isfinite(total):
+            raise FloatingPointError(f"the loss is not finite at iteration {storage.iter}: {means}")
         storage.put_scalars(data_time=data_time, total_loss=total, **means)
         health = getattr(getattr(self.model, "module", self.model), "health", {})
         storage.put_scalars(**{f"health/{name}": value.item() for name, value in health.items()})

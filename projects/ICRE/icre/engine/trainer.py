@@ -1,6 +1,7 @@
 """The trainer: fast-reid's DefaultTrainer with what a modern stack and cross-modal data change."""
 
 import logging
+import math
 from collections import OrderedDict
 from pathlib import Path
 
@@ -25,17 +26,19 @@ from icre.data.loader import (
     load_dataset,
 )
 from icre.engine.checkpoint import SafeCheckpointer, set_rng_state
-from icre.engine.hooks import EpochCheckpointer, ProgressBar
+from icre.engine.hooks import EpochCheckpointer, EpochWriter, ProgressBar
 from icre.engine.inference import run_inference
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import resolve_device
 from icre.engine.step import Step
+from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.modeling.pretrained import pretrained_file
 from icre.retrieval.ranking import save_rankings
 
 logger = logging.getLogger("fastreid.icre")
+LOG_EVERY = 20  # iterations
 
 
 class Trainer(DefaultTrainer):
@@ -98,8 +101,9 @@ class Trainer(DefaultTrainer):
         return self._last_eval_results
 
     def run_step(self) -> None:
-        """One iteration."""
-        self._trainer.run(self.iter)
+        """One iteration; losses are read now and then, as a reading waits for the device."""
+        last_of_epoch = (self.iter + 1) % self.iters_per_epoch == 0
+        self._trainer.run(log=last_of_epoch or self.iter % LOG_EVERY == 0)
 
     def build_hooks(self) -> list:
         """fast-reid's hooks, with a progress bar and this project's checkpoints.
@@ -114,7 +118,7 @@ class Trainer(DefaultTrainer):
         # fast-reid's EvalHook cannot be told "after the last epoch only": it divides by the period
         ret.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD or self.max_epoch, self._evaluate))
         if comm.is_main_process():
-            ret.append(hooks.PeriodicWriter(self.build_writers(), 200))
+            ret.append(EpochWriter(self.build_writers(), period=200))
         return [*ret, ProgressBar()]
 
     def build_writers(self) -> list:
@@ -203,13 +207,23 @@ def _report(cfg: CfgNode, name: str, evaluator: DatasetEvaluator, results: Order
 
 
 def _scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
-    """SOLVER.WARMUP_EPOCHS -> SOLVER.WARMUP_ITERS."""
-    if cfg.SOLVER.WARMUP_EPOCHS <= 0:
-        return cfg
+    """SOLVER.WARMUP_EPOCHS -> SOLVER.WARMUP_ITERS, leaving at least one epoch after it.
+
+    Raises:
+        UserError: the cosine has no epoch left (fast-reid would divide by zero at its end).
+    """
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.SOLVER.WARMUP_ITERS = cfg.SOLVER.WARMUP_EPOCHS * iters
+    if cfg.SOLVER.WARMUP_EPOCHS > 0:
+        epochs = min(cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.MAX_EPOCH - 1)
+        cfg.SOLVER.WARMUP_ITERS = epochs * iters
     cfg.freeze()
+    before = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters), cfg.SOLVER.DELAY_EPOCHS)
+    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and before >= cfg.SOLVER.MAX_EPOCH:
+        raise UserError(
+            f"SOLVER.WARMUP_ITERS or DELAY_EPOCHS take {before} epochs of SOLVER.MAX_EPOCH "
+            f"{cfg.SOLVER.MAX_EPOCH}: nothing is left for CosineAnnealingLR"
+        )
     return cfg
 
 

@@ -11,8 +11,8 @@ from icre.data.image import read_image
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.files import replaced
 from icre.evaluation.matlab import read_permutation
+from icre.evaluation.plan import plan
 from icre.evaluation.protocol import CAMERA_RULES
-from icre.evaluation.score import plan
 
 RIGHT, WRONG, QUERY = (46, 160, 67), (207, 34, 46), (100, 110, 120)
 HEIGHT, FRAME, GAP, CAPTION = 144, 5, 4, 16  # pixels

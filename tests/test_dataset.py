@@ -1,0 +1,137 @@
+"""Batches of both modalities: what they carry, and that augmentation is reproducible."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+from torchvision import transforms as T
+
+from conftest import CONFIGS, SHORT
+from icre.data.loader import (
+    build_test_loader,
+    build_train_loader,
+    build_train_set,
+    iters_per_epoch,
+    load_dataset,
+    verify_datasets,
+)
+from icre.data.transforms import ChannelAugment, build_modality_transforms
+from icre.engine.setup import load_config
+from icre.errors import UserError
+from icre.modality import INFRARED, VISIBLE
+
+
+def config(root, *options):
+    pairs = ["DATASETS.ROOT", str(root), *SHORT, *options]
+    return load_config(str(CONFIGS / "Demo/icre_r18.yml"), pairs)
+
+
+def first_batches(cfg, count=3, start=0):
+    loader = build_train_loader(cfg, build_train_set(cfg), start_batch=start)
+    return list(itertools.islice(iter(loader), count))
+
+
+def test_a_batch_carries_what_models_and_protocols_need(demo_root):
+    (batch,) = first_batches(config(demo_root), 1)
+    assert batch["images"].shape == (16, 3, 32, 16) and batch["images"].max() > 1
+    assert batch["modalities"].tolist() == [0, 0, 1, 1] * 4
+    assert len(set(batch["targets"].tolist())) == 4 and max(batch["targets"]) < 10
+    for path, modality in zip(batch["img_paths"], batch["modalities"]):
+        assert (modality == INFRARED) == ("/cam3/" in path or "/cam6/" in path)
+
+
+def test_workers_and_resuming_change_no_image(demo_root):
+    alone = first_batches(config(demo_root), 5)
+    shared = first_batches(config(demo_root, "DATALOADER.NUM_WORKERS", "2"), 5)
+    resumed = first_batches(config(demo_root), 2, start=3)
+    for one, other in [*zip(alone, shared), *zip(alone[3:], resumed)]:
+        assert one["img_paths"] == other["img_paths"]
+        assert torch.equal(one["images"], other["images"])
+
+
+def test_augmentation_leaves_the_global_generators_alone(demo_root):
+    train_set = build_train_set(config(demo_root))
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.rand(), torch.rand(1).item()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    train_set[(0, 99)]
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+def test_a_draw_number_decides_the_augmentation(demo_root):
+    train_set = build_train_set(config(demo_root))
+    assert torch.equal(train_set[(0, 5)]["images"], train_set[(0, 5)]["images"])
+    assert any(not torch.equal(train_set[(0, 5)]["images"], train_set[(0, n)]["images"])
+               for n in range(6, 12))
+
+
+def test_channel_augmentation_keeps_or_grays_and_is_for_visible_only(demo_root):
+    image = torch.rand(3, 4, 4) * 255
+    random.seed(0), torch.manual_seed(0)
+    results = [ChannelAugment()(image) for _ in range(60)]
+    kept = [r for r in results if torch.equal(r, image)]
+    gray = [r for r in results if torch.equal(r[0], r[1]) and torch.equal(r[1], r[2])]
+    own = [r for r in gray if any(torch.equal(r[0], channel) for channel in image)]
+    assert 8 < len(kept) < 32 and len(kept) + len(gray) == 60
+    assert 8 < len(own) < 32 and len(gray) > len(own)
+    assert all(r.min() >= 0 and r.max() <= 255 for r in results)
+    chosen = build_modality_transforms(config(demo_root), is_train=True)
+    names = {m: [type(step).__name__ for step in chosen[m].transforms] for m in chosen}
+    assert "ChannelAugment" in names[VISIBLE] and "ChannelAugment" not in names[INFRARED]
+    assert isinstance(chosen[VISIBLE], T.Compose)
+
+
+def test_an_epoch_is_one_pass_over_the_larger_modality(demo_root):
+    cfg = config(demo_root)
+    train_set = build_train_set(cfg)  # 10 identities x (4 visible, 2 infrared cameras) x 2 images
+    assert iters_per_epoch(cfg, train_set) == 80 // 8
+    stock = config(demo_root, "DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler")
+    assert iters_per_epoch(stock, train_set) == 120 // 16
+
+
+def test_the_test_loader_gives_query_then_gallery_in_order(demo_root):
+    cfg = config(demo_root)
+    data = load_dataset(cfg, "SYSUMM01")
+    batches = list(build_test_loader(cfg, data))
+    paths = [path for batch in batches for path in batch["img_paths"]]
+    assert paths == [item[0] for item in data.query + data.gallery]
+    camids = torch.cat([batch["camids"] for batch in batches])
+    assert sorted(set(camids.tolist())) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("options, message", [
+    (("SOLVER.IMS_PER_BATCH", "64"), "asks for 16 identities per batch, but only 10"),
+    (("SOLVER.IMS_PER_BATCH", "18"), "must be a multiple of 2 x DATALOADER.NUM_INSTANCE = 4"),
+    (("DATALOADER.SAMPLER_TRAIN", "Oops"), "unknown sampler 'Oops'; known: CrossModalitySampler"),
+    (("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "SOLVER.IMS_PER_BATCH", "40"),
+     "the 20 identities it asks for must not exceed the 10"),
+    (("INPUT.AFFINE.ENABLED", "True"), "INPUT.AFFINE.ENABLED"),
+    (("DATASETS.NAMES", "('Nothing',)"), "unknown data set 'Nothing'"),
+])
+def test_impossible_settings_are_one_line(demo_root, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        first_batches(config(demo_root, *options))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_corrupt_image_of_either_split_is_found_beforehand(own_root):
+    cfg = config(own_root)
+    verify_datasets(cfg, train=True)
+    data = load_dataset(cfg, "SYSUMM01")
+    with open(data.query[0][0], "r+b") as file:
+        file.truncate(300)
+    for train in (True, False):
+        with pytest.raises(UserError, match=f"cannot read image {data.query[0][0]}"):
+            verify_datasets(cfg, train=train)
+
+
+def test_a_corrupt_training_image_matters_to_training_only(own_root):
+    cfg = config(own_root)
+    path = load_dataset(cfg, "SYSUMM01").train[0][0]
+    with open(path, "wb"):
+        pass
+    verify_datasets(cfg, train=False)
+    with pytest.raises(UserError, match=path):
+        verify_datasets(cfg, train=True)

@@ -1,0 +1,253 @@
+"""The command that the README names: what a run leaves, repeats, resumes and refuses."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from conftest import train
+from icre.engine.checkpoint import SafeCheckpointer
+from icre.engine.hooks import EpochCheckpointer
+from icre.engine.setup import load_config
+from icre.engine.trainer import Trainer
+from icre.errors import UserError
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.score import score
+
+SETTINGS = [
+    ("sysu-all-single", "official"), ("sysu-all-multi", "official"),
+    ("sysu-indoor-single", "official"), ("sysu-indoor-multi", "official"),
+    ("sysu-all-single", "seeded"), ("sysu-indoor-single", "seeded"),
+]
+
+
+def weights(output, name="model_final") -> dict[str, torch.Tensor]:
+    return torch.load(output / f"{name}.pth", weights_only=True)["model"]
+
+
+def metrics(output) -> list[dict]:
+    return json.loads((output / "metrics.json").read_text())
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_leaves_everything_behind(finished_run):
+    for name in ("config.yaml", "log.txt", "scalars.json", "features.npz", "ranking.png",
+                 "model_final.pth", "last_checkpoint"):
+        assert (finished_run / name).stat().st_size > 0, name
+    events = EventAccumulator(str(finished_run)).Reload()
+    assert {"total_loss", "loss_cls", "lr", "sysu-all-single/official/mAP"} <= set(
+        events.Tags()["scalars"])
+    assert load_config(str(finished_run / "config.yaml")).MODEL.META_ARCHITECTURE == "ICRE"
+    assert not list(finished_run.glob("*.part")) + list(finished_run.glob("model_best*"))
+
+
+def test_the_records_are_complete(finished_run):
+    records = metrics(finished_run)
+    assert [(r["protocol"], r["draw"]) for r in records] == SETTINGS
+    for record in records:
+        assert (record["epoch"], record["seed"], record["rerank"]) == (2, 0, None)
+        assert (record["trials"], record["std_over"], record["flip"]) == (10, "draws", False)
+        assert 0 < record["mAP"]["mean"] <= 100 and record["queries"] == 24
+
+
+def test_metrics_are_those_of_the_saved_features(finished_run, demo_root):
+    features = FeatureSet.load(finished_run / "features.npz")
+    permutation = demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
+    again = score(features, perm=permutation, seed=0, epoch=2, flip=False)
+    assert again == metrics(finished_run)
+
+
+def test_parameters_move_and_modules_are_alive(finished_run, demo_root):
+    cfg = load_config(str(finished_run / "config.yaml"))
+    torch.manual_seed(0)
+    start = Trainer.build_model(cfg)
+    after = weights(finished_run)
+    still = [n for n, p in start.named_parameters() if p.requires_grad and torch.equal(p, after[n])]
+    assert still == []
+    logged = [json.loads(line) for line in (finished_run / "scalars.json").read_text().splitlines()]
+    last = {key: value for line in logged for key, value in line.items()}
+    assert last["health/sdce_share"] > 0.05
+    assert last["health/mask_saturation"] < 0.95 and last["health/feature_spread"] > 1e-3
+    assert {f"health/mask_mean_layer{n}" for n in (1, 2, 3)} <= last.keys()
+
+
+def test_evaluating_the_checkpoint_repeats_the_numbers(finished_run, demo_root, tmp_path):
+    train(demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", str(finished_run / "model_final.pth"))
+    assert metrics(tmp_path) == metrics(finished_run)
+
+
+def test_one_seed_gives_one_result(finished_run, demo_root, tmp_path):
+    train(demo_root, tmp_path / "same")
+    train(demo_root, tmp_path / "other", "SEED", "1")
+    assert same(weights(tmp_path / "same"), weights(finished_run))
+    assert metrics(tmp_path / "same") == metrics(finished_run)
+    assert not same(weights(tmp_path / "other"), weights(finished_run))
+
+
+def test_a_killed_run_resumes_where_it_was(finished_run, demo_root, tmp_path, monkeypatch):
+    saved = EpochCheckpointer.after_epoch
+
+    def save_then_die(hook):
+        saved(hook)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EpochCheckpointer, "after_epoch", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        train(demo_root, tmp_path)
+    assert not (tmp_path / "model_final.pth").exists()
+    monkeypatch.undo()
+    train(demo_root, tmp_path, "--resume")
+    assert same(weights(tmp_path), weights(finished_run))
+    assert metrics(tmp_path) == metrics(finished_run)
+
+
+def test_resuming_a_finished_run_scores_it_again(finished_run, demo_root, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run/metrics.json").unlink()
+    train(demo_root, tmp_path / "run", "--resume")
+    assert metrics(tmp_path / "run") == metrics(finished_run)
+
+
+def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    model = torch.nn.Linear(2, 2)
+    checkpointer = SafeCheckpointer(model, str(tmp_path))
+    checkpointer.save("model_last", epoch=0)
+    before = (tmp_path / "model_last.pth").read_bytes()
+
+    def half(data, file):
+        file.write(b"half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save("model_last", epoch=1)
+    assert (tmp_path / "model_last.pth").read_bytes() == before
+    assert (tmp_path / "last_checkpoint").read_text() == "model_last.pth"
+
+
+@pytest.mark.parametrize("config", ["Demo/bagtricks_r18.yml", "Demo/baseline_r18.yml"])
+def test_other_models_train_on_the_same_data_and_protocol(demo_root, tmp_path, config):
+    train(demo_root, tmp_path, "SOLVER.MAX_EPOCH", "1", config=config)
+    assert [(r["protocol"], r["draw"]) for r in metrics(tmp_path)] == SETTINGS
+
+
+def test_the_command_the_user_named(demo_root, tmp_path):
+    train(
+        demo_root, tmp_path, "MODEL.BACKBONE.PRETRAIN", "False", "SOLVER.MAX_EPOCH", "1",
+        "SOLVER.WARMUP_EPOCHS", "1", config="SYSU/icre_r50.yml",
+    )
+    assert len(metrics(tmp_path)) == 6
+
+
+def test_two_processes_train_one_model(demo_root, tmp_path):
+    train(demo_root, tmp_path, "--num-gpus=2", "SOLVER.MAX_EPOCH", "1")
+    assert len(metrics(tmp_path)) == 6
+    assert not any(key.startswith("module.") for key in weights(tmp_path))
+    states = torch.load(tmp_path / "model_final.pth", weights_only=True)["rng"]
+    assert len(states) == 2 and not torch.equal(states[0]["torch"], states[1]["torch"])
+
+
+def refused(capsys, call) -> str:
+    """The one line that a call prints before it exits with status 2."""
+    with pytest.raises(SystemExit) as caught:
+        call()
+    assert caught.value.code == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    return line
+
+
+def remove_test_ids(root):
+    (root / "SYSU-MM01/exp/test_id.txt").unlink()
+    return r"test_id\.txt is missing"
+
+
+def empty_camera(root):
+    for folder in (root / "SYSU-MM01/cam3").iterdir():
+        shutil.rmtree(folder)
+    return "cam3 holds no image of the training identities"
+
+
+def remove_folder(root):
+    shutil.rmtree(root / "SYSU-MM01")
+    return "folder .*SYSU-MM01 is missing: unpack SYSU-MM01 there"
+
+
+def break_image(root):
+    path = next((root / "SYSU-MM01/cam1").rglob("*.jpg"))
+    path.write_bytes(path.read_bytes()[:200])
+    return f"cannot read image {path}"
+
+
+@pytest.mark.parametrize("damage", [remove_test_ids, empty_camera, remove_folder, break_image])
+def test_damaged_data_is_refused_before_training(own_root, tmp_path, capsys, damage):
+    message = damage(own_root)
+    line = refused(capsys, lambda: train(own_root, tmp_path / "out"))
+    assert re.search(message, line), line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options, message", [
+    (("MODEL.NOTHING", "1"), "MODEL.NOTHING"),
+    (("SOLVER.BASE_LR",), "KEY VALUE pairs"),
+    (("MODEL.LOSSES.NAME", "('ICG',)"), "unknown name 'ICG'; known: CircleLoss"),
+    (("MODEL.META_ARCHITECTURE", "IRCE"), "unknown name 'IRCE'; known: "),
+    (("SOLVER.IMS_PER_BATCH", "64"), "SOLVER.IMS_PER_BATCH asks for 16 identities"),
+    (("SOLVER.OPT", "Sdg"), "SOLVER.OPT 'Sdg'"),
+    (("TEST.PROTOCOLS", "('sysu-all',)"), "unknown protocol 'sysu-all'"),
+    (("TEST.RERANK.ENABLED", "True"), "TEST.RERANK.ENABLED"),
+    (("MODEL.DEVICE", "cuda:99"), "MODEL.DEVICE cuda:99"),
+    (("MODEL.WEIGHTS", "nowhere.pth"), "checkpoint nowhere.pth is missing"),
+])
+def test_bad_options_are_one_line(demo_root, tmp_path, capsys, options, message):
+    assert message in refused(capsys, lambda: train(demo_root, tmp_path, *options))
+
+
+def test_a_missing_config_file_is_one_line(demo_root, tmp_path, capsys):
+    line = refused(capsys, lambda: train(demo_root, tmp_path, config="nowhere.yml"))
+    assert "nowhere.yml is missing" in line
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished_run, demo_root, tmp_path, capsys):
+    final = str(finished_run / "model_final.pth")
+    line = refused(capsys, lambda: train(
+        demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", final, config="Demo/bagtricks_r18.yml"
+    ))
+    assert final in line and "is of another model" in line
+
+
+class Attack:
+    """Runs a command where a checkpoint is unpickled carelessly."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("content", ["code", "noise"])
+def test_a_checkpoint_cannot_run_code(demo_root, tmp_path, capsys, content):
+    file, trace = tmp_path / "bad.pth", tmp_path / "trace"
+    file.write_bytes(pickle.dumps({"model": Attack(trace)}) if content == "code" else b"noise")
+    line = refused(
+        capsys, lambda: train(demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", str(file)))
+    assert f"checkpoint {file} cannot be read" in line and not trace.exists()
+
+
+def test_only_the_number_of_identities_may_differ(tmp_path):
+    torch.save({"model": {"weight": torch.ones(5, 3)}}, tmp_path / "five.pth")
+    linear = torch.nn.Linear(3, 7, bias=False)
+    SafeCheckpointer(linear).load(str(tmp_path / "five.pth"), checkpointables=[])
+    with pytest.raises(UserError, match="wrong shape: weight"):
+        SafeCheckpointer(linear).load(str(tmp_path / "five.pth"))
+    with pytest.raises(UserError, match="wrong shape: weight"):
+        wide = torch.nn.Linear(4, 7, bias=False)
+        SafeCheckpointer(wide).load(str(tmp_path / "five.pth"), checkpointables=[])
