@@ -37,9 +37,9 @@ HAIR = {"bald": 0.06, "short": 0.36, "bob": 0.14, "long": 0.16, "tail": 0.12, "b
 HATS = {"none": 0.68, "cap": 0.12, "beanie": 0.11, "brim": 0.09}
 BAGS = {"none": 0.30, "backpack": 0.26, "cross": 0.18, "handbag": 0.14, "tote": 0.12}
 LOGOS = {"none": 0.55, "disc": 0.15, "bar": 0.15, "panel": 0.15}
-TOP_PATTERNS = {"plain": 0.36, "hoops": 0.15, "thin hoops": 0.08, "stripes": 0.11, "checks": 0.1,
+TOP_PATTERNS = {"plain": 0.24, "hoops": 0.2, "thin hoops": 0.1, "stripes": 0.11, "checks": 0.1,
                 "tiles": 0.07, "diagonal": 0.06, "dots": 0.07}
-BOTTOM_PATTERNS = {"plain": 0.68, "hoops": 0.1, "stripes": 0.1, "checks": 0.07, "dots": 0.05}
+BOTTOM_PATTERNS = {"plain": 0.5, "hoops": 0.18, "stripes": 0.15, "checks": 0.07, "dots": 0.05}
 BAG_PATTERNS = {"plain": 0.6, "hoops": 0.2, "stripes": 0.1, "tiles": 0.1}
 
 

@@ -13,7 +13,7 @@ from .person import Person
 from .raster import Canvas, View
 
 DIRECTIONS = 8
-OCCLUDED = 0.10
+OCCLUDED = 0.06  # share of images with something before the person
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Moment:
 def sample_moment(rng: np.random.Generator) -> Moment:
     """One of eight walking directions, a little off, at a random phase of the walk."""
     yaw = 2 * np.pi * rng.integers(DIRECTIONS) / DIRECTIONS + rng.normal(0, 0.1)
-    return Moment(sample_pose(rng), float(yaw), float(rng.uniform(0.93, 1.06)),
-                  (float(rng.normal(0, 0.03)), float(rng.normal(0, 0.012))))
+    return Moment(sample_pose(rng), float(yaw), float(rng.uniform(0.95, 1.04)),
+                  (float(rng.normal(0, 0.025)), float(rng.normal(0, 0.01))))
 
 
 def render(person: Person, camera: Camera, moment: Moment, rng: np.random.Generator) -> np.ndarray:
