@@ -1,6 +1,7 @@
 """Lists whose lines are `<relative path> <label>`, as RegDB and LLCM write them."""
 
 import logging
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -69,4 +70,4 @@ def _readable(pattern: str) -> str:
 
 def missing_files(paths: Iterable[str]) -> list[str]:
     """Those of `paths` that are no files, in order."""
-    return [path for path in paths if not Path(path).is_file()]
+    return [path for path in paths if not os.path.isfile(path)]
