@@ -10,7 +10,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import train
+from conftest import CONFIGS, SHORT, train
+from icre.engine import extract
 from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.hooks import EpochCheckpointer
 from icre.engine.setup import load_config
@@ -251,3 +252,36 @@ def test_only_the_number_of_identities_may_differ(tmp_path):
     with pytest.raises(UserError, match="wrong shape: weight"):
         wide = torch.nn.Linear(4, 7, bias=False)
         SafeCheckpointer(wide).load(str(tmp_path / "five.pth"), checkpointables=[])
+
+
+def test_the_epoch_is_chosen_on_held_out_training_identities(demo_root, tmp_path):
+    train(demo_root, tmp_path, "DATASETS.VALIDATION", "True", "TEST.EVAL_PERIOD", "1",
+          "SOLVER.IMS_PER_BATCH", "8")
+    validation = json.loads((tmp_path / "validation.json").read_text())
+    assert {(r["epoch"], r["split"], r["draw"]) for r in validation} == {
+        (1, "val", "seeded"), (2, "val", "seeded")}
+    val_ids = (demo_root / "SYSU-MM01/exp/val_id.txt").read_text().split(",")
+    assert {r["identities"] for r in validation} == {len(val_ids)}
+    metric = {r["epoch"]: (r["Rank-1"]["mean"] + r["mAP"]["mean"]) / 2
+              for r in validation if r["protocol"] == "sysu-all-single"}
+    chosen = max(metric, key=metric.get)
+    assert {r["epoch"] for r in metrics(tmp_path)} == {chosen}
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    assert best["epoch"] + 1 == chosen
+    assert best["model"]["heads.weight"].shape[0] == 10 - len(val_ids)
+    # a resumed run knows the best epoch, and scores it again
+    before = metrics(tmp_path)
+    train(demo_root, tmp_path, "--resume", "DATASETS.VALIDATION", "True", "TEST.EVAL_PERIOD", "1",
+          "SOLVER.IMS_PER_BATCH", "8")
+    assert metrics(tmp_path) == before
+
+
+def test_extracted_features_score_as_in_training(finished_run, demo_root, tmp_path, capsys):
+    out = tmp_path / "features.npz"
+    extract.main([
+        "--config-file", str(CONFIGS / "Demo/icre_r18.yml"), "--out", str(out),
+        "--weights", str(finished_run / "model_final.pth"), "DATASETS.ROOT", str(demo_root), *SHORT,
+    ])
+    assert "72 images, 512 dimensions" in capsys.readouterr().out
+    written, kept = (FeatureSet.load(p) for p in (out, finished_run / "features.npz"))
+    assert (written.features == kept.features).all() and (written.paths == kept.paths).all()

@@ -1,6 +1,7 @@
 """What the three published visible-infrared sets share: how splits become fast-reid's lists."""
 
 import os
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from icre.data.tree import Item, require_disjoint, require_folder
 from icre.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
-TEST = "test"
+VAL, TEST = "val", "test"
 
 
 class Part(NamedTuple):
@@ -48,6 +49,8 @@ class VisibleInfraredSet(ImageDataset):
     Args:
         root: folder that holds `dataset_dir`.
         split: one of `splits`.
+        validation: leave the test identities alone, and put held-out training identities in their
+            place: the val part where the set has one, else a quarter, drawn by a fixed seed.
 
     Raises:
         UserError: one line on a folder, split file or image that is missing, a line of a split
@@ -63,7 +66,9 @@ class VisibleInfraredSet(ImageDataset):
     test_folders: tuple[str, ...]
     splits: Sequence[int | None] = (None,)
 
-    def __init__(self, root: str = "datasets", split: int | None = None, **kwargs):
+    def __init__(
+        self, root: str = "datasets", split: int | None = None, validation: bool = False, **kwargs
+    ):
         self.folder = require_folder(Path(root) / self.dataset_dir, self.origin)
         items: dict[str, list[Item]] = {}
         for part in self.parts(self.folder, split):
@@ -71,6 +76,9 @@ class VisibleInfraredSet(ImageDataset):
         self._require_files([item[0] for listed in items.values() for item in listed])
         self.check(self.folder, items)
         test = items.pop(TEST)
+        if validation:
+            test = _hold_out(items)
+        self.validation = validation
         train = [
             (path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}")
             for listed in items.values() for path, pid, camid in listed
@@ -125,6 +133,18 @@ class VisibleInfraredSet(ImageDataset):
                 f"{len(missing)} of {len(paths)} listed images do not exist, the first is "
                 f"{missing[0]}: restore the data set (tools/check_dataset.py names all)"
             )
+
+
+def _hold_out(items: dict[str, list[Item]]) -> list[Item]:
+    """Take the validation identities' images out of {role: images}, and return them."""
+    if VAL in items:
+        return items.pop(VAL)
+    pids = sorted({pid for listed in items.values() for _, pid, _ in listed})
+    held = set(random.Random(0).sample(pids, max(len(pids) // 4, 1)))
+    taken = [item for listed in items.values() for item in listed if item[1] in held]
+    for role, listed in items.items():
+        items[role] = [item for item in listed if item[1] not in held]
+    return taken
 
 
 def _identity(path: str) -> int:

@@ -10,6 +10,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
 
+from icre.data.base import VisibleInfraredSet
 from icre.data.dataset import CrossModalDataset
 from icre.data.image import verify_images
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
@@ -22,8 +23,13 @@ IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 SAMPLERS = (CROSS_MODALITY, *IDENTITY_SAMPLERS, "TrainingSampler", "ImbalancedDatasetSampler")
 
 
-def load_dataset(cfg: CfgNode, name: str):
+def load_dataset(cfg: CfgNode, name: str, validation: bool = False):
     """The registered data set `name` under DATASETS.ROOT.
+
+    Args:
+        cfg: DATASETS.* is read.
+        name: as registered.
+        validation: hold out training identities in place of the test ones.
 
     Raises:
         UserError: unknown name (lists the known), or what the data set is missing.
@@ -32,6 +38,12 @@ def load_dataset(cfg: CfgNode, name: str):
     if name not in known:
         raise UserError(f"DATASETS: unknown data set {name!r}; known: {', '.join(sorted(known))}")
     kwargs = {"combineall": True} if cfg.DATASETS.COMBINEALL else {}
+    if name == "RegDB":
+        kwargs["split"] = cfg.DATASETS.REGDB_SPLIT
+    if validation:
+        if not issubclass(known[name], VisibleInfraredSet):
+            raise UserError(f"DATASETS.VALIDATION: {name} has no held-out identities; set it False")
+        kwargs["validation"] = True
     return known[name](root=cfg.DATASETS.ROOT, **kwargs)
 
 
@@ -67,7 +79,7 @@ def build_train_set(cfg: CfgNode) -> CrossModalDataset:
     """All of DATASETS.NAMES as one training set."""
     items, modalities = [], []
     for name in cfg.DATASETS.NAMES:
-        data = load_dataset(cfg, name)
+        data = load_dataset(cfg, name, cfg.DATASETS.VALIDATION)
         if comm.is_main_process():
             data.show_train()
         items += data.train

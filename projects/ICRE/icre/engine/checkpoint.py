@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.config import CfgNode
 from fastreid.utils.checkpoint import Checkpointer
 
 from icre.errors import UserError
+from icre.evaluation.files import replaced
 
 
 class SafeCheckpointer(Checkpointer):
@@ -28,19 +30,16 @@ class SafeCheckpointer(Checkpointer):
             return
         states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
         target = Path(self.save_dir) / f"{name}.pth"
-        part = target.with_suffix(".pth.part")
-        with open(part, "wb") as file:
+        with replaced(target) as temporary, open(temporary, "wb") as file:
             torch.save({"model": self.model.state_dict(), **states, **extra}, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, target)
         self.tag_last_checkpoint(target.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Point `last_checkpoint` at a file, atomically."""
-        part = Path(self.save_dir) / "last_checkpoint.part"
-        part.write_text(last_filename_basename)
-        os.replace(part, Path(self.save_dir) / "last_checkpoint")
+        with replaced(Path(self.save_dir) / "last_checkpoint") as temporary:
+            temporary.write_text(last_filename_basename)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Load weights, and what else is asked for; returns the rest of the checkpoint.
@@ -81,6 +80,26 @@ class SafeCheckpointer(Checkpointer):
     def _class_count(self, theirs: tuple, ours: tuple) -> bool:
         """Whether two shapes differ in the number of identities alone, and that is allowed."""
         return self.weights_only and len(theirs) == len(ours) == 2 and theirs[1:] == ours[1:]
+
+
+def origin(cfg: CfgNode) -> dict:
+    """What a checkpoint says of itself beside the weights."""
+    trained_on = list(cfg.DATASETS.NAMES)
+    split = cfg.DATASETS.REGDB_SPLIT if "RegDB" in trained_on else None
+    return {"config": cfg.dump(), "datasets": trained_on, "regdb_split": split}
+
+
+def refuse_other_split(cfg: CfgNode, checkpoint: dict, path: str) -> None:
+    """Raise UserError when RegDB's split is another than the checkpoint was trained on.
+
+    Half of the test identities of a split are training identities of any other.
+    """
+    trained, asked = checkpoint.get("regdb_split"), cfg.DATASETS.REGDB_SPLIT
+    if "RegDB" in cfg.DATASETS.TESTS and trained not in (None, asked):
+        raise UserError(
+            f"checkpoint {path} was trained on split {trained} of RegDB and knows test identities "
+            f"of split {asked}: set DATASETS.REGDB_SPLIT {trained}"
+        )
 
 
 def rng_state() -> dict:

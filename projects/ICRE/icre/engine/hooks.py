@@ -1,5 +1,6 @@
 """Training hooks beside fast-reid's: a progress bar, and checkpoints that lose nothing."""
 
+import datetime
 import logging
 import sys
 
@@ -11,8 +12,12 @@ from fastreid.engine.hooks import PeriodicWriter
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
+from fastreid.utils.events import EventWriter, get_event_storage
 
 from icre.engine.checkpoint import rng_state
+
+logger = logging.getLogger("fastreid.icre")
+_SHOWN = ("health/cls_accuracy", "health/sdce_share", "health/mask_saturation")
 
 
 class ProgressBar(HookBase):
@@ -43,6 +48,38 @@ class ProgressBar(HookBase):
         self._bar.close()
         if self._redirect:
             self._redirect.__exit__(None, None, None)
+
+
+class LinePrinter(EventWriter):
+    """One plain line into the log: where training stands, what it has lost, what is alive.
+
+    fast-reid's CommonMetricPrinter shows medians over its last 200 readings, which with a reading
+    every LOG_EVERY steps would be those of many epochs; these are means over the last ten.
+
+    Args:
+        max_iter: iterations of the whole run.
+        iters_per_epoch: of an epoch.
+    """
+
+    def __init__(self, max_iter: int, iters_per_epoch: int):
+        self.max_iter, self.iters_per_epoch = max_iter, iters_per_epoch
+
+    def write(self) -> None:
+        """Write the line; called by a PeriodicWriter."""
+        storage = get_event_storage()
+        means = {name: history.avg(10) for name, history in storage.histories().items()}
+        if "total_loss" not in means:
+            return
+        done = storage.iter + 1
+        seconds = means.get("time", 0.0)
+        left = datetime.timedelta(seconds=round(seconds * (self.max_iter - done)))
+        shown = [f"{name.removeprefix('health/')} {value:.3g}" for name, value in means.items()
+                 if "loss" in name or name in _SHOWN]
+        logger.info(
+            "epoch %.1f of %d  %s  lr %.2e  %.2f s/step  eta %s", done / self.iters_per_epoch,
+            self.max_iter // self.iters_per_epoch, "  ".join(shown),
+            storage.latest()["lr"][0], seconds, left,
+        )
 
 
 class EpochWriter(PeriodicWriter):

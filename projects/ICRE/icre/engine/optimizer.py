@@ -14,6 +14,7 @@ from fastreid.solver.build import (
 
 from icre.errors import UserError
 
+FUSED = ("SGD", "Adam", "AdamW")  # one pass over the parameters, on CPU as on GPU
 ENHANCEMENT = "enhance."  # parameters of MPFR and SDCE, which SOLVER.ENHANCE_LR_FACTOR scales
 
 
@@ -43,8 +44,10 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise UserError(f"SOLVER.OPT {solver.OPT!r} is no torch optimiser; use SGD, Adam or AdamW")
     kind = maybe_add_freeze_layer(cfg, maybe_add_gradient_clipping(cfg, kind))
-    options = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
-    return kind(_merge(groups), **(options if solver.OPT == "SGD" else {}))
+    options = {"fused": True} if solver.OPT in FUSED else {}
+    if solver.OPT == "SGD":
+        options |= {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+    return kind(_merge(groups), **options)
 
 
 def _scale_enhancement(model: torch.nn.Module, groups: list[dict], factor: float) -> None:

@@ -19,7 +19,7 @@ from fastreid.utils.logger import setup_logger
 
 from icre.config import add_icre_config
 from icre.errors import UserError
-from icre.evaluation.protocol import find
+from icre.evaluation.protocol import SEEDED, find
 from icre.modeling.losses import LOSS_REGISTRY
 
 logger = logging.getLogger("fastreid.icre")
@@ -78,9 +78,14 @@ def _check(cfg: CfgNode) -> None:
                 raise UserError(f"{key}: unknown name {name!r}; known: {known}")
     for name in cfg.TEST.PROTOCOLS:
         try:
-            find(name)
-        except ValueError as error:
+            draws = find(name).draws
+        except UserError as error:
             raise UserError(f"TEST.PROTOCOLS: {error}") from None
+        if cfg.DATASETS.VALIDATION and draws and SEEDED not in draws:
+            raise UserError(
+                f"TEST.PROTOCOLS: {name} has an official draw only, which holds no identities of "
+                "DATASETS.VALIDATION: leave it out"
+            )
     if cfg.TEST.RERANK.ENABLED:
         raise UserError("TEST.RERANK.ENABLED: re-ranking is not available yet; set it to False")
     if cfg.TEST.PRECISE_BN.ENABLED:

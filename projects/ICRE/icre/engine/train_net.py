@@ -7,7 +7,7 @@ from fastreid.engine import default_argument_parser
 
 from icre.data.loader import verify_datasets
 from icre.engine import cli
-from icre.engine.checkpoint import SafeCheckpointer
+from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
 from icre.engine.launch import launch
 from icre.engine.setup import load_config, resolve_device, start_run
 from icre.engine.trainer import Trainer
@@ -31,6 +31,7 @@ def work(args: argparse.Namespace) -> None:
         cfg.freeze()
         model = Trainer.build_model(cfg)
         extra = SafeCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+        refuse_other_split(cfg, extra, cfg.MODEL.WEIGHTS)
         finished = extra["epoch"] + 1 if "epoch" in extra else None
         Trainer.test(cfg, model, epoch=finished)
         return
@@ -46,12 +47,13 @@ def check(args: argparse.Namespace) -> None:
     verify_datasets(cfg, train=not args.eval_only)
 
 
+def run(args: argparse.Namespace) -> None:
+    """Check, then launch; raises UserError on bad input."""
+    check(args)
+    launch(work, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Parse, check, launch."""
+    """Parse and run; bad input ends in one line."""
     args = parser().parse_args(argv)
-
-    def command() -> None:
-        check(args)
-        launch(work, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
-
-    cli.run(command)
+    cli.run(lambda: run(args))

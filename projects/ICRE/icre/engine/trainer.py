@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.config import CfgNode
@@ -16,7 +17,7 @@ from fastreid.evaluation import DatasetEvaluator, ReidEvaluator
 from fastreid.modeling.meta_arch import build_model
 from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
-from fastreid.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from fastreid.utils.events import JSONWriter, TensorboardXWriter
 
 from icre.data.loader import (
     build_test_loader,
@@ -25,12 +26,18 @@ from icre.data.loader import (
     iters_per_epoch,
     load_dataset,
 )
-from icre.engine.checkpoint import SafeCheckpointer, set_rng_state
-from icre.engine.hooks import EpochCheckpointer, EpochWriter, ProgressBar
+from icre.engine.checkpoint import (
+    SafeCheckpointer,
+    origin,
+    refuse_other_split,
+    set_rng_state,
+)
+from icre.engine.hooks import EpochCheckpointer, EpochWriter, LinePrinter, ProgressBar
 from icre.engine.inference import run_inference
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import resolve_device
 from icre.engine.step import Step
+from icre.engine.validation import BestOnValidation
 from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
@@ -81,6 +88,7 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on after the last finished epoch in OUTPUT_DIR, or start from MODEL.WEIGHTS."""
         checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        refuse_other_split(self.cfg, checkpoint, self.checkpointer.path)
         if resume and self.checkpointer.has_checkpoint():
             self.start_epoch = self.epoch = checkpoint["epoch"] + 1
             states = checkpoint["rng"]
@@ -90,15 +98,16 @@ class Trainer(DefaultTrainer):
 
     def train(self) -> OrderedDict:
         """Train to the last epoch and return its test results."""
+        self.best = BestOnValidation(Path(self.cfg.OUTPUT_DIR), self.start_epoch)
         if self.start_epoch >= self.max_epoch:
-            logger.info("epoch %d was the last one: scoring it again", self.start_epoch)
-            return self._evaluate()
+            logger.info("epoch %d was the last one: scoring again", self.start_epoch)
+            return self._test_best() if self.cfg.DATASETS.VALIDATION else self._evaluate()
         loader = build_train_loader(
             self.cfg, self.train_set, start_batch=self.start_epoch * self.iters_per_epoch
         )
         self._trainer.batches = iter(loader)
         TrainerBase.train(self, self.start_epoch, self.max_epoch, self.iters_per_epoch)
-        return self._last_eval_results
+        return self._test_best() if self.cfg.DATASETS.VALIDATION else self._last_eval_results
 
     def run_step(self) -> None:
         """One iteration; losses are read now and then, as a reading waits for the device."""
@@ -114,7 +123,7 @@ class Trainer(DefaultTrainer):
         ret = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
         if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:
             ret.append(hooks.LayerFreeze(self.model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS))
-        ret.append(EpochCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, _origin(cfg)))
+        ret.append(EpochCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, origin(cfg)))
         # fast-reid's EvalHook cannot be told "after the last epoch only": it divides by the period
         ret.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD or self.max_epoch, self._evaluate))
         if comm.is_main_process():
@@ -122,18 +131,34 @@ class Trainer(DefaultTrainer):
         return [*ret, ProgressBar()]
 
     def build_writers(self) -> list:
-        """fast-reid's writers; its per-iteration JSON goes to scalars.json."""
+        """Plain lines for the log; fast-reid's writers of TensorBoard events and scalars.json."""
         output = Path(self.cfg.OUTPUT_DIR)
         return [
-            CommonMetricPrinter(self.max_iter),
+            LinePrinter(self.max_iter, self.iters_per_epoch),
             JSONWriter(str(output / "scalars.json")),
             TensorboardXWriter(str(output)),
         ]
 
     def _evaluate(self) -> OrderedDict:
+        """What the evaluation hook runs: the validation identities, or else the test set."""
         epoch = min(self.epoch + 1, self.max_epoch)
+        if self.cfg.DATASETS.VALIDATION:
+            return self._validate(epoch)
         self._last_eval_results = self.test(self.cfg, self.model, epoch=epoch)
         return self._last_eval_results
+
+    def _validate(self, epoch: int) -> OrderedDict:
+        results, scored = self._score(self.cfg, self.model, epoch, validation=True)
+        if comm.is_main_process():
+            self.best.add(scored, Path(self.checkpointer.get_checkpoint_file()))
+        return OrderedDict((f"validation/{name}", value) for name, value in results.items())
+
+    def _test_best(self) -> OrderedDict:
+        """The test set, once, by the epoch that the validation identities chose."""
+        comm.synchronize()  # the first rank has written model_best by now
+        best = self.checkpointer.load(str(self.best.weights), checkpointables=[])
+        logger.info("epoch %d was best on the validation identities", best["epoch"] + 1)
+        return self.test(self.cfg, self.model, epoch=best["epoch"] + 1)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
@@ -152,20 +177,24 @@ class Trainer(DefaultTrainer):
         return model
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, epoch: int | None = None):
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, epoch: int | None = None, validation: bool = False
+    ) -> tuple[DataLoader, DatasetEvaluator]:
         """(loader, evaluator) of a data set: its protocols, or fast-reid's own evaluation.
 
         Args:
             epoch: finished epochs of the model, for the record.
+            validation: score held-out training identities; the gallery draw is then seeded.
         """
-        data = load_dataset(cfg, dataset_name)
+        data = load_dataset(cfg, dataset_name, validation)
         loader = build_test_loader(cfg, data)
         if not hasattr(data, "layout"):
             return loader, ReidEvaluator(cfg, len(data.query), cfg.OUTPUT_DIR)
+        official = None if validation else getattr(data, "permutation_file", None)
         return loader, ProtocolEvaluator(
-            data.folder, cfg.TEST.PROTOCOLS, getattr(data, "permutation_file", None),
-            device=resolve_device(cfg.MODEL.DEVICE),
+            data.folder, cfg.TEST.PROTOCOLS, official, device=resolve_device(cfg.MODEL.DEVICE),
             seed=cfg.SEED, epoch=epoch, flip=cfg.TEST.FLIP.ENABLED,
+            split="val" if validation else getattr(data, "split", None),
         )
 
     @classmethod
@@ -176,34 +205,47 @@ class Trainer(DefaultTrainer):
             fast-reid's results: a dict of floats with the key `metric`, or one such dict per data
             set where there are several; empty on other ranks than the first.
         """
-        results, scored = OrderedDict(), []
-        for name in cfg.DATASETS.TESTS:
-            loader, evaluator = cls.build_evaluator(cfg, name, epoch)
-            device = resolve_device(cfg.MODEL.DEVICE)
-            results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
-            if comm.is_main_process():
-                scored += _report(cfg, name, evaluator, results[name])
+        results, scored = cls._score(cfg, model, epoch)
         if scored:
             records.save(scored, Path(cfg.OUTPUT_DIR) / "metrics.json")
-        return results if len(results) > 1 else next(iter(results.values()), OrderedDict())
+        return results
+
+    @classmethod
+    def _score(
+        cls, cfg: CfgNode, model: torch.nn.Module, epoch: int | None, validation: bool = False
+    ) -> tuple[OrderedDict, list[dict]]:
+        results, scored = OrderedDict(), []
+        device = resolve_device(cfg.MODEL.DEVICE)
+        for name in cfg.DATASETS.TESTS:
+            loader, evaluator = cls.build_evaluator(cfg, name, epoch, validation)
+            results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
+            if comm.is_main_process():
+                title = f"{name}, held-out training identities" if validation else name
+                scored += _report(title, evaluator, results[name])
+                if isinstance(evaluator, ProtocolEvaluator) and not validation:
+                    _keep(cfg, name, evaluator)
+        return (results if len(results) > 1 else next(iter(results.values()), results)), scored
 
 
-def _report(cfg: CfgNode, name: str, evaluator: DatasetEvaluator, results: OrderedDict) -> list[dict]:
-    """Show what an evaluator found, keep its features, and return its records."""
+def _report(title: str, evaluator: DatasetEvaluator, results: OrderedDict) -> list[dict]:
+    """Show what an evaluator found, and return its records."""
     if not isinstance(evaluator, ProtocolEvaluator):
         lines = "\n".join(f"{key}: {value:.2f}" for key, value in results.items())
-        logger.info("%s, by fast-reid's evaluator:\n%s", name, lines)
+        logger.info("%s, by fast-reid's evaluator:\n%s", title, lines)
         return []
-    logger.info("%s\n%s", name, records.table(evaluator.records))
-    stem = "features" if len(cfg.DATASETS.TESTS) == 1 else f"features_{name}"
-    output = Path(cfg.OUTPUT_DIR)
-    evaluator.features.save(output / f"{stem}.npz")
-    picture = output / f"{stem.replace('features', 'ranking')}.png"
+    logger.info("%s\n%s", title, records.table(evaluator.records))
+    return evaluator.records
+
+
+def _keep(cfg: CfgNode, name: str, evaluator: ProtocolEvaluator) -> None:
+    """Write the features and the ranking picture into OUTPUT_DIR."""
+    output, suffix = Path(cfg.OUTPUT_DIR), "" if len(cfg.DATASETS.TESTS) == 1 else f"_{name}"
+    evaluator.features.save(output / f"features{suffix}.npz")
+    picture = output / f"ranking{suffix}.png"
     save_rankings(
         evaluator.features, evaluator.records[0], evaluator.root, evaluator.permutation_file, picture
     )
     logger.info("ranking lists: %s", picture)
-    return evaluator.records
 
 
 def _scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
@@ -225,8 +267,3 @@ def _scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
             f"{cfg.SOLVER.MAX_EPOCH}: nothing is left for CosineAnnealingLR"
         )
     return cfg
-
-
-def _origin(cfg: CfgNode) -> dict:
-    """What a checkpoint says of itself beside the weights."""
-    return {"config": cfg.dump(), "datasets": list(cfg.DATASETS.NAMES), "seed": cfg.SEED}

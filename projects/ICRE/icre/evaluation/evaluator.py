@@ -19,17 +19,51 @@ from icre.evaluation.score import score
 _COLUMNS = {"targets": "pids", "camids": "camids", "modalities": "modalities"}
 
 
-class ProtocolEvaluator(DatasetEvaluator):
-    """Gathers the features of one data set, once, and scores every protocol from them.
+class FeatureCollector(DatasetEvaluator):
+    """Gathers the features of one data set, from all ranks.
 
     Args:
         root: the data set's folder; image paths are taken relative to it.
+
+    After `evaluate`, on the first rank: `features`, a FeatureSet.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was gathered."""
+        self._parts: list[dict] = []
+        self.features: FeatureSet | None = None
+
+    def process(self, inputs: dict, outputs: torch.Tensor) -> None:
+        """Keep a batch's features (B, D) and what the batch says of its images."""
+        part = {name: inputs[key].cpu().numpy() for key, name in _COLUMNS.items()}
+        paths = [Path(path).relative_to(self.root).as_posix() for path in inputs["img_paths"]]
+        self._parts.append({**part, "features": outputs.float().cpu().numpy(), "paths": paths})
+
+    def evaluate(self) -> OrderedDict:
+        """Join what all ranks gathered; an empty result, as nothing is scored."""
+        gathered = comm.gather(self._parts)
+        if comm.is_main_process():
+            parts = list(itertools.chain.from_iterable(gathered))
+            columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            self.features = FeatureSet(**columns)
+        return OrderedDict()
+
+
+class ProtocolEvaluator(FeatureCollector):
+    """Scores every protocol from features that are gathered once.
+
+    Args:
+        root: see FeatureCollector.
         protocols: names, or empty for the data set's own list.
         permutation_file: the official gallery draw; used when the file exists.
         device: where to rank.
         labels: fields of the record that only the run knows (seed, epoch, flip, split).
 
-    After `evaluate`, on the first rank: `features` (FeatureSet) and `records` (list of records).
+    After `evaluate`, on the first rank: `features`, and `records` (list of records).
     """
 
     def __init__(
@@ -40,25 +74,17 @@ class ProtocolEvaluator(DatasetEvaluator):
         device: str | torch.device = "cpu",
         **labels,
     ):
-        self.root = root
+        super().__init__(root)
         self.protocols = list(protocols) or None
         found = permutation_file is not None and permutation_file.is_file()
         self.permutation_file = permutation_file if found else None
         self.device = device
         self.labels = labels
-        self.reset()
 
     def reset(self) -> None:
-        """Forget what was gathered."""
-        self._parts: list[dict] = []
-        self.features: FeatureSet | None = None
+        """Forget what was gathered and scored."""
+        super().reset()
         self.records: list[dict] = []
-
-    def process(self, inputs: dict, outputs: torch.Tensor) -> None:
-        """Keep a batch's features (B, D) and what the batch says of its images."""
-        part = {name: inputs[key].cpu().numpy() for key, name in _COLUMNS.items()}
-        paths = [Path(path).relative_to(self.root).as_posix() for path in inputs["img_paths"]]
-        self._parts.append({**part, "features": outputs.float().cpu().numpy(), "paths": paths})
 
     def evaluate(self) -> OrderedDict:
         """Score, on the first rank.
@@ -67,19 +93,20 @@ class ProtocolEvaluator(DatasetEvaluator):
             {"<protocol>/<draw>/<figure>": mean in percent} for fast-reid's event storage, and
             `metric`, the mean of Rank-1 and mAP of the first record; empty on other ranks.
         """
-        gathered = comm.gather(self._parts)
-        if not comm.is_main_process():
+        super().evaluate()
+        if self.features is None:
             return OrderedDict()
-        parts = list(itertools.chain.from_iterable(gathered))
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        self.features = FeatureSet(**columns)
         self.records = score(
             self.features, self.protocols, perm=self.permutation_file, device=self.device,
             **self.labels,
         )
-        first = self.records[0]
-        results = OrderedDict(metric=(first["Rank-1"]["mean"] + first["mAP"]["mean"]) / 2)
+        results = OrderedDict(metric=metric(self.records))
         for record in self.records:
             setting = "/".join(filter(None, (record["protocol"], record["draw"])))
             results.update({f"{setting}/{name}": record[name]["mean"] for name in FIGURES})
         return results
+
+
+def metric(records: list[dict]) -> float:
+    """The one figure that fast-reid calls `metric`: mean of Rank-1 and mAP of the first record."""
+    return (records[0]["Rank-1"]["mean"] + records[0]["mAP"]["mean"]) / 2

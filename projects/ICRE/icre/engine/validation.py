@@ -1,0 +1,41 @@
+"""Choosing an epoch honestly: on held-out training identities, never on the test set."""
+
+import json
+import shutil
+from pathlib import Path
+
+from icre.evaluation import records
+from icre.evaluation.evaluator import metric
+from icre.evaluation.files import replaced
+
+
+class BestOnValidation:
+    """Keeps `model_best.pth`, and every epoch's validation records in `validation.json`.
+
+    Both are written atomically, so a resumed run knows what the best epoch was.
+
+    Args:
+        output: OUTPUT_DIR.
+        start_epoch: finished epochs of the run that goes on; later records are dropped.
+    """
+
+    def __init__(self, output: Path, start_epoch: int = 0):
+        self.path, self.weights = output / "validation.json", output / "model_best.pth"
+        known = json.loads(self.path.read_text()) if self.path.is_file() else []
+        self.records = [record for record in known if record["epoch"] <= start_epoch]
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch (finished, from 1) with the highest metric, the first of equals."""
+        by_epoch: dict[int, list[dict]] = {}
+        for record in self.records:
+            by_epoch.setdefault(record["epoch"], []).append(record)
+        return max(by_epoch, key=lambda epoch: metric(by_epoch[epoch]), default=None)
+
+    def add(self, scored: list[dict], checkpoint: Path) -> None:
+        """Remember an epoch's records; `checkpoint` becomes the best where they say so."""
+        self.records += scored
+        if self.best_epoch == scored[0]["epoch"]:
+            with replaced(self.weights) as temporary:
+                shutil.copyfile(checkpoint, temporary)
+        records.save(self.records, self.path)

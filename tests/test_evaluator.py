@@ -1,0 +1,123 @@
+"""The evaluation hook in front of `score`, and the ranking picture behind it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from icre.data.sysu import SYSUMM01
+from icre.evaluation.evaluator import ProtocolEvaluator
+from icre.evaluation.score import score
+from icre.modality import INFRARED
+from icre.retrieval.ranking import draw_rankings, ranking_lists, save_rankings
+
+
+def batches(data, features, size):
+    """What the loop hands to an evaluator: dicts as the loader makes them, and features."""
+    items = data.query + data.gallery
+    for start in range(0, len(items), size):
+        part = items[start:start + size]
+        inputs = {
+            "targets": torch.tensor([pid for _, pid, _ in part]),
+            "camids": torch.tensor([camid for _, _, camid in part]),
+            "modalities": torch.tensor([data.modality_of(path) for path, _, _ in part]),
+            "img_paths": [path for path, _, _ in part],
+        }
+        yield inputs, features[start:start + size]
+
+
+def evaluated(data, features, size=7, **options) -> ProtocolEvaluator:
+    evaluator = ProtocolEvaluator(data.folder, permutation_file=data.permutation_file, **options)
+    for inputs, outputs in batches(data, features, size):
+        evaluator.process(inputs, outputs)
+    evaluator.results = evaluator.evaluate()
+    return evaluator
+
+
+@pytest.fixture(scope="module")
+def data(demo_root):
+    return SYSUMM01(str(demo_root))
+
+
+@pytest.fixture(scope="module")
+def features(data):
+    generator = torch.Generator().manual_seed(0)
+    pids = torch.tensor([pid for _, pid, _ in data.query + data.gallery])
+    centres = torch.randn(int(pids.max()) + 1, 16, generator=generator)
+    return centres[pids] + 1.2 * torch.randn(len(pids), 16, generator=generator)
+
+
+def test_records_are_those_of_score_whatever_the_batches(data, features):
+    small, large = evaluated(data, features, 3), evaluated(data, features, 50)
+    assert small.records == large.records == score(small.features, perm=data.permutation_file)
+
+
+def test_results_suit_fastreids_event_storage(data, features):
+    evaluator = evaluated(data, features, epoch=4, seed=1)
+    assert all(isinstance(value, float) for value in evaluator.results.values())
+    first = evaluator.records[0]
+    assert first["epoch"] == 4 and first["seed"] == 1
+    expected = (first["Rank-1"]["mean"] + first["mAP"]["mean"]) / 2
+    assert evaluator.results["metric"] == pytest.approx(expected)
+    assert evaluator.results["sysu-all-single/official/mAP"] == first["mAP"]["mean"]
+
+
+def test_without_the_permutation_file_only_seeded_draws_are_scored(data, features):
+    evaluator = ProtocolEvaluator(data.folder, permutation_file=Path("nowhere.mat"))
+    for inputs, outputs in batches(data, features, 20):
+        evaluator.process(inputs, outputs)
+    evaluator.evaluate()
+    assert [(r["protocol"], r["draw"]) for r in evaluator.records] == [
+        ("sysu-all-single", "seeded"), ("sysu-indoor-single", "seeded")]
+
+
+def test_a_chosen_protocol_is_the_only_one(data, features):
+    evaluator = evaluated(data, features, protocols=("sysu-indoor-multi",))
+    assert [r["protocol"] for r in evaluator.records] == ["sysu-indoor-multi"]
+
+
+def test_reset_forgets(data, features):
+    evaluator = evaluated(data, features)
+    evaluator.reset()
+    assert evaluator.features is None and evaluator.records == []
+
+
+def test_ranking_lists_are_sorted_and_obey_the_camera_rule(data, features):
+    ordered = evaluated(data, features).features.ordered()
+    lists = ranking_lists(
+        ordered, "sysu-all-single", "official", data.permutation_file, queries=100, top=5)
+    unit = ordered.features / np.linalg.norm(ordered.features, axis=1, keepdims=True)
+    assert len(lists) == 24
+    for one in lists:
+        similarity = unit[one.found] @ unit[one.query]
+        assert (np.diff(similarity) <= 1e-6).all()
+        assert ordered.modalities[one.query] == INFRARED
+        assert (one.right == (ordered.pids[one.found] == ordered.pids[one.query])).all()
+        if ordered.camids[one.query] == 3:
+            assert 2 not in ordered.camids[one.found]
+
+
+def test_first_places_agree_with_the_scored_rank_1(data, features):
+    evaluator = evaluated(data, features)
+    lists = ranking_lists(evaluator.features.ordered(), "sysu-all-multi", "official",
+                          data.permutation_file, queries=1000, top=1)
+    # three images per camera: every multi-shot draw is all of them
+    rank_1 = evaluator.records[1]["Rank-1"]["mean"]
+    assert 100 * np.mean([one.right[0] for one in lists]) == pytest.approx(rank_1)
+
+
+def test_the_picture_has_a_row_per_query_and_honest_frames(data, features, tmp_path):
+    evaluator = evaluated(data, features)
+    ordered = evaluator.features.ordered()
+    lists = ranking_lists(ordered, "sysu-all-single", "seeded", queries=3, top=4)
+    sheet = np.asarray(draw_rankings(ordered, lists, data.folder, "title"))
+    greens = (sheet == (46, 160, 67)).all(axis=2)
+    right = sum(int(one.right.sum()) for one in lists)
+    if right:
+        assert greens.any()
+    save_rankings(evaluator.features, evaluator.records[0], data.folder, data.permutation_file,
+                  tmp_path / "ranking.png")
+    with Image.open(tmp_path / "ranking.png") as picture:
+        assert picture.width > 300 and picture.height > 500

@@ -1,0 +1,90 @@
+"""RegDB's ten splits in one command, and no model on another model's test identities."""
+
+import json
+
+import numpy as np
+import pytest
+
+from conftest import CONFIGS, SHORT
+from icre.data.synth.layout import DemoOptions
+from icre.data.synth.tree import write_tree
+from icre.engine import splits, train_net
+from icre.engine.splits import over_splits
+from icre.errors import UserError
+
+CONFIG = str(CONFIGS / "Demo/regdb_icre_r18.yml")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("datasets")
+    options = DemoOptions(
+        layout="regdb", ids=6, test_ids=4, test_images=3, height=32, width=16, seed=1)
+    write_tree(folder / "RegDB", options, workers=1, progress=False)
+    return folder
+
+
+def words(root, output, *options):
+    return ["--config-file", CONFIG, *(o for o in options if o.startswith("--")),
+            "DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output), *SHORT,
+            "SOLVER.MAX_EPOCH", "1", *(o for o in options if not o.startswith("--"))]
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory):
+    output = tmp_path_factory.mktemp("splits")
+    arguments = words(root, output)
+    splits.main(["--splits", "1", "4", *arguments])
+    return output
+
+
+def test_mean_and_deviation_are_over_the_splits(trained):
+    total = json.loads((trained / "metrics.json").read_text())
+    parts = [json.loads((trained / f"split_{k}/metrics.json").read_text()) for k in (1, 4)]
+    assert [r["protocol"] for r in total] == ["regdb-v2t", "regdb-t2v"]
+    for place, record in enumerate(total):
+        assert (record["std_over"], record["trials"], record["split"]) == ("splits", 2, None)
+        values = [part[place]["mAP"]["mean"] for part in parts]
+        assert record["mAP"]["mean"] == pytest.approx(np.mean(values))
+        assert record["mAP"]["std"] == pytest.approx(np.std(values))
+    assert [part[0]["split"] for part in parts] == [1, 4]
+
+
+def test_running_again_trains_nothing_twice(trained, root, monkeypatch):
+    before = json.loads((trained / "metrics.json").read_text())
+    monkeypatch.setattr(train_net, "run", lambda args: pytest.fail("a finished split ran again"))
+    splits.main(["--splits", "1", "4", *words(root, trained)])
+    assert json.loads((trained / "metrics.json").read_text()) == before
+
+
+def test_evaluating_all_repeats_the_numbers(trained, root):
+    before = json.loads((trained / "metrics.json").read_text())
+    splits.main(["--splits", "1", "4", *words(root, trained, "--eval-only")])
+    assert json.loads((trained / "metrics.json").read_text()) == before
+
+
+def test_another_splits_model_is_refused(trained, root, tmp_path, capsys):
+    weights = str(trained / "split_4/model_final.pth")
+    with pytest.raises(SystemExit) as caught:
+        train_net.main(words(root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights))
+    assert caught.value.code == 2
+    assert "was trained on split 4 of RegDB" in capsys.readouterr().err
+    train_net.main(words(
+        root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights, "DATASETS.REGDB_SPLIT", "4"))
+    assert (tmp_path / "metrics.json").is_file()
+
+
+def test_bad_arguments_are_one_line(root, tmp_path, capsys):
+    for flags, message in [
+        (["--splits", "11"], "RegDB's splits are 1 to 10"),
+        ([], "DATASETS.TESTS is ('SYSUMM01',)"),
+    ]:
+        options = [] if flags else ["DATASETS.TESTS", "('SYSUMM01',)"]
+        with pytest.raises(SystemExit):
+            splits.main([*flags, *words(root, tmp_path, *options)])
+        assert message in capsys.readouterr().err
+
+
+def test_splits_of_different_protocols_do_not_mix():
+    with pytest.raises(UserError, match="different protocols"):
+        over_splits([[{"protocol": "regdb-v2t"}], [{"protocol": "regdb-t2v"}]])
