@@ -69,7 +69,7 @@ def learning_rates(config: str, iters: int, epochs: int) -> list[float]:
     """The rate of the backbone at the first step of each epoch, by fast-reid's own hook."""
     cfg = load_config(str(CONFIGS / config)).clone()
     cfg.defrost()
-    cfg.SOLVER.WARMUP_ITERS = cfg.SOLVER.WARMUP_EPOCHS * iters
+    cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_EPOCHS * iters)
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=cfg.SOLVER.BASE_LR)
     scheduler = build_lr_scheduler(cfg, optimizer, iters)
@@ -98,3 +98,21 @@ def test_the_sysu_schedule_is_what_the_config_says():
     assert rates[5] == pytest.approx(0.01 * (0.1 + 0.9 * 0.5))
     expected = {10: 0.01, 19: 0.01, 20: 1e-3, 59: 1e-3, 60: 1e-4, 119: 1e-4, 120: 1e-5}
     assert {epoch: rates[epoch] for epoch in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("found", ["", "1.3.0"])
+def test_installing_without_fastreid_gives_the_command(tmp_path, found):
+    """setup.py asks the interpreter that pip uses; here that is a script that answers `found`."""
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\n[ -n '{found}' ] && echo {found}\n")
+    fake.chmod(0o755)
+    code = (
+        "import runpy, sys; sys.argv = ['setup.py', 'editable_wheel']; "
+        f"sys.executable = {str(fake)!r}; runpy.run_path('setup.py', run_name='__main__')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=CONFIGS.parent, capture_output=True, text=True)
+    assert result.returncode != 0
+    (line,) = result.stderr.splitlines()
+    assert "Run: pip install --no-deps fastreid==1.4.0" in line
+    assert (found or "not installed") in line

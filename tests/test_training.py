@@ -143,7 +143,7 @@ def test_other_models_train_on_the_same_data_and_protocol(demo_root, tmp_path, c
 def test_the_command_the_user_named(demo_root, tmp_path):
     train(
         demo_root, tmp_path, "MODEL.BACKBONE.PRETRAIN", "False", "SOLVER.MAX_EPOCH", "1",
-        "SOLVER.WARMUP_EPOCHS", "1", config="SYSU/icre_r50.yml",
+        "SOLVER.WARMUP_EPOCHS", "1.0", config="SYSU/icre_r50.yml",
     )
     assert len(metrics(tmp_path)) == 6
 

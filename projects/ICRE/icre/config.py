@@ -60,8 +60,8 @@ def _add_data(cfg: CN) -> None:
 
 
 def _add_solver(cfg: CN) -> None:
-    # > 0: replaces SOLVER.WARMUP_ITERS, which depends on the size of the data set
-    cfg.SOLVER.WARMUP_EPOCHS = 0
+    # > 0: replaces SOLVER.WARMUP_ITERS, which depends on the size of the data set; may be a fraction
+    cfg.SOLVER.WARMUP_EPOCHS = 0.0
     # learning rate of MPFR and SDCE over SOLVER.BASE_LR (they start untrained)
     cfg.SOLVER.ENHANCE_LR_FACTOR = 1.0
     cfg.SOLVER.AMP.DTYPE = "auto"  # auto (bfloat16 where the device has it) | bfloat16 | float16

@@ -64,7 +64,8 @@ def _seeded(seed: int | None) -> Iterator[None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    # torch.manual_seed would also queue a call for the GPU, and format a traceback for each image
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:

@@ -258,7 +258,7 @@ def _scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
     cfg.defrost()
     if cfg.SOLVER.WARMUP_EPOCHS > 0:
         epochs = min(cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.MAX_EPOCH - 1)
-        cfg.SOLVER.WARMUP_ITERS = epochs * iters
+        cfg.SOLVER.WARMUP_ITERS = round(epochs * iters)
     cfg.freeze()
     before = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters), cfg.SOLVER.DELAY_EPOCHS)
     if cfg.SOLVER.SCHED == "CosineAnnealingLR" and before >= cfg.SOLVER.MAX_EPOCH:
