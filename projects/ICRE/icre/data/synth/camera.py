@@ -134,7 +134,9 @@ def expose(camera: Camera, light: np.ndarray, gain: float,
         k = camera.shrink
         light = light.reshape(channels, height // k, k, width // k, k).mean(axis=(2, 4))
     value = np.sqrt(np.clip(light, 0, 1))
-    value += camera.noise * rng.standard_normal(value.shape, dtype=np.float32)
-    value += camera.row_noise * rng.standard_normal((1, value.shape[1], 1), dtype=np.float32)
+    # The sensor is as fine as the rendering grid: averaging pixels down averages its noise too.
+    noise, row_noise = camera.noise / camera.shrink, camera.row_noise / camera.shrink**0.5
+    value += noise * rng.standard_normal(value.shape, dtype=np.float32)
+    value += row_noise * rng.standard_normal((1, value.shape[1], 1), dtype=np.float32)
     image = (np.clip(value, 0, 1) * 255 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))
