@@ -11,9 +11,5 @@ def run(command: Callable[[], None]) -> None:
     try:
         command()
     except UserError as error:
-        sys.exit(_fail(error))
-
-
-def _fail(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -16,7 +16,7 @@ from icre.errors import UserError
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
-from icre.evaluation.plan import Setting, plan, prepare  # noqa: F401  (plan: for retrieval)
+from icre.evaluation.plan import Setting, prepare
 from icre.evaluation.protocol import CAMERA_RULES
 from icre.evaluation.records import record
 
