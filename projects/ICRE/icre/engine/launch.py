@@ -38,11 +38,8 @@ def launch(
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local_size = int(os.environ["LOCAL_WORLD_SIZE"])
-        _join("env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), local_size)
-        try:
-            main(*args)
-        finally:
-            dist.destroy_process_group()
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        _joined(main, args, "env://", rank, world, local_size)
         return
     gpus = torch.cuda.device_count()
     if torch.cuda.is_available() and num_gpus > gpus:
@@ -59,7 +56,12 @@ def launch(
 
 
 def _work(local_rank, main, world, num_gpus, machine_rank, dist_url, args) -> None:
-    _join(dist_url, machine_rank * num_gpus + local_rank, world, num_gpus)
+    _joined(main, args, dist_url, machine_rank * num_gpus + local_rank, world, num_gpus)
+
+
+def _joined(main, args, url: str, rank: int, world: int, local_size: int) -> None:
+    """Run `main(*args)` as one rank of a process group, and leave the group in any case."""
+    _join(url, rank, world, local_size)
     try:
         main(*args)
     finally:
