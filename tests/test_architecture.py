@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "projects/ICRE/icre"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # each may import itself and what stands to its left
-ORDER = ("errors", "modality", "compat", "config", "data", "modeling", "evaluation", "retrieval",
+ORDER = ("errors", "cli", "modality", "compat", "config", "data", "modeling", "evaluation", "retrieval",
          "benchmark", "engine")
 ALL_CONFIGS = sorted(p for p in CONFIGS.rglob("*.yml") if not p.name.startswith("Base"))
 

@@ -34,7 +34,7 @@ def words(root, output, *options):
 def trained(root, tmp_path_factory):
     output = tmp_path_factory.mktemp("splits")
     arguments = words(root, output)
-    splits.main(["--splits", "1", "4", *arguments])
+    assert splits.main(["--splits", "1", "4", *arguments]) == 0
     return output
 
 
@@ -53,24 +53,22 @@ def test_mean_and_deviation_are_over_the_splits(trained):
 def test_running_again_trains_nothing_twice(trained, root, monkeypatch):
     before = json.loads((trained / "metrics.json").read_text())
     monkeypatch.setattr(train_net, "run", lambda args: pytest.fail("a finished split ran again"))
-    splits.main(["--splits", "1", "4", *words(root, trained)])
+    assert splits.main(["--splits", "1", "4", *words(root, trained)]) == 0
     assert json.loads((trained / "metrics.json").read_text()) == before
 
 
 def test_evaluating_all_repeats_the_numbers(trained, root):
     before = json.loads((trained / "metrics.json").read_text())
-    splits.main(["--splits", "1", "4", *words(root, trained, "--eval-only")])
+    assert splits.main(["--splits", "1", "4", *words(root, trained, "--eval-only")]) == 0
     assert json.loads((trained / "metrics.json").read_text()) == before
 
 
 def test_another_splits_model_is_refused(trained, root, tmp_path, capsys):
     weights = str(trained / "split_4/model_final.pth")
-    with pytest.raises(SystemExit) as caught:
-        train_net.main(words(root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights))
-    assert caught.value.code == 2
+    assert train_net.main(words(root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights)) == 2
     assert "was trained on split 4 of RegDB" in capsys.readouterr().err
-    train_net.main(words(
-        root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights, "DATASETS.REGDB_SPLIT", "4"))
+    assert train_net.main(words(
+        root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights, "DATASETS.REGDB_SPLIT", "4")) == 0
     assert (tmp_path / "metrics.json").is_file()
 
 
@@ -80,8 +78,7 @@ def test_bad_arguments_are_one_line(root, tmp_path, capsys):
         ([], "DATASETS.TESTS is ('SYSUMM01',)"),
     ]:
         options = [] if flags else ["DATASETS.TESTS", "('SYSUMM01',)"]
-        with pytest.raises(SystemExit):
-            splits.main([*flags, *words(root, tmp_path, *options)])
+        assert splits.main([*flags, *words(root, tmp_path, *options)]) == 2
         assert message in capsys.readouterr().err
 
 

@@ -8,8 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from icre import cli
 from icre.benchmark import protocol
-from icre.errors import UserError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "sysu.npz"
 # name -> (options, job, what it says about itself)
@@ -28,12 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     for name, (add_arguments, _, text) in COMMANDS.items():
         add_arguments(commands.add_parser(name, help=text, description=text))
     args = parser.parse_args(argv)
-    try:
-        COMMANDS[args.command][1](args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return cli.run(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    COMMANDS[args.command][1](args)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from icre import cli
 from icre.data.doctor import SETS, examine, find_folder, text
-from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.matlab import read_permutation
 
@@ -32,19 +32,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Print the report; 0, 1 where training would stop, 2 with one line about bad arguments."""
     args = parse_arguments(argv)
-    try:
-        folder = find_folder(args.layout, args.root)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return cli.run(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    folder = find_folder(args.layout, args.root)
     report = examine(args.layout, folder, read_permutation)
     print(text(report))
     if args.json:
-        try:
-            records.save(report.as_json(), args.json)
-        except OSError as error:
-            print(f"error: cannot write {args.json}: {error.strerror}", file=sys.stderr)
-            return 2
+        records.save(report.as_json(), args.json)
     return 1 if report.errors else 0
 
 

@@ -11,7 +11,7 @@ and the same for each pair of a query and a gallery camera.
 import argparse
 import sys
 
-from icre.errors import UserError
+from icre import cli
 from icre.evaluation import records
 from icre.evaluation.compare import Bootstrap, compare, report
 from icre.evaluation.features import FeatureSet
@@ -45,21 +45,18 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Print the comparison; 0, or 2 with one line about bad input."""
     args = parse_arguments(argv)
-    try:
-        first, second = (
-            FeatureSet.load(path, args.test_ids) for path in (args.first, args.second)
-        )
-        result = compare(
-            first, second, args.protocol, args.draw, args.perm,
-            Bootstrap(args.samples, args.seed), args.device,
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return cli.run(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    first, second = (FeatureSet.load(path, args.test_ids) for path in (args.first, args.second))
+    result = compare(
+        first, second, args.protocol, args.draw, args.perm,
+        Bootstrap(args.samples, args.seed), args.device,
+    )
     print(report(result, (args.first, args.second)))
     if args.json:
         records.save(result, args.json)
-    return 0
 
 
 if __name__ == "__main__":

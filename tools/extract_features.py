@@ -1,6 +1,8 @@
 """Write the features of a test set from a config and a checkpoint: see `--help`."""
 
+import sys
+
 from icre.engine.extract import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

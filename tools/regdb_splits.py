@@ -1,6 +1,8 @@
 """Train or evaluate all ten splits of RegDB and report their mean: see `--help`."""
 
+import sys
+
 from icre.engine.splits import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

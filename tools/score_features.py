@@ -11,7 +11,7 @@ of *_cam1.mat .. *_cam6.mat as SYSU-MM01's authors ask for.
 import argparse
 import sys
 
-from icre.errors import UserError
+from icre import cli
 from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
@@ -46,18 +46,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Print the results table; 0, or 2 with one line about bad input."""
     args = parse_arguments(argv)
-    try:
-        features = FeatureSet.load(args.features, args.test_ids)
-        results = score(
-            features, args.protocol, args.draw, args.perm, device=args.device, split=args.split
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return cli.run(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    features = FeatureSet.load(args.features, args.test_ids)
+    results = score(
+        features, args.protocol, args.draw, args.perm, device=args.device, split=args.split
+    )
     print(records.table(results))
     if args.json:
         records.save(results, args.json)
-    return 0
 
 
 if __name__ == "__main__":

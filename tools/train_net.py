@@ -1,6 +1,8 @@
 """Train or evaluate any fast-reid model: see `--help`, README.md and configs/."""
 
+import sys
+
 from icre.engine.train_net import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 import icre.engine  # noqa: F401  (registration)
+from icre import cli
 from icre.data.loader import build_test_loader, load_dataset, verify_datasets
-from icre.engine import cli
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
 from icre.engine.inference import run_inference
 from icre.engine.setup import load_config, resolve_device
@@ -27,10 +27,10 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Parse and run."""
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run; returns the exit status."""
     args = parser().parse_args(argv)
-    cli.run(lambda: _run(args))
+    return cli.run(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:

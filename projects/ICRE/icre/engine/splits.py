@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 import icre.engine  # noqa: F401  (registration)
-from icre.engine import cli, train_net
+from icre import cli
+from icre.engine import train_net
 from icre.engine.setup import load_config
 from icre.errors import UserError
 from icre.evaluation import records
@@ -57,10 +58,10 @@ def _mean(rows: tuple[dict, ...]) -> dict:
     return result
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Parse and run."""
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run; returns the exit status."""
     args = parser().parse_args(argv)
-    cli.run(lambda: _run(args))
+    return cli.run(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:

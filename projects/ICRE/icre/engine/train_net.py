@@ -3,10 +3,10 @@
 import argparse
 
 import icre.engine  # noqa: F401  (registration)
+from icre import cli
 from fastreid.engine import default_argument_parser
 
 from icre.data.loader import verify_datasets
-from icre.engine import cli
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
 from icre.engine.launch import launch
 from icre.engine.setup import load_config, resolve_device, start_run
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     launch(work, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Parse and run; bad input ends in one line."""
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run; returns the exit status, and bad input ends in one line."""
     args = parser().parse_args(argv)
-    cli.run(lambda: run(args))
+    return cli.run(lambda: run(args))

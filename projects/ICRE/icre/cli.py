@@ -6,10 +6,10 @@ from collections.abc import Callable
 from icre.errors import UserError
 
 
-def run(command: Callable[[], None]) -> None:
-    """Call `command`; on UserError print its message to stderr and exit with status 2."""
+def run(command: Callable[[], int | None]) -> int:
+    """Call `command`; returns the exit status: its own or 0, or 2 after a UserError's one line."""
     try:
-        command()
+        return command() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
