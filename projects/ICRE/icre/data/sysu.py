@@ -12,9 +12,12 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from icre.data.base import Part, VisibleInfraredSet
 from icre.data.tree import Item, list_images, read_ids
-from icre.modality import INFRARED, VISIBLE
+from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, SYSU_VISIBLE_CAMERAS, VISIBLE
 
-CAMERA_MODALITY = {1: VISIBLE, 2: VISIBLE, 3: INFRARED, 4: VISIBLE, 5: VISIBLE, 6: INFRARED}
+CAMERA_MODALITY = {
+    camera: INFRARED if camera in SYSU_INFRARED_CAMERAS else VISIBLE
+    for camera in sorted(SYSU_VISIBLE_CAMERAS + SYSU_INFRARED_CAMERAS)
+}
 
 
 @DATASET_REGISTRY.register()

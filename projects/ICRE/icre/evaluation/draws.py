@@ -11,8 +11,8 @@ import numpy as np
 
 from icre.errors import UserError
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.layout import SYSU_VISIBLE_CAMERAS
 from icre.evaluation.matlab import Permutation
+from icre.modality import SYSU_VISIBLE_CAMERAS
 
 TRIALS = 10
 

@@ -8,12 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from icre.data.tree import is_image
 from icre.errors import UserError
-from icre.modality import INFRARED, VISIBLE
-
-SYSU_VISIBLE_CAMERAS = (1, 2, 4, 5)
-SYSU_INFRARED_CAMERAS = (3, 6)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".ppm", ".webp")
+from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, VISIBLE
 
 _TREE_MODALITY = {
     "test_vis": VISIBLE, "vis": VISIBLE, "test_nir": INFRARED, "nir": INFRARED,
@@ -91,8 +88,7 @@ def check_columns(
 
 
 def _check_image(path: str, where: str) -> None:
-    name = path.rsplit("/", 1)[-1].lower()
-    if name.startswith(".") or not name.endswith(IMAGE_SUFFIXES):
+    if not is_image(path.rsplit("/", 1)[-1]):
         raise UserError(f"{where} is not an image file")
 
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import scipy.io
 
+from icre.data import tree
 from icre.errors import UserError
 from icre.evaluation.layout import parse
 
@@ -59,14 +60,11 @@ def check_test_only(folder: Path, pids: np.ndarray) -> None:
 def read_ids(path: str | Path) -> np.ndarray:
     """Read an identity list, (I,) integers: `test_id.txt` (comma-separated) or `test_id.mat`."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such identity list")
     if path.suffix == ".mat":
+        if not path.is_file():
+            raise UserError(f"{path}: no such identity list")
         return np.asarray(_variable(path, "id")).ravel().astype(np.int64)
-    words = path.read_text().replace(",", " ").split()
-    if not words or not all(word.isdecimal() for word in words):
-        raise UserError(f"{path}: not a list of comma-separated integers")
-    return np.array([int(word) for word in words])
+    return np.array(tree.read_ids(path))
 
 
 def read_permutation(path: str | Path) -> Permutation:

@@ -11,8 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from icre.errors import UserError
-from icre.evaluation.layout import SYSU_INFRARED_CAMERAS, SYSU_VISIBLE_CAMERAS
-from icre.modality import INFRARED, VISIBLE
+from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, SYSU_VISIBLE_CAMERAS, VISIBLE
 
 OFFICIAL, SEEDED = "official", "seeded"
 
