@@ -1,0 +1,46 @@
+"""Exact nearest neighbours within one set, by blocks of a matrix product.
+
+torch's product and selection serve CPU and GPU alike; on two CPU cores they took a third of the
+time of faiss's flat index (10,000 x 256, k = 20: 0.4 s against 1.1 s), so faiss is left for what it
+alone can do, approximate search.
+"""
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+# Distances held at once: 16 MB near a CPU's caches; an accelerator wants few large blocks.
+_PAIRS = {"cpu": 2**22, "other": 2**28}
+BAR_FROM = 50_000  # images; fewer take seconds
+
+
+def block_rows(device: torch.device, columns: int) -> int:
+    """How many rows of a matrix with so many columns make a block on the device, at least 1."""
+    return max(1, _PAIRS["cpu" if device.type == "cpu" else "other"] // max(1, columns))
+
+
+def nearest(features: Tensor, k: int, farthest: bool = False) -> tuple[Tensor, Tensor | None]:
+    """The k nearest rows of each row by Euclidean distance, itself among them.
+
+    Which of several equally near rows comes first, or is cut off at k, is not defined.
+
+    Args:
+        features: (N, D) float32.
+        k: 1 to N.
+        farthest: also find each row's farthest.
+
+    Returns:
+        (N, k) int64, nearest first; and the squared distance of the farthest row, (N,), or None.
+    """
+    norms = features.square().sum(1)
+    indices = torch.empty((len(features), k), dtype=torch.int64, device=features.device)
+    far = torch.empty_like(norms) if farthest else None
+    starts = range(0, len(features), block_rows(features.device, len(features)))
+    for start in tqdm(starts, "neighbours", leave=False, disable=len(features) < BAR_FROM):
+        rows = slice(start, start + starts.step)
+        # x.y - |y|^2 / 2 falls as |x - y| grows
+        nearness = torch.addmm(norms, features[rows], features.T, beta=-0.5)
+        indices[rows] = nearness.topk(k).indices
+        if farthest:
+            far[rows] = (norms[rows] - 2 * nearness.amin(1)).clamp_(min=0)
+    return indices, far
