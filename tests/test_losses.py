@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from fastreid.layers.pooling import GeneralizedMeanPooling
 from fastreid.modeling.losses import cross_entropy_loss, triplet_loss
 from reference.icg_oracle import icg_loops
 from small_model import small_cfg
 
 from icre.errors import UserError
 from icre.modality import INFRARED, VISIBLE
-from icre.modeling.losses import LOSS_REGISTRY, build_losses
+from icre.modeling.losses import LOSS_REGISTRY, Outputs, build_losses
 from icre.modeling.losses.icg import ICGLoss, pull_push
 
 V, R = VISIBLE, INFRARED
@@ -85,7 +86,7 @@ def test_one_identity_has_no_push():
 def test_empty_batch_gives_a_differentiable_zero(norm):
     f = torch.empty(0, 8, requires_grad=True)
     loss = sum(
-        ICGLoss(scale=1.0, rho1=0.7, rho2=0.01, norm=norm)({"features": f}, ids(), ids()).values()
+        ICGLoss(scale=1.0, rho1=0.7, rho2=0.01, norm=norm)(Outputs(f), ids(), ids()).values()
     )
     loss.backward()
     assert loss == 0 and f.grad.shape == (0, 8)
@@ -106,7 +107,7 @@ def test_extreme_values_stay_finite(scale, norm):
     features, targets, modalities = random_batch(3)
     f = (scale * features).float().requires_grad_()
     loss = ICGLoss(scale=1.0, rho1=0.7, rho2=0.01, norm=norm)
-    total = sum(loss({"features": f}, targets, modalities).values())
+    total = sum(loss(Outputs(f), targets, modalities).values())
     total.backward()
     assert torch.isfinite(total) and torch.isfinite(f.grad).all()
 
@@ -132,8 +133,8 @@ def test_normalised_loss_ignores_scale_and_lambda_weighs_it():
     features, targets, modalities = random_batch(4)
     one = ICGLoss(scale=1.0, rho1=1.5, rho2=0.01, norm=True)
     half = ICGLoss(scale=0.5, rho1=1.5, rho2=0.01, norm=True)
-    expected = one({"features": features}, targets, modalities)
-    found = half({"features": 9 * features}, targets, modalities)
+    expected = one(Outputs(features), targets, modalities)
+    found = half(Outputs(9 * features), targets, modalities)
     assert all(value > 0 for value in expected.values())
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value / 2)
@@ -143,9 +144,9 @@ def test_autocast_leaves_the_loss_in_float32():
     features, targets, modalities = random_batch(5)
     f = features.float()
     loss = ICGLoss(scale=1.0, rho1=1.5, rho2=0.01, norm=True)
-    expected = loss({"features": f}, targets, modalities)
+    expected = loss(Outputs(f), targets, modalities)
     with torch.autocast("cpu", torch.bfloat16):
-        found = loss({"features": f}, targets, modalities)
+        found = loss(Outputs(f), targets, modalities)
     assert found == expected
 
 
@@ -162,13 +163,17 @@ def test_no_loss_name_is_an_error():
 @pytest.mark.parametrize("name", sorted(LOSS_REGISTRY._obj_map))
 def test_every_registered_loss_builds_and_has_a_gradient(name):
     features, targets, modalities = random_batch(6)
-    f = features.float().requires_grad_()
+    f, targets = features.float().requires_grad_(), targets // 7
     (loss,) = build_losses(small_cfg("MODEL.LOSSES.NAME", (name,)))
-    outputs = {"features": f, "cls_outputs": f @ torch.randn(5, 50)}
+    outputs = Outputs(
+        f, cls_outputs=f @ torch.randn(5, 50), deep=torch.rand(24, 512, 2, 1, requires_grad=True),
+        clues=torch.rand(24, 32, 2, 1, requires_grad=True), pool=GeneralizedMeanPooling(),
+    )
     losses = loss(outputs, targets, modalities)
     sum(losses.values()).backward()
     assert all(key.startswith("loss_") and value.ndim == 0 for key, value in losses.items())
-    assert f.grad.abs().sum() > 0
+    touched = [x for x in (f, outputs.deep, outputs.clues) if x.grad is not None]
+    assert touched and all(x.grad.abs().sum() > 0 for x in touched)
 
 
 def test_stock_losses_are_fast_reids_with_their_keys():
@@ -181,6 +186,6 @@ def test_stock_losses_are_fast_reids_with_their_keys():
     )
     found = {}
     for loss in build_losses(cfg):
-        found.update(loss({"features": f, "cls_outputs": logits}, targets, modalities))
+        found.update(loss(Outputs(f, logits), targets, modalities))
     torch.testing.assert_close(found["loss_cls"], 2 * cross_entropy_loss(logits, targets, 0.1))
     torch.testing.assert_close(found["loss_triplet"], triplet_loss(f, targets, 0.6, False, True))

@@ -196,7 +196,7 @@ def test_damaged_data_is_refused_before_training(own_root, tmp_path, capsys, dam
 @pytest.mark.parametrize("options, message", [
     (("MODEL.NOTHING", "1"), "MODEL.NOTHING"),
     (("SOLVER.BASE_LR",), "KEY VALUE pairs"),
-    (("MODEL.LOSSES.NAME", "('ICG',)"), "unknown name 'ICG'; known: CircleLoss"),
+    (("MODEL.LOSSES.NAME", "('ICG',)"), "unknown name 'ICG'; known: AuxiliaryIDLoss"),
     (("MODEL.META_ARCHITECTURE", "IRCE"), "unknown name 'IRCE'; known: "),
     (("SOLVER.IMS_PER_BATCH", "64"), "SOLVER.IMS_PER_BATCH asks for 16 identities"),
     (("SOLVER.OPT", "Sdg"), "SOLVER.OPT 'Sdg'"),

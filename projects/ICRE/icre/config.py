@@ -29,20 +29,48 @@ def _add_model(cfg: CN) -> None:
     cfg.MODEL.MPFR = CN({"ENABLED": True})
     cfg.MODEL.MPFR.STAGES = ("layer1", "layer2", "layer3")  # the paper's "stages 2-4" [S]
     cfg.MODEL.MPFR.DIM = 512  # channels of the clue map and of SDCE's tokens [d]
+    cfg.MODEL.MPFR.ALIGN = "avg"  # to layer4's grid: avg (adaptive average pooling) | bilinear
+    cfg.MODEL.MPFR.MASK = "sigmoid"  # sigmoid | softmax (the stages compete) | cbam
+    cfg.MODEL.MPFR.FUSE = "sum"  # of the masked maps: sum | concat
+    cfg.MODEL.MPFR.INSTANCE_NORM = False  # on the aligned maps, before masks and fusion
 
     cfg.MODEL.SDCE = CN({"ENABLED": True})
     cfg.MODEL.SDCE.HEADS = 8  # attention heads [H]; must divide MPFR.DIM
     cfg.MODEL.SDCE.FFN_RATIO = 4.0  # hidden width of the feed-forward over d
     cfg.MODEL.SDCE.DROPOUT = 0.0
+    cfg.MODEL.SDCE.QUERY = "deep"  # what asks and is enhanced: deep | clue
+    # cascade (cross-, then self-attention) | cross (alone) | self (alone, clues added) | parallel
+    cfg.MODEL.SDCE.ORDER = "cascade"
+    # F_e: residual (X_4 + BN0(..)) | replace (BN0(..)) | concat (BN0 of X_4 and the new map)
+    cfg.MODEL.SDCE.OUTPUT = "residual"
     # Initial weight of BN0. 0 with pretrained weights (step 0 is the pretrained baseline); from
-    # scratch about 0.1-1, or weight decay keeps the branch dead in a short schedule.
+    # scratch about 0.1-1, or weight decay keeps the branch dead in a short schedule. Of a residual
+    # only; other outputs start at 1.
     cfg.MODEL.SDCE.INIT_SCALE = 0.0
 
-    cfg.MODEL.LOSSES.ICG = CN()
-    cfg.MODEL.LOSSES.ICG.SCALE = 1.0  # weight of the loss [lambda]
-    cfg.MODEL.LOSSES.ICG.RHO1 = 0.7  # distance that centres of two identities keep [rho_1]
-    cfg.MODEL.LOSSES.ICG.RHO2 = 0.01  # slack inside an identity [rho_2]
-    cfg.MODEL.LOSSES.ICG.NORM = True  # L2-normalise the features first
+    # ICREHead's test feature: after (b, behind the BNNeck) | before (f). MODEL.HEADS.NECK_FEAT is
+    # fast-reid's: the feature that the metric losses see.
+    cfg.MODEL.HEADS.TEST_FEAT = "after"
+    _add_losses(cfg.MODEL.LOSSES)
+
+
+def _add_losses(node: CN) -> None:
+    # SCALE: weight of a loss; NORM: L2-normalise the features first
+    node.ICG = CN({"SCALE": 1.0, "NORM": True})  # SCALE is the paper's lambda
+    node.ICG.VARIANT = "pull_push"  # pull_push | rank | guided
+    # Margins [rho_1, rho_2]; None: the variant's own (pull_push 0.7 and 0.01, rank 0.5 and 0.1,
+    # guided 0 and 0.7). What each does: icre/modeling/losses/icg.py.
+    node.ICG.RHO1 = None
+    node.ICG.RHO2 = None
+
+    # ID losses on other maps, each with its own neck and classifier (in training only)
+    node.AUX_ID = CN({"SCALE": 1.0, "MAPS": ("deep", "clues")})  # deep: X_4; clues: F_c
+
+    # For comparison, with their authors' margins (Liu et al., TMM 2021; Wu et al., CVPR 2021; Ye
+    # et al., TPAMI 2021); WRT has none.
+    node.HC_TRIPLET = CN({"SCALE": 1.0, "MARGIN": 0.3, "NORM": False})
+    node.CENTER_CLUSTER = CN({"SCALE": 1.0, "MARGIN": 0.7, "NORM": False})
+    node.WRT = CN({"SCALE": 1.0, "NORM": False})
 
 
 def _add_data(cfg: CN) -> None:
@@ -57,6 +85,12 @@ def _add_data(cfg: CN) -> None:
     # Visible images only (CAJ, Ye et al., ICCV 2021): each image becomes, with equal chances, one
     # of its own channels (R, G or B), a gray mix of random weights, or stays as it is.
     cfg.INPUT.CHANNEL_AUG = CN({"ENABLED": False})
+
+    # Augment whole 8-bit batches on the device where INPUT asks for no more than PADDING, FLIP, REA
+    # and CHANNEL_AUG; with any other augmentation, or when off, image by image as fast-reid does.
+    cfg.INPUT.BATCHED = True
+    # Memory [GiB] of a machine, shared by its processes, for decoded training images; 0: none.
+    cfg.DATALOADER.CACHE_GB = 8.0
 
 
 def _add_solver(cfg: CN) -> None:

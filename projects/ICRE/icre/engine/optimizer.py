@@ -16,6 +16,7 @@ from icre.errors import UserError
 
 FUSED = ("SGD", "Adam", "AdamW")  # one pass over the parameters, on CPU as on GPU
 ENHANCEMENT = "enhance."  # parameters of MPFR and SDCE, which SOLVER.ENHANCE_LR_FACTOR scales
+LOSSES = "losses."  # necks and classifiers of auxiliary losses: SOLVER.HEADS_LR_FACTOR, as the head
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -39,7 +40,8 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         freeze_layers=cfg.MODEL.FREEZE_LAYERS if solver.FREEZE_ITERS > 0 else [],
     )
-    _scale_enhancement(model, groups, solver.ENHANCE_LR_FACTOR)
+    _scale(model, groups, ENHANCEMENT, solver.ENHANCE_LR_FACTOR)
+    _scale(model, groups, LOSSES, solver.HEADS_LR_FACTOR)
     kind = getattr(torch.optim, solver.OPT, None)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise UserError(f"SOLVER.OPT {solver.OPT!r} is no torch optimiser; use SGD, Adam or AdamW")
@@ -50,14 +52,11 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     return kind(_merge(groups), **options)
 
 
-def _scale_enhancement(model: torch.nn.Module, groups: list[dict], factor: float) -> None:
-    new = {
-        parameter
-        for name, parameter in model.named_parameters()
-        if name.startswith(ENHANCEMENT)
-    }
+def _scale(model: torch.nn.Module, groups: list[dict], prefix: str, factor: float) -> None:
+    """Multiply the learning rate of the parameters whose name begins with `prefix`."""
+    chosen = {p for name, p in model.named_parameters() if name.startswith(prefix)}
     for group in groups:
-        if group["params"][0] in new:
+        if group["params"][0] in chosen:
             group["lr"] *= factor
 
 

@@ -10,6 +10,7 @@ import torch
 
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.config import CfgNode, get_cfg
+from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
@@ -18,8 +19,10 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from icre.config import add_icre_config
+from icre.data.base import VisibleInfraredSet
 from icre.errors import UserError
 from icre.evaluation.protocol import SEEDED, find
+from icre.modeling.check import check_model
 from icre.modeling.losses import LOSS_REGISTRY
 
 logger = logging.getLogger("fastreid.icre")
@@ -45,6 +48,8 @@ def load_config(config_file: str = "", options: list[str] | None = None) -> CfgN
     cfg.freeze()
     return cfg
 
+
+METRICS = ("cosine", "euclidean")  # fast-reid's third, jaccard, is re-ranking
 
 # fast-reid ignores an unknown loss and ends in a traceback over any other unknown name.
 _REGISTRIES = {
@@ -76,6 +81,7 @@ def _check(cfg: CfgNode) -> None:
             if name not in registry._obj_map:
                 known = ", ".join(sorted(registry._obj_map))
                 raise UserError(f"{key}: unknown name {name!r}; known: {known}")
+    check_model(cfg)
     for name in cfg.TEST.PROTOCOLS:
         try:
             draws = find(name).draws
@@ -88,10 +94,31 @@ def _check(cfg: CfgNode) -> None:
             )
     if cfg.TEST.RERANK.ENABLED:
         raise UserError("TEST.RERANK.ENABLED: re-ranking is not available yet; set it to False")
+    _check_evaluation(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
         raise UserError("TEST.PRECISE_BN.ENABLED is not supported by this trainer; set it to False")
     if cfg.SOLVER.MAX_EPOCH < 1:
         raise UserError(f"SOLVER.MAX_EPOCH must be at least 1, got {cfg.SOLVER.MAX_EPOCH}")
+
+
+def _check_evaluation(cfg: CfgNode) -> None:
+    """fast-reid's evaluator has query expansion, ROC and another metric; the protocols have not."""
+    if cfg.TEST.METRIC not in METRICS:
+        known = ", ".join(METRICS)
+        raise UserError(f"TEST.METRIC: unknown value {cfg.TEST.METRIC!r}; known: {known}")
+    sets = DATASET_REGISTRY._obj_map
+    ours = [n for n in cfg.DATASETS.TESTS if issubclass(sets.get(n, object), VisibleInfraredSet)]
+    asked = {
+        "TEST.AQE.ENABLED True": cfg.TEST.AQE.ENABLED,
+        "TEST.ROC.ENABLED True": cfg.TEST.ROC.ENABLED,
+        f"TEST.METRIC {cfg.TEST.METRIC}": cfg.TEST.METRIC != METRICS[0],
+    }
+    for key, on in asked.items():
+        if on and ours:
+            raise UserError(
+                f"{key} is for fast-reid's evaluator, but {ours[0]} is scored by its protocols, "
+                "which have no such thing: leave it out"
+            )
 
 
 def resolve_device(name: str) -> torch.device:

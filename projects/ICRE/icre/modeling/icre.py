@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from icre.errors import UserError
 from icre.modeling.enhance import Enhanced, build_enhancement
-from icre.modeling.losses import build_losses
+from icre.modeling.losses import Outputs, build_losses
 
 
 @META_ARCH_REGISTRY.register()
@@ -29,7 +29,7 @@ class ICRE(nn.Module):
         backbone: (images, modalities) -> {stage: map}.
         enhance: {stage: map} -> Enhanced.
         heads: map -> neck feature, or the dict of outputs in training.
-        losses: each (outputs, targets, modalities) -> {name: scalar}.
+        losses: each (Outputs, targets, modalities) -> {name: scalar}.
         pixel_mean: per channel, in 0..255.
         pixel_std: per channel, in 0..255.
 
@@ -94,8 +94,12 @@ class ICRE(nn.Module):
 
         targets = _get(batch, "targets").to(self.device, non_blocking=True)  # (B,)
         modalities = modalities.to(self.device, non_blocking=True)
-        outputs = self.heads(enhanced.map, targets)  # features (B, C), cls_outputs (B, classes)
-        self.health = _health(maps["layer4"], enhanced, outputs, targets)
+        predicted = self.heads(enhanced.map, targets)  # features (B, C), cls_outputs (B, classes)
+        self.health = _health(maps["layer4"], enhanced, predicted, targets)
+        outputs = Outputs(
+            features=predicted["features"], cls_outputs=predicted["cls_outputs"],
+            deep=maps["layer4"], clues=enhanced.clues, pool=self.heads.pool_layer,
+        )
         losses: dict[str, Tensor] = {}
         for loss in self.losses:
             losses.update(loss(outputs, targets, modalities))
@@ -126,7 +130,7 @@ def _health(
     Returns:
         cls_accuracy: share of images that the classifier gets right.
         feature_spread: standard deviation of f over the batch, mean over its dimensions.
-        sdce_share: root mean square of the added branch over that of X_4.
+        sdce_share: root mean square of BN0's result over that of X_4.
         mask_mean_<stage>: mean of the stage's mask.
         mask_saturation: share of all mask values below 0.05 or above 0.95.
     """

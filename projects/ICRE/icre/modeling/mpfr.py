@@ -2,12 +2,13 @@
 
 Multi-Perception Feature Refinement of ICRE (arXiv 2512.04522). The paper states the parts (one
 scale and width, a spatial importance mask per stage, one fused clue map); the equations are our
-reading of it (method card, projects/ICRE/README.md).
+reading of it (method card, projects/ICRE/README.md). Each table below is one config key.
 
 Shapes: B images, S stages of C_s channels, d clue channels, (h, w) = grid of layer4.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,15 @@ from fastreid.layers import get_norm
 from torch import Tensor, nn
 
 from icre.errors import UserError
+from icre.modeling.choice import pick
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")  # what a backbone of ours may be asked for
+
+# MODEL.MPFR.ALIGN: (B, C, H_s, W_s), (h, w) -> (B, C, h, w)
+ALIGNMENTS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    "avg": F.adaptive_avg_pool2d,
+    "bilinear": functools.partial(F.interpolate, mode="bilinear", align_corners=False),
+}
 
 
 class ConvNormReLU(nn.Sequential):
@@ -37,17 +47,64 @@ class StageClues(nn.Module):
         channels: its channels C_s.
         dim: channels d of the result.
         norm: fast-reid's name of the normalisation.
+        align: one of ALIGNMENTS.
     """
 
-    def __init__(self, *, stage: str, channels: int, dim: int, norm: str = "BN"):
+    def __init__(
+        self, *, stage: str, channels: int, dim: int, norm: str = "BN", align: str = "avg"
+    ):
         super().__init__()
         self.stage = stage
+        self.resize = pick("MODEL.MPFR.ALIGN", align, ALIGNMENTS)
         self.project = ConvNormReLU(channels, dim, norm)
 
     def forward(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """{name: (B, C_s, H_s, W_s)} with layer4 -> clues (B, d, h, w) and no masks."""
         grid = maps["layer4"].shape[-2:]
-        return self.project(F.adaptive_avg_pool2d(maps[self.stage], grid)), {}
+        return self.project(self.resize(maps[self.stage], grid)), {}
+
+
+class ConvMasks(nn.Conv2d):
+    """activation(Conv1x1([A_s]_s)): S maps (B, d, h, w) -> S masks in one (B, S, h, w)."""
+
+    def __init__(self, stages: int, dim: int, activation: Callable[[Tensor], Tensor]):
+        super().__init__(stages * dim, stages, 1)
+        self.activation = activation
+
+    def forward(self, aligned: Sequence[Tensor]) -> Tensor:
+        """Every mask sees all stages."""
+        return self.activation(super().forward(torch.cat(aligned, dim=1)))
+
+
+class CBAMMasks(nn.ModuleList):
+    """sigmoid(Conv7x7_s([mean_c A_s; max_c A_s])): S maps (B, d, h, w) -> (B, S, h, w).
+
+    The spatial attention of CBAM (Woo et al., ECCV 2018), its own for each stage. CBAM's channel
+    attention is left out: the paper speaks of spatial masks.
+    """
+
+    def __init__(self, stages: int, dim: int):
+        super().__init__(nn.Conv2d(2, 1, 7, padding=3) for _ in range(stages))
+
+    def forward(self, aligned: Sequence[Tensor]) -> Tensor:
+        """Every mask sees its own stage."""
+        seen = (torch.stack([a.mean(dim=1), a.amax(dim=1)], dim=1) for a in aligned)
+        return torch.sigmoid(torch.cat([conv(x) for conv, x in zip(self, seen)], dim=1))
+
+
+# MODEL.MPFR.MASK: (S, d) -> module
+MASKS: dict[str, Callable[[int, int], nn.Module]] = {
+    "sigmoid": functools.partial(ConvMasks, activation=torch.sigmoid),
+    # the stages compete at each position: masks sum to 1
+    "softmax": functools.partial(ConvMasks, activation=functools.partial(torch.softmax, dim=1)),
+    "cbam": CBAMMasks,
+}
+
+# MODEL.MPFR.FUSE: S masked maps (B, d, h, w) -> what the last convolution reads
+FUSIONS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
+    "sum": sum,
+    "concat": functools.partial(torch.cat, dim=1),
+}
 
 
 class MPFR(nn.Module):
@@ -60,15 +117,30 @@ class MPFR(nn.Module):
         channels: stage name -> its channels C_s, in the order of the masks.
         dim: channels d of the aligned maps and of the clue map.
         norm: fast-reid's name of the normalisation.
+        align: one of ALIGNMENTS.
+        mask: one of MASKS.
+        fuse: one of FUSIONS.
+        instance_norm: A_s is instance-normalised before the masks and the fusion, to take out
+            what an image's modality adds to all of its positions.
     """
 
-    def __init__(self, *, channels: Mapping[str, int], dim: int, norm: str = "BN"):
+    def __init__(
+        self, *, channels: Mapping[str, int], dim: int, norm: str = "BN", align: str = "avg",
+        mask: str = "sigmoid", fuse: str = "sum", instance_norm: bool = False,
+    ):
         super().__init__()
-        self.align = nn.ModuleDict(
-            {s: StageClues(stage=s, channels=c, dim=dim, norm=norm) for s, c in channels.items()}
+        self.align = nn.ModuleDict({
+            s: StageClues(stage=s, channels=c, dim=dim, norm=norm, align=align)
+            for s, c in channels.items()
+        })
+        self.neutral = nn.ModuleList(
+            nn.InstanceNorm2d(dim, affine=True) for _ in channels if instance_norm
         )
-        self.mask = nn.Conv2d(len(channels) * dim, len(channels), 1)
-        self.fuse = ConvNormReLU(dim, dim, norm)
+        self.mask = pick("MODEL.MPFR.MASK", mask, MASKS)(len(channels), dim)
+        self.mix = pick("MODEL.MPFR.FUSE", fuse, FUSIONS)
+        # how wide the mixed maps are, asked of empty ones
+        width = self.mix([torch.empty(1, dim, 0)] * len(channels)).shape[1]
+        self.fuse = ConvNormReLU(width, dim, norm)
 
     def forward(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Refine the stages' maps.
@@ -80,9 +152,20 @@ class MPFR(nn.Module):
             The clue map (B, d, h, w), and {stage: mask (B, 1, h, w) with values in 0..1}.
         """
         aligned = [align(maps)[0] for align in self.align.values()]  # S x (B, d, h, w)
-        masks = torch.sigmoid(self.mask(torch.cat(aligned, dim=1))).split(1, dim=1)
-        clues = self.fuse(sum(m * a for m, a in zip(masks, aligned)))  # (B, d, h, w)
+        if self.neutral:
+            aligned = [norm(a) for norm, a in zip(self.neutral, aligned)]
+        masks = self.mask(aligned).split(1, dim=1)  # S x (B, 1, h, w)
+        clues = self.fuse(self.mix([m * a for m, a in zip(masks, aligned)]))  # (B, d, h, w)
         return clues, dict(zip(self.align, masks))
+
+
+def check_stages(stages: Sequence[str], known: Sequence[str] = STAGES) -> None:
+    """Raise UserError unless `stages` names one or more of `known`, none twice."""
+    if not stages or len(set(stages)) < len(stages) or not set(stages) <= set(known):
+        raise UserError(
+            f"MODEL.MPFR.STAGES is {tuple(stages)}; it must name some of {', '.join(known)}, "
+            "each once"
+        )
 
 
 def build_clues(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
@@ -93,12 +176,11 @@ def build_clues(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
         channels: stage name -> channels, of all maps that the backbone returns.
     """
     node = cfg.MODEL.MPFR
-    shared = {"dim": node.DIM, "norm": cfg.MODEL.BACKBONE.NORM}
+    shared = {"dim": node.DIM, "norm": cfg.MODEL.BACKBONE.NORM, "align": node.ALIGN}
     if not node.ENABLED:
         return StageClues(stage="layer3", channels=channels["layer3"], **shared)
-    unknown = [stage for stage in node.STAGES if stage not in channels]
-    if unknown or not node.STAGES:
-        raise UserError(
-            f"MODEL.MPFR.STAGES is {tuple(node.STAGES)}; it must name some of {', '.join(channels)}"
-        )
-    return MPFR(channels={stage: channels[stage] for stage in node.STAGES}, **shared)
+    check_stages(node.STAGES, tuple(channels))
+    return MPFR(
+        channels={stage: channels[stage] for stage in node.STAGES}, **shared,
+        mask=node.MASK, fuse=node.FUSE, instance_norm=node.INSTANCE_NORM,
+    )

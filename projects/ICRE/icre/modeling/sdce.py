@@ -7,10 +7,14 @@ in ViT (Dosovitskiy et al., ICLR 2021), are our reading (method card, projects/I
 Shapes: B images, N = h*w tokens of d channels, C channels of layer4, H heads.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icre.errors import UserError
+from icre.modeling.choice import pick
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -70,39 +74,76 @@ class FeedForward(nn.Sequential):
         )
 
 
+class Order(NamedTuple):
+    """How the two stages are strung together.
+
+    `combine` is (SDCE, T, U) -> (B, N, d); `distils` and `settles` say which stages it calls, so
+    that no other one is built (a parameter without gradient stops DDP).
+    """
+
+    combine: Callable[["SDCE", Tensor, Tensor], Tensor]
+    distils: bool
+    settles: bool
+
+
+# MODEL.SDCE.ORDER, of T (asks) and U (answers)
+ORDERS = {
+    # settle(distil(T, U))
+    "cascade": Order(lambda sdce, t, u: sdce.settle(sdce.distil(t, u)), True, True),
+    # distil(T, U)
+    "cross": Order(lambda sdce, t, u: sdce.distil(t, u), True, False),
+    # settle(T + U): the clues are added, not attended to
+    "self": Order(lambda sdce, t, u: sdce.settle(t + u), False, True),
+    # distil(T, U) + settle(T) - T: both stages start from T, and add what they find
+    "parallel": Order(lambda sdce, t, u: sdce.distil(t, u) + sdce.settle(t) - t, True, True),
+}
+
+# MODEL.SDCE.QUERY: (what is of the deep map, what is of the clues) -> (what asks, what answers)
+QUERIES: dict[str, Callable] = {
+    "deep": lambda deep, clues: (deep, clues),
+    "clue": lambda deep, clues: (clues, deep),
+}
+
+
 class SDCE(nn.Module):
     """The cascade, on maps.
 
-    T1 = T   + MHA(LN T, LN U, LN U)        T1' = T1 + FFN(LN T1)     distil: take from the clues
-    T2 = T1' + MHA(LN T1', LN T1', LN T1')  T2' = T2 + FFN(LN T2)     enhance: settle among tokens
+    distil: T1 = T   + MHA(LN T, LN U, LN U)        T1' = T1 + FFN(LN T1)   take from the clues
+    settle: T2 = T1' + MHA(LN T1', LN T1', LN T1')  T2' = T2 + FFN(LN T2)   among own tokens
 
     Each image attends to itself only, so inference is per image.
 
     Args:
-        in_channels: C of the deep map that asks.
-        dim: d of the clue map that answers, and of the result.
+        in_channels: C of the deep map.
+        dim: d of the clue map, of all tokens and of the result.
         heads: H; must divide d.
         ffn_ratio: hidden width of the feed-forward over d.
         dropout: rate inside attention and feed-forward.
+        query: one of QUERIES; which of the two maps asks (and is enhanced).
+        order: one of ORDERS.
     """
 
     def __init__(
-        self, *, in_channels: int, dim: int, heads: int,
-        ffn_ratio: float = 4.0, dropout: float = 0.0,
+        self, *, in_channels: int, dim: int, heads: int, ffn_ratio: float = 4.0,
+        dropout: float = 0.0, query: str = "deep", order: str = "cascade",
     ):
         super().__init__()
+        self.roles = pick("MODEL.SDCE.QUERY", query, QUERIES)
+        self.order = pick("MODEL.SDCE.ORDER", order, ORDERS)
         self.ask = nn.Conv2d(in_channels, dim, 1)
-        self.norm_deep = nn.LayerNorm(dim)
-        self.norm_clues = nn.LayerNorm(dim)
-        self.cross_attention = Attention(dim=dim, heads=heads, dropout=dropout)
-        self.cross_ffn = FeedForward(dim=dim, ratio=ffn_ratio, dropout=dropout)
-        self.norm_self = nn.LayerNorm(dim)
-        self.self_attention = Attention(dim=dim, heads=heads, dropout=dropout)
-        self.self_ffn = FeedForward(dim=dim, ratio=ffn_ratio, dropout=dropout)
+        if self.order.distils:
+            self.norm_deep = nn.LayerNorm(dim)
+            self.norm_clues = nn.LayerNorm(dim)
+            self.cross_attention = Attention(dim=dim, heads=heads, dropout=dropout)
+            self.cross_ffn = FeedForward(dim=dim, ratio=ffn_ratio, dropout=dropout)
+        if self.order.settles:
+            self.norm_self = nn.LayerNorm(dim)
+            self.self_attention = Attention(dim=dim, heads=heads, dropout=dropout)
+            self.self_ffn = FeedForward(dim=dim, ratio=ffn_ratio, dropout=dropout)
         self.apply(_init_weights)
 
     def forward(self, deep: Tensor, clues: Tensor) -> Tensor:
-        """Enhance the deep map by the clues.
+        """Enhance one map by the other.
 
         Args:
             deep: X_4, (B, C, h, w).
@@ -111,14 +152,20 @@ class SDCE(nn.Module):
         Returns:
             T2' as a map, (B, d, h, w).
         """
-        t = to_tokens(self.ask(deep))  # (B, N, d)
-        u = self.norm_clues(to_tokens(clues))  # (B, N, d)
-        t = t + self.cross_attention(self.norm_deep(t), u)
-        t = t + self.cross_ffn(t)
+        t, u = self.roles(to_tokens(self.ask(deep)), to_tokens(clues))  # (B, N, d) each
+        return to_map(self.order.combine(self, t, u), deep.shape[-2:])
+
+    def distil(self, t: Tensor, u: Tensor) -> Tensor:
+        """T, U -> T1', (B, N, d) each."""
+        norm_t, norm_u = self.roles(self.norm_deep, self.norm_clues)
+        t = t + self.cross_attention(norm_t(t), norm_u(u))
+        return t + self.cross_ffn(t)
+
+    def settle(self, t: Tensor) -> Tensor:
+        """T1' -> T2', (B, N, d) each."""
         s = self.norm_self(t)
         t = t + self.self_attention(s, s)
-        t = t + self.self_ffn(t)
-        return to_map(t, deep.shape[-2:])
+        return t + self.self_ffn(t)
 
 
 class CluesOnly(nn.Module):

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from icre.errors import UserError
 from icre.modality import INFRARED, NAMES, VISIBLE
+from icre.modeling.choice import pick
 from icre.modeling.pretrained import load_pretrained, pretrained_file
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+# MODEL.BACKBONE.SPECIFIC_STAGES -> what each modality has of its own
+SPLITS = {0: ("conv1", "bn1"), 1: ("conv1", "bn1", "layer1")}
 DEPTHS = ("18x", "34x", "50x", "101x")
 
 
@@ -34,17 +37,13 @@ class TwoStreamResNet(nn.Module):
     @configurable
     def __init__(self, *, resnet: ResNet, specific_stages: int = 0):
         super().__init__()
-        if specific_stages not in (0, 1):
-            raise UserError(
-                f"MODEL.BACKBONE.SPECIFIC_STAGES is {specific_stages}; it must be 0 (stem) or 1 "
-                "(stem and layer1)"
-            )
+        split = pick("MODEL.BACKBONE.SPECIFIC_STAGES", specific_stages, SPLITS)
         self.channels = {name: _out_channels(getattr(resnet, name)) for name in STAGES}
         stages = {name: _stage(resnet, i) for i, name in enumerate(STAGES, start=1)}
         stem = nn.Sequential()
         for name in ("conv1", "bn1", "relu", "maxpool"):
             stem.add_module(name, getattr(resnet, name))
-        if specific_stages == 1:
+        if "layer1" in split:
             stem.add_module("layer1", stages["layer1"])
             stages["layer1"] = nn.Identity()
         self.stems = nn.ModuleDict({name: copy.deepcopy(stem) for name in NAMES})

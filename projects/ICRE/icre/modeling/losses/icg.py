@@ -2,115 +2,197 @@
 
 Identity Clues Guided loss of ICRE (arXiv 2512.04522). The paper states its aim (classes compact
 across modalities, a diverse representation space), modality-aware centres and two swept numbers,
-lambda and rho_1; the equations are our reading, nearest to MSCMNet's quadruple centre, MPANet's
-centre cluster and SAAI's slack (method card, projects/ICRE/README.md).
+lambda and rho_1; the equations are our readings (method card, projects/ICRE/README.md), one
+function each, in VARIANTS.
 
-Centres are those of the batch, with gradient; under DDP those of the rank's own batch.
+An identity that the batch shows in one modality only, an identity alone, an empty batch: a term
+that then does not exist is a differentiable 0. Centres are those of the batch, with gradient; under
+DDP those of the rank's own batch.
 
-Shapes: B features of D dimensions.
+Shapes: B features of D dimensions; k, l identities; v, r modalities.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from icre.modeling.choice import pick
+from icre.modeling.losses.centres import (
+    Centres,
+    apart,
+    gaps,
+    masked_mean,
+    modality_centres,
+    nearest,
+    pairwise,
+)
+from icre.modeling.losses.outputs import Outputs
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
-
-def group_means(features: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each row's group.
-
-    Args:
-        features: (B, D).
-        member: (B, B) bool; row i says which features make up i's group.
-
-    Returns:
-        The means (B, D), zero where a group is empty, and (B,) bool: the group has a member.
-    """
-    count = member.sum(dim=1)
-    means = member.to(features.dtype) @ features / count.clamp_min(1).unsqueeze(1)
-    return means, count > 0
+Unenhanced = Callable[[], Tensor]
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask` is true; a differentiable 0 where it is true nowhere."""
-    return (values * mask).sum() / mask.sum().clamp_min(1)
+def joint(centres: Centres) -> Tensor:
+    """(B, D) c_k = (c_k^v + c_k^r) / 2; the centre it has where y_i has one modality only."""
+    both = (centres.own + centres.other) / 2
+    return torch.where(centres.paired.unsqueeze(1), both, centres.own)
 
 
 def pull_push(
-    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float
+    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
+    unenhanced: Unenhanced | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pull each feature to its identity's other modality, push identities apart.
 
     pull = mean_i [ ||f_i - c_{y_i}^{other modality of i}|| - rho2 ]_+
     push = mean_{k != l} [ rho1 - ||c_k - c_l|| ]_+ ,  c_k = (c_k^v + c_k^r) / 2
 
-    An identity seen in one modality only has no pull, and the centre it has for c_k. One identity
-    alone has no push; an empty batch has neither. What does not exist is a differentiable 0.
+    Nearest to MSCMNet's quadruple centre, MPANet's centre cluster and SAAI's slack.
 
     Args:
-        features: (B, D).
+        features: f, (B, D).
         targets: (B,) identities.
         modalities: (B,) integers of `icre.modality`.
         rho1: distance that two identities' centres keep.
         rho2: slack of the pull.
+        unenhanced: not used.
 
     Returns:
         pull and push, 0-d each.
     """
-    # B x B masks instead of torch.unique: a GPU is never waited for.
-    same_id = targets.unsqueeze(1) == targets.unsqueeze(0)
-    same_modality = modalities.unsqueeze(1) == modalities.unsqueeze(0)
-    own, _ = group_means(features, same_id & same_modality)  # (B, D), c of i's modality
-    other, paired = group_means(features, same_id & ~same_modality)  # (B, D), c of the other one
+    centres = modality_centres(features, targets, modalities)
     # vector_norm and cdist give a zero gradient, not NaN, between coinciding points.
-    gap = torch.linalg.vector_norm(features - other, dim=1)  # (B,)
-    pull = masked_mean(F.relu(gap - rho2), paired)
+    gap = torch.linalg.vector_norm(features - centres.other, dim=1)  # (B,)
+    pull = masked_mean(F.relu(gap - rho2), centres.paired)
+    return pull, apart(joint(centres), centres.same_id, rho1)
 
-    centres = torch.where(paired.unsqueeze(1), (own + other) / 2, own)  # (B, D), c_{y_i}
-    first = ~same_id.tril(diagonal=-1).any(dim=1)  # (B,), one row for each identity
-    pairs = first.unsqueeze(1) & first.unsqueeze(0) & ~same_id  # (B, B), k != l
-    # The matrix-multiplication form of cdist loses the small distances that matter here.
-    distances = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist")
-    push = masked_mean(F.relu(rho1 - distances), pairs)
-    return pull, push
+
+def rank(
+    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
+    unenhanced: Unenhanced | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Rank an identity's other modality before all other identities, by L2-normalised centres.
+
+    cross = mean over k, both directions [ rho1 + D(c_k^v, c_k^r) - min_{l != k} D(c_k^v, c_l^r) ]_+
+    intra = 0.1 * mean over k, both modalities m [ rho2 - min_{l != k} D(c_k^m, c_l^m) ]_+
+
+    Nearest to eBDTR and the hetero-centre triplet. `cross` is of the identities that are seen in
+    both modalities and have another identity in the other one.
+
+    Args:
+        features, targets, modalities: as in `pull_push`.
+        rho1: margin of the ranking.
+        rho2: distance that identities keep inside a modality.
+        unenhanced: not used.
+
+    Returns:
+        cross and intra, 0-d each.
+    """
+    centres = modality_centres(features, targets, modalities)
+    centres = centres._replace(
+        own=F.normalize(centres.own, dim=1), other=F.normalize(centres.other, dim=1)
+    )
+    distances = pairwise(centres.own, centres.own)
+    rivals = centres.lead & ~centres.same_id  # (B, B), column j is a centre of another identity
+    across, found = nearest(distances, rivals & ~centres.same_modality)
+    cross = masked_mean(
+        F.relu(rho1 + gaps(centres) - across), centres.lead & centres.paired & found
+    )
+    within, found = nearest(distances, rivals & centres.same_modality)
+    return cross, 0.1 * masked_mean(F.relu(rho2 - within), centres.lead & found)
+
+
+def guided(
+    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
+    unenhanced: Unenhanced,
+) -> tuple[Tensor, Tensor]:
+    """The enhancement must bring an identity's modalities closer than they were without it.
+
+    pull = mean_k [ D(c'_k^v, c'_k^r) - stopgrad D(c_k^v, c_k^r) + rho1 ]_+
+    push = mean_{k != l} [ rho2 - ||c'_k - c'_l|| ]_+
+
+    with c' of the enhanced and c of the un-enhanced feature. Nearest to IDKL's centroid loss.
+    Without an enhancement, and with INIT_SCALE 0 in the first step, the pull is at its kink: 0.
+
+    Args:
+        features, targets, modalities: as in `pull_push`.
+        rho1: by how much closer.
+        rho2: distance that two identities' centres keep.
+        unenhanced: gives the un-enhanced feature (B, D).
+
+    Returns:
+        pull and push, 0-d each.
+    """
+    centres = modality_centres(features, targets, modalities)
+    before = gaps(modality_centres(unenhanced().detach(), targets, modalities))
+    pull = masked_mean(F.relu(gaps(centres) - before + rho1), centres.lead & centres.paired)
+    return pull, apart(joint(centres), centres.same_id, rho2)
+
+
+class Variant(NamedTuple):
+    """A reading of the loss: its function, the log names of its two terms, its own margins."""
+
+    function: Callable[..., tuple[Tensor, Tensor]]
+    terms: tuple[str, str]
+    rho1: float
+    rho2: float
+
+
+# MODEL.LOSSES.ICG.VARIANT
+VARIANTS = {
+    "pull_push": Variant(pull_push, ("pull", "push"), 0.7, 0.01),
+    "rank": Variant(rank, ("cross", "intra"), 0.5, 0.1),
+    "guided": Variant(guided, ("pull", "push"), 0.0, 0.7),
+}
 
 
 @LOSS_REGISTRY.register()
 class ICGLoss(nn.Module):
-    """scale * (pull + push) on f, in float32; logged as its two terms.
+    """scale * (both terms of the variant) on f, in float32; logged as its two terms.
 
     Args:
         scale: weight of the loss (lambda).
-        rho1: distance that two identities' centres keep.
-        rho2: slack of the pull.
+        rho1, rho2: margins, see the variant; None: the variant's own.
         norm: L2-normalise the features first, so that rho1 and rho2 have a fixed unit.
+        variant: one of VARIANTS.
     """
 
     @configurable
-    def __init__(self, *, scale: float, rho1: float, rho2: float, norm: bool):
+    def __init__(
+        self, *, scale: float, norm: bool, rho1: float | None = None, rho2: float | None = None,
+        variant: str = "pull_push",
+    ):
         super().__init__()
+        self.variant = pick("MODEL.LOSSES.ICG.VARIANT", variant, VARIANTS)
         self.scale = scale
-        self.rho1 = rho1
-        self.rho2 = rho2
+        self.rho1 = self.variant.rho1 if rho1 is None else rho1
+        self.rho2 = self.variant.rho2 if rho2 is None else rho2
         self.norm = norm
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read MODEL.LOSSES.ICG."""
         node = cfg.MODEL.LOSSES.ICG
-        return {"scale": node.SCALE, "rho1": node.RHO1, "rho2": node.RHO2, "norm": node.NORM}
+        return {
+            "scale": node.SCALE, "rho1": node.RHO1, "rho2": node.RHO2, "norm": node.NORM,
+            "variant": node.VARIANT,
+        }
 
     def forward(
-        self, outputs: Mapping[str, Tensor], targets: Tensor, modalities: Tensor
+        self, outputs: Outputs, targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
-        """See `icre.modeling.losses`; needs outputs["features"] (B, D)."""
+        """See `icre.modeling.losses`."""
         with torch.autocast(targets.device.type, enabled=False):
-            features = outputs["features"].float()
-            if self.norm:
-                features = F.normalize(features, dim=1)
-            pull, push = pull_push(features, targets, modalities, self.rho1, self.rho2)
-            return {"loss_icg_pull": self.scale * pull, "loss_icg_push": self.scale * push}
+            terms = self.variant.function(
+                self._unit(outputs.features), targets, modalities, self.rho1, self.rho2,
+                lambda: self._unit(outputs.unenhanced()),
+            )
+        return {f"loss_icg_{name}": self.scale * x for name, x in zip(self.variant.terms, terms)}
+
+    def _unit(self, features: Tensor) -> Tensor:
+        """(B, D) in float32, of length 1 where `norm` is on."""
+        return F.normalize(features.float(), dim=1) if self.norm else features.float()

@@ -1,6 +1,6 @@
 """fast-reid's own losses under the names and keys of its Baseline, in float32 under autocast."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,11 +13,12 @@ from fastreid.modeling.losses import (
 )
 from torch import Tensor, nn
 
+from icre.modeling.losses.outputs import Outputs
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
 class StockLoss(nn.Module):
-    """scale * function(outputs[source], targets, **options), logged as `log_name`.
+    """scale * function(outputs.<source>, targets, **options), logged as `log_name`.
 
     Args:
         scale: weight of the loss.
@@ -35,10 +36,10 @@ class StockLoss(nn.Module):
         self.options = options
 
     def forward(
-        self, outputs: Mapping[str, Tensor], targets: Tensor, modalities: Tensor
+        self, outputs: Outputs, targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
         """See `icre.modeling.losses`; the modalities are not used."""
-        predicted = outputs[self.source]
+        predicted = getattr(outputs, self.source)
         with torch.autocast(predicted.device.type, enabled=False):
             loss = self.function(predicted.float(), targets, **self.options)
         return {self.log_name: self.scale * loss}

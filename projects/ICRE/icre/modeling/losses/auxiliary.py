@@ -1,0 +1,75 @@
+"""Auxiliary ID losses: X_4 and F_c must tell the identities by themselves.
+
+Off by default (the paper names one ID loss); named in MODEL.LOSSES.NAME to switch it on.
+"""
+
+from collections.abc import Mapping
+
+from fastreid.config import CfgNode, configurable
+from fastreid.modeling.losses import cross_entropy_loss
+from torch import Tensor, nn
+
+from icre.errors import UserError
+from icre.modeling.choice import pick
+from icre.modeling.head import ICREHead
+from icre.modeling.losses.outputs import Outputs
+from icre.modeling.losses.registry import LOSS_REGISTRY
+
+KEY = "MODEL.LOSSES.AUX_ID.MAPS"
+# map -> its channels
+MAPS = {
+    "deep": lambda cfg: cfg.MODEL.BACKBONE.FEAT_DIM,
+    "clues": lambda cfg: cfg.MODEL.MPFR.DIM,
+}
+
+
+@LOSS_REGISTRY.register()
+class AuxiliaryIDLoss(nn.Module):
+    """scale * cross-entropy on W BN(GeM(map)), for each map, with a neck and classifier of its own.
+
+    They are parameters of the loss: trained as the head is, and of no use afterwards.
+
+    Args:
+        heads: map ("deep": X_4, "clues": F_c) -> its head.
+        scale: weight of each.
+        smoothing: fast-reid's `eps` and `alpha` of the cross-entropy, as the ID loss has them.
+    """
+
+    @configurable
+    def __init__(
+        self, *, heads: Mapping[str, nn.Module], scale: float, smoothing: tuple[float, float]
+    ):
+        super().__init__()
+        self.heads = nn.ModuleDict(heads)
+        self.scale = scale
+        self.smoothing = smoothing
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read MODEL.LOSSES.AUX_ID, and MODEL.HEADS for pooling, neck and classifier."""
+        check(cfg)
+        node, ce = cfg.MODEL.LOSSES.AUX_ID, cfg.MODEL.LOSSES.CE
+        kind = {**ICREHead.from_config(cfg), "embedding_dim": 0}
+        heads = {name: ICREHead(**{**kind, "feat_dim": MAPS[name](cfg)}) for name in node.MAPS}
+        return {"heads": heads, "scale": node.SCALE, "smoothing": (ce.EPSILON, ce.ALPHA)}
+
+    def forward(self, outputs: Outputs, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
+        """See `icre.modeling.losses`."""
+        losses = {}
+        for name, head in self.heads.items():
+            logits = head(getattr(outputs, name), targets)["cls_outputs"].float()
+            loss = cross_entropy_loss(logits, targets, *self.smoothing)
+            losses[f"loss_cls_{name}"] = self.scale * loss
+        return losses
+
+
+def check(cfg: CfgNode) -> None:
+    """Raise UserError on an unknown map, none, or one that this config does not make."""
+    maps = cfg.MODEL.LOSSES.AUX_ID.MAPS
+    for name in maps:
+        pick(KEY, name, MAPS)
+    if not maps or len(set(maps)) < len(maps):
+        known = ", ".join(MAPS)
+        raise UserError(f"{KEY} is {tuple(maps)}; it must name some of {known}, each once")
+    if "clues" in maps and not (cfg.MODEL.MPFR.ENABLED or cfg.MODEL.SDCE.ENABLED):
+        raise UserError(f"{KEY}: no clues with MODEL.MPFR and MODEL.SDCE off; leave them out")
