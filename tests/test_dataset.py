@@ -17,6 +17,7 @@ from icre.data.loader import (
     load_dataset,
     verify_datasets,
 )
+from icre.data.pipeline import Batched, ImageByImage, finish
 from icre.data.transforms import ChannelAugment, build_modality_transforms
 from icre.engine.setup import load_config
 from icre.errors import UserError
@@ -30,11 +31,12 @@ def config(root, *options):
 
 def first_batches(cfg, count=3, start=0):
     loader = build_train_loader(cfg, build_train_set(cfg), start_batch=start)
-    return list(itertools.islice(iter(loader), count))
+    return [finish(batch) for batch in itertools.islice(iter(loader), count)]
 
 
 def test_a_batch_carries_what_models_and_protocols_need(demo_root):
     (batch,) = first_batches(config(demo_root), 1)
+    assert batch["images"].is_contiguous()
     assert batch["images"].shape == (16, 3, 32, 16) and batch["images"].max() > 1
     assert batch["modalities"].tolist() == [0, 0, 1, 1] * 4
     assert len(set(batch["targets"].tolist())) == 4 and max(batch["targets"]) < 10
@@ -42,17 +44,20 @@ def test_a_batch_carries_what_models_and_protocols_need(demo_root):
         assert (modality == INFRARED) == ("/cam3/" in path or "/cam6/" in path)
 
 
-def test_workers_and_resuming_change_no_image(demo_root):
-    alone = first_batches(config(demo_root), 5)
-    shared = first_batches(config(demo_root, "DATALOADER.NUM_WORKERS", "2"), 5)
-    resumed = first_batches(config(demo_root), 2, start=3)
+@pytest.mark.parametrize("batched", ["True", "False"])
+def test_workers_and_resuming_change_no_image(demo_root, batched):
+    options = ("INPUT.BATCHED", batched)
+    alone = first_batches(config(demo_root, *options), 5)
+    shared = first_batches(config(demo_root, *options, "DATALOADER.NUM_WORKERS", "2"), 5)
+    resumed = first_batches(config(demo_root, *options), 2, start=3)
     for one, other in [*zip(alone, shared), *zip(alone[3:], resumed)]:
         assert one["img_paths"] == other["img_paths"]
         assert torch.equal(one["images"], other["images"])
 
 
-def test_augmentation_leaves_the_global_generators_alone(demo_root):
-    train_set = build_train_set(config(demo_root))
+@pytest.mark.parametrize("batched", ["True", "False"])
+def test_augmentation_leaves_the_global_generators_alone(demo_root, batched):
+    train_set = build_train_set(config(demo_root, "INPUT.BATCHED", batched))
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = random.random(), np.random.rand(), torch.rand(1).item()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
@@ -60,11 +65,45 @@ def test_augmentation_leaves_the_global_generators_alone(demo_root):
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
 
 
-def test_a_draw_number_decides_the_augmentation(demo_root):
-    train_set = build_train_set(config(demo_root))
-    assert torch.equal(train_set[(0, 5)]["images"], train_set[(0, 5)]["images"])
-    assert any(not torch.equal(train_set[(0, 5)]["images"], train_set[(0, n)]["images"])
+@pytest.mark.parametrize("batched, field", [("True", "augment"), ("False", "images")])
+def test_a_draw_number_decides_the_augmentation(demo_root, batched, field):
+    train_set = build_train_set(config(demo_root, "INPUT.BATCHED", batched))
+    assert torch.equal(train_set[(0, 5)][field], train_set[(0, 5)][field])
+    assert any(not torch.equal(train_set[(0, 5)][field], train_set[(0, n)][field])
                for n in range(6, 12))
+
+
+def test_without_randomness_both_pipelines_give_the_same_images(demo_root):
+    still = ("INPUT.PADDING.ENABLED", "False", "INPUT.FLIP.ENABLED", "False",
+             "INPUT.CHANNEL_AUG.ENABLED", "False")
+    one, other = (
+        first_batches(config(demo_root, *still, "INPUT.BATCHED", batched), 2)
+        for batched in ("True", "False")
+    )
+    for first, second in zip(one, other):
+        assert torch.equal(first["images"], second["images"])
+    loaders = [
+        build_test_loader(cfg, load_dataset(cfg, "SYSUMM01"))
+        for cfg in (config(demo_root), config(demo_root, "INPUT.BATCHED", "False"))
+    ]
+    for first, second in zip(*loaders):
+        assert first["images"].dtype == torch.uint8
+        assert torch.equal(finish(first)["images"], second["images"])
+
+
+@pytest.mark.parametrize("options, pipeline", [
+    ((), Batched),
+    (("INPUT.REA.ENABLED", "True"), Batched),
+    (("INPUT.BATCHED", "False"), ImageByImage),
+    (("INPUT.AUTOAUG.ENABLED", "True"), ImageByImage),
+    (("INPUT.CJ.ENABLED", "True"), ImageByImage),
+    (("INPUT.PADDING.MODE", "reflect"), ImageByImage),
+])
+def test_other_augmentations_are_fastreids(demo_root, options, pipeline):
+    train_set = build_train_set(config(demo_root, *options))
+    assert type(train_set.pipeline) is pipeline
+    assert finish(torch.utils.data.default_collate([train_set[(0, 1)]]))["images"].shape == (
+        1, 3, 32, 16)
 
 
 def test_channel_augmentation_keeps_or_grays_and_is_for_visible_only(demo_root):

@@ -13,8 +13,8 @@ from fastreid.utils import comm
 from icre.data.base import VisibleInfraredSet
 from icre.data.dataset import CrossModalDataset
 from icre.data.image import verify_images
+from icre.data.pipeline import build_pipeline
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
-from icre.data.transforms import build_modality_transforms
 from icre.errors import UserError
 from icre.modality import VISIBLE
 
@@ -84,14 +84,16 @@ def build_train_set(cfg: CfgNode) -> CrossModalDataset:
             data.show_train()
         items += data.train
         modalities += modalities_of(data, data.train)
-    transforms = build_modality_transforms(cfg, is_train=True)
-    return CrossModalDataset(items, modalities, transforms, relabel=True)
+    pipeline = build_pipeline(cfg, is_train=True, count=len(items))
+    return CrossModalDataset(items, modalities, pipeline, relabel=True)
 
 
 def build_train_loader(
     cfg: CfgNode, train_set: CrossModalDataset | None = None, start_batch: int = 0
 ) -> DataLoader:
     """The endless training loader; batches are dicts as fast-reid's, plus `modalities` (B,).
+
+    `icre.data.pipeline.finish` makes their images ready for a model.
 
     Args:
         cfg: DATALOADER.*, SOLVER.IMS_PER_BATCH (of all ranks together) and SEED are read.
@@ -120,7 +122,7 @@ def build_test_loader(cfg: CfgNode, data) -> DataLoader:
     test_set = CrossModalDataset(
         items,
         modalities_of(data, items),
-        build_modality_transforms(cfg, is_train=False),
+        build_pipeline(cfg, is_train=False, count=len(items)),
         relabel=False,
     )
     per_rank = max(cfg.TEST.IMS_PER_BATCH // comm.get_world_size(), 1)

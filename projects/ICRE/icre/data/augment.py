@@ -1,0 +1,151 @@
+"""Augmentation of whole 8-bit batches: what to do is drawn per image, and done per batch.
+
+A worker draws an image's crop, mirroring, channel mix and erased box as one row of numbers; the
+device applies a batch's rows at once. The distributions are those of fast-reid's transforms (Pad
+and RandomCrop, RandomHorizontalFlip, RandomErasing) and of `icre.data.transforms.ChannelAugment`,
+which stay in use wherever INPUT asks for any other augmentation.
+
+Shapes: B images of H x W pixels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.config import CfgNode
+
+from icre.modality import VISIBLE
+
+# The row of an image: where its crop starts (pixels of the unpadded image, may be negative),
+# mirrored (0 or 1), weights of R, G and B in the gray image (all 0: none), the erased box (h = 0:
+# none) and its colour (0..255).
+ROW = ("top", "left", "mirror", "red", "green", "blue", "y", "x", "h", "w", "r0", "g0", "b0")
+# Other keys of fast-reid's INPUT that change training images.
+_OTHERS = ("AUTOAUG", "CROP", "CJ", "AUGMIX", "RPT", "AFFINE")
+_ERASE_TRIES = 10  # torchvision's RandomErasing
+_ERASE_SCALE, _ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What INPUT asks for.
+
+    Attributes:
+        size: (H, W).
+        pad: pixels of black around the image before an (H, W) crop.
+        mirror: probability.
+        erase: probability.
+        erase_value: (R, G, B) in 0..255.
+        channels: channel augmentation of visible images.
+    """
+
+    size: tuple[int, int]
+    pad: int = 0
+    mirror: float = 0.0
+    erase: float = 0.0
+    erase_value: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    channels: bool = False
+
+    def draw(self, modality: int, seed: int) -> np.ndarray:
+        """One image's row, (len(ROW),) float32, a function of `seed` alone.
+
+        Args:
+            modality: VISIBLE or INFRARED.
+            seed: of this image at this place of the stream.
+        """
+        random = np.random.default_rng(seed)
+        row = np.zeros(len(ROW), dtype=np.float32)
+        if self.pad:
+            row[:2] = random.integers(-self.pad, self.pad + 1, size=2)
+        row[2] = random.random() < self.mirror
+        if self.channels and modality == VISIBLE:
+            row[3:6] = _channel_weights(random)
+        if random.random() < self.erase:
+            row[6:10] = _erased_box(random, *self.size)
+            row[10:] = self.erase_value
+        return row
+
+
+def batched_augmentation(cfg: CfgNode) -> Augmentation | None:
+    """cfg.INPUT as an Augmentation; None where it asks for more, or INPUT.BATCHED is off."""
+    node, size = cfg.INPUT, tuple(cfg.INPUT.SIZE_TRAIN)
+    black_border = not node.PADDING.ENABLED or node.PADDING.MODE == "constant"
+    others = any(getattr(node, name).ENABLED for name in _OTHERS)
+    if others or not (node.BATCHED and black_border and len(size) == 2 and min(size) > 0):
+        return None
+    return Augmentation(
+        size=size,
+        pad=node.PADDING.SIZE if node.PADDING.ENABLED else 0,
+        mirror=node.FLIP.PROB if node.FLIP.ENABLED else 0.0,
+        erase=node.REA.PROB if node.REA.ENABLED else 0.0,
+        erase_value=tuple(node.REA.VALUE),
+        channels=node.CHANNEL_AUG.ENABLED,
+    )
+
+
+def apply(images: Tensor, rows: Tensor) -> Tensor:
+    """Crop, mirror, mix channels, erase.
+
+    Args:
+        images: (B, H, W, 3), 8 bits.
+        rows: (B, len(ROW)) on the same device.
+
+    Returns:
+        (B, 3, H, W) float32 in 0..255.
+    """
+    cropped = _crop(images, *rows[:, :3].long().unbind(1))  # (B, 3, H, W)
+    weights = rows[:, 3:6]
+    gray = torch.einsum("bc,bchw->bhw", weights, cropped).unsqueeze(1)
+    mixed = torch.where((weights.sum(1) > 0)[:, None, None, None], gray, cropped)
+    return torch.where(_inside_box(mixed, rows[:, 6:10]), rows[:, 10:, None, None], mixed)
+
+
+def _channel_weights(random: np.random.Generator) -> np.ndarray:
+    """CAJ's three equal chances: as it is (all 0), one channel, a gray of random weights."""
+    choice = random.integers(3)
+    if choice == 0:
+        return np.zeros(3)
+    if choice == 1:
+        return np.eye(3)[random.integers(3)]
+    weights = random.random(3)
+    return weights / weights.sum()
+
+
+def _erased_box(random: np.random.Generator, height: int, width: int) -> tuple[int, ...]:
+    """(y, x, h, w) as torchvision's RandomErasing draws it; all 0 where no try fitted."""
+    for _ in range(_ERASE_TRIES):
+        area = height * width * random.uniform(*_ERASE_SCALE)
+        ratio = math.exp(random.uniform(*np.log(_ERASE_RATIO)))
+        h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if h < height and w < width:
+            y, x = random.integers(height - h + 1), random.integers(width - w + 1)
+            return int(y), int(x), h, w
+    return 0, 0, 0, 0
+
+
+def _crop(images: Tensor, top: Tensor, left: Tensor, mirror: Tensor) -> Tensor:
+    """Rows and columns from (top, left) on, black outside, mirrored where `mirror` is 1."""
+    batch, height, width, _ = images.shape
+    x = torch.arange(width, device=images.device).expand(batch, -1)
+    x = torch.where(mirror[:, None] > 0, width - 1 - x, x) + left[:, None]  # (B, W)
+    y = torch.arange(height, device=images.device) + top[:, None]  # (B, H)
+    picked = images[
+        torch.arange(batch, device=images.device)[:, None, None],
+        y.clamp(0, height - 1)[:, :, None],
+        x.clamp(0, width - 1)[:, None, :],
+    ]  # (B, H, W, 3)
+    seen = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+    return picked.permute(0, 3, 1, 2).float() * seen[:, None]
+
+
+def _inside_box(images: Tensor, box: Tensor) -> Tensor:
+    """(B, 1, H, W) bool: the pixel lies in its image's (y, x, h, w)."""
+    y, x, h, w = box.unsqueeze(2).unbind(1)  # (B, 1) each
+    rows = torch.arange(images.shape[2], device=images.device)
+    columns = torch.arange(images.shape[3], device=images.device)
+    in_rows, in_columns = (rows >= y) & (rows < y + h), (columns >= x) & (columns < x + w)
+    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]

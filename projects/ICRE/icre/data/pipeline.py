@@ -1,0 +1,112 @@
+"""From a file to what a batch carries of its image: whole batches on the device, or one by one."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torchvision import transforms as T
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.config import CfgNode
+from fastreid.utils import comm
+
+from icre.data.augment import Augmentation, apply, batched_augmentation
+from icre.data.cache import GIB, ImageCache
+from icre.data.image import read_image
+from icre.data.transforms import build_modality_transforms
+
+Fields = dict[str, torch.Tensor]
+
+
+class Batched:
+    """8-bit images of one size, and what the device shall do to each (`icre.data.augment`).
+
+    Args:
+        size: (H, W).
+        augmentation: None for test images.
+        cache: of the decoded and resized images.
+    """
+
+    def __init__(self, size: tuple[int, int], augmentation: Augmentation | None, cache: ImageCache):
+        self.augmentation, self.cache = augmentation, cache
+        self.resize = T.Resize(size, interpolation=T.InterpolationMode.BICUBIC)
+
+    def __call__(self, index: int, path: str, modality: int, seed: int | None) -> Fields:
+        """`images` (H, W, 3) uint8 and, in training, `augment` (len(ROW),) float32."""
+        pixels = self.cache.get(index, lambda: np.array(self.resize(read_image(path))))
+        fields = {"images": torch.from_numpy(pixels)}
+        if self.augmentation:
+            seed = random.getrandbits(32) if seed is None else seed
+            fields["augment"] = torch.from_numpy(self.augmentation.draw(modality, seed))
+        return fields
+
+
+class ImageByImage:
+    """fast-reid's transforms, for whatever INPUT asks.
+
+    Args:
+        transforms: modality -> transform, image -> (3, H, W).
+    """
+
+    def __init__(self, transforms: dict[int, Callable]):
+        self.transforms = transforms
+
+    def __call__(self, index: int, path: str, modality: int, seed: int | None) -> Fields:
+        """`images` (3, H, W) float32 in 0..255."""
+        with _seeded(seed):
+            return {"images": self.transforms[modality](read_image(path))}
+
+
+def build_pipeline(cfg: CfgNode, is_train: bool, count: int) -> Batched | ImageByImage:
+    """The fastest pipeline that does what cfg.INPUT asks for.
+
+    Args:
+        count: images of the data set; training images are cached within DATALOADER.CACHE_GB.
+    """
+    if is_train and (augmentation := batched_augmentation(cfg)):
+        limit = int(cfg.DATALOADER.CACHE_GB * GIB / comm.get_local_size())
+        cache = ImageCache(count, augmentation.size, limit)
+        return Batched(augmentation.size, augmentation, cache)
+    size = tuple(cfg.INPUT.SIZE_TEST)
+    if not is_train and cfg.INPUT.BATCHED and not cfg.INPUT.CROP.ENABLED and len(size) == 2:
+        return Batched(size, None, ImageCache(count, size, limit=0))  # each is read once
+    return ImageByImage(build_modality_transforms(cfg, is_train))
+
+
+def finish(batch: dict, layout: torch.memory_format = torch.contiguous_format) -> dict:
+    """A batch on its device -> the same with `images` (B, 3, H, W) float32 in 0..255.
+
+    Args:
+        layout: of the images in memory.
+    """
+    batch = dict(batch)
+    rows, images = batch.pop("augment", None), batch["images"]
+    if rows is not None:
+        images = apply(images, rows)
+    elif images.dtype == torch.uint8:
+        images = images.permute(0, 3, 1, 2).float()
+    return {**batch, "images": images.contiguous(memory_format=layout)}
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Run a block with Python's, NumPy's and torch's generators seeded, then put them back.
+
+    Without workers the block shares its generators with the model (dropout) and the samplers.
+    """
+    if seed is None:
+        yield
+        return
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    # torch.manual_seed would also queue a call for the GPU, and format a traceback for each image
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

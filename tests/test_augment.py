@@ -1,0 +1,110 @@
+"""Batched augmentation against fast-reid's and torchvision's, image by image."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import RandomErasing
+from torchvision.transforms import functional as F
+
+from conftest import CONFIGS
+from icre.data.augment import ROW, Augmentation, apply, batched_augmentation
+from icre.data.cache import ImageCache
+from icre.engine.setup import load_config
+from icre.modality import INFRARED, VISIBLE
+
+SIZE = (24, 12)
+FULL = Augmentation(SIZE, pad=3, mirror=0.5, erase=0.5, erase_value=(7, 8, 9), channels=True)
+
+
+def slow(image: np.ndarray, row: np.ndarray, pad: int) -> torch.Tensor:
+    """What `apply` says, by Pillow and torchvision: (H, W, 3) -> (3, H, W)."""
+    value = dict(zip(ROW, row.tolist()))
+    padded = F.pad(Image.fromarray(image), pad)
+    cropped = F.crop(padded, int(value["top"]) + pad, int(value["left"]) + pad, *image.shape[:2])
+    if value["mirror"]:
+        cropped = F.hflip(cropped)
+    result = F.pil_to_tensor(cropped).double()
+    weights = [value[name] for name in ("red", "green", "blue")]
+    if any(weights):
+        gray = sum(w * channel for w, channel in zip(weights, result))
+        result = torch.stack([gray] * 3)
+    y, x, h, w = (int(value[name]) for name in "yxhw")
+    if h:
+        colour = torch.tensor([value[name] for name in ("r0", "g0", "b0")]).double()
+        result = F.erase(result, y, x, h, w, colour[:, None, None])
+    return result
+
+
+def rows(augmentation: Augmentation, modality: int, count: int) -> np.ndarray:
+    return np.stack([augmentation.draw(modality, seed) for seed in range(count)])
+
+
+@pytest.mark.parametrize("modality", [VISIBLE, INFRARED])
+def test_a_batch_equals_image_by_image(modality):
+    images = np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
+    drawn = rows(FULL, modality, 40)
+    result = apply(torch.from_numpy(images), torch.from_numpy(drawn))
+    expected = torch.stack([slow(image, row, FULL.pad) for image, row in zip(images, drawn)])
+    assert result.shape == (40, 3, *SIZE)
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-4)
+
+
+def test_drawn_numbers_have_the_distributions_of_the_transforms():
+    drawn = {name: column for name, column in zip(ROW, rows(FULL, VISIBLE, 3000).T)}
+    for name in ("top", "left"):
+        values, counts = np.unique(drawn[name], return_counts=True)
+        assert values.tolist() == [-3, -2, -1, 0, 1, 2, 3] and counts.min() > 350
+    assert abs(drawn["mirror"].mean() - 0.5) < 0.03
+    assert abs((drawn["h"] > 0).mean() - 0.5) < 0.03
+    weights = np.stack([drawn[name] for name in ("red", "green", "blue")], 1)
+    total = weights.sum(1)
+    assert abs((total == 0).mean() - 1 / 3) < 0.03 and np.allclose(total[total > 0], 1)
+    assert abs((weights.max(1) == 1).mean() - 1 / 3) < 0.03
+
+
+def test_erased_boxes_are_torchvisions():
+    height, width = SIZE
+    drawn = rows(Augmentation(SIZE, erase=1.0), INFRARED, 3000)
+    boxes = drawn[:, 6:10]
+    assert (boxes[:, 0] + boxes[:, 2] <= height).all() and (boxes[:, 1] + boxes[:, 3] <= width).all()
+    torch.manual_seed(0)
+    image = torch.zeros(3, *SIZE)
+    theirs = np.array([
+        RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(3000)
+    ])
+    # mean place and size; a standard error is below 0.1 pixels
+    np.testing.assert_allclose(boxes.mean(0), theirs.mean(0), atol=0.4)
+    np.testing.assert_allclose(boxes.std(0), theirs.std(0), atol=0.4)
+
+
+def test_infrared_images_keep_their_channels():
+    assert not rows(FULL, INFRARED, 100)[:, 3:6].any()
+
+
+def test_what_input_asks_for_is_read():
+    cfg = load_config(str(CONFIGS / "SYSU/icre_r50.yml"))
+    found = batched_augmentation(cfg)
+    assert found == Augmentation((384, 144), 10, 0.5, 0.5, tuple(cfg.INPUT.REA.VALUE), True)
+    assert batched_augmentation(load_config(options=["INPUT.AUGMIX.ENABLED", "True"])) is None
+
+
+def test_the_cache_decodes_once_within_its_limit():
+    calls = []
+
+    def decode(value: int) -> np.ndarray:
+        calls.append(value)
+        return np.full((4, 2, 3), value, np.uint8)
+
+    cache = ImageCache(count=5, size=(4, 2), limit=3 * 24 + 23)  # three images and a bit
+    for _ in range(2):
+        for index in range(5):
+            assert (cache.get(index, lambda: decode(index + 1)) == index + 1).all()
+    assert cache.capacity == 3 and calls == [1, 2, 3, 4, 5, 4, 5]
+
+
+def test_a_failing_decode_leaves_the_place_empty():
+    cache = ImageCache(count=1, size=(4, 2), limit=1000)
+    with pytest.raises(OSError):
+        cache.get(0, lambda: (_ for _ in ()).throw(OSError("broken")))
+    assert (cache.get(0, lambda: np.ones((4, 2, 3), np.uint8)) == 1).all()

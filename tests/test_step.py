@@ -1,0 +1,58 @@
+"""The training step: its speed keys change rounding at most, and unknown ones are refused."""
+
+import pytest
+import torch
+from fastreid.utils.events import EventStorage
+
+from conftest import CONFIGS, SHORT
+from icre.engine.optimizer import build_optimizer
+from icre.engine.setup import load_config
+from icre.engine.step import Step, compile_model, memory_layout
+from icre.engine.trainer import Trainer
+from icre.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def one_step(config: str = "icre_r18", layout: str = "contiguous", backend: str = "") -> dict:
+    """Losses and parameters after one step of SGD on a batch of noise."""
+    cfg = load_config(str(CONFIGS / f"Demo/{config}.yml"), [
+        *SHORT, "MODEL.HEADS.NUM_CLASSES", "4", "SOLVER.OPT", "SGD", "SOLVER.BASE_LR", "0.01"])
+    torch.manual_seed(0)
+    model = Trainer.build_model(cfg)
+    layout = memory_layout(layout, CPU)
+    model.to(memory_format=layout)
+    compile_model(model, backend)
+    step = Step(model, build_optimizer(cfg, model), CPU, cfg.SOLVER.AMP, layout)
+    torch.manual_seed(1)
+    step.batches = iter([{
+        "images": torch.randint(0, 256, (16, 32, 16, 3), dtype=torch.uint8),
+        "targets": torch.arange(4).repeat_interleave(4), "camids": torch.zeros(16),
+        "modalities": torch.tensor([0, 0, 1, 1] * 4),
+    }])
+    with EventStorage() as storage:
+        step.run(log=True)
+        losses = {name: value for name, (value, _) in storage.latest().items() if "loss" in name}
+    return losses | {name: tensor.detach() for name, tensor in model.named_parameters()}
+
+
+@pytest.mark.parametrize("config", ["icre_r18", "bagtricks_r18"])
+@pytest.mark.parametrize("options", [{"layout": "channels_last"}, {"backend": "aot_eager"}],
+                         ids=["channels_last", "compiled"])
+def test_layout_and_compilation_change_rounding_only(config, options):
+    plain, other = one_step(config), one_step(config, **options)
+    assert plain.keys() == other.keys() and plain["total_loss"] > 0
+    for name, value in plain.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_auto_is_channels_last_on_a_gpu_only():
+    assert memory_layout("auto", CPU) == torch.contiguous_format
+    assert memory_layout("auto", torch.device("cuda")) == torch.channels_last
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(UserError, match="SOLVER.LAYOUT 'oops'.*auto, contiguous, channels_last"):
+        memory_layout("oops", CPU)
+    with pytest.raises(UserError, match="SOLVER.COMPILE 'oops' is unknown; use .*inductor"):
+        compile_model(torch.nn.Linear(1, 1), "oops")
