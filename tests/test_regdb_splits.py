@@ -84,4 +84,4 @@ def test_bad_arguments_are_one_line(root, tmp_path, capsys):
 
 def test_splits_of_different_protocols_do_not_mix():
     with pytest.raises(UserError, match="different protocols"):
-        over_splits([[{"protocol": "regdb-v2t"}], [{"protocol": "regdb-t2v"}]])
+        over_splits([[{"protocol": name, "rerank": None}] for name in ("regdb-v2t", "regdb-t2v")])

@@ -201,7 +201,7 @@ def test_damaged_data_is_refused_before_training(own_root, tmp_path, capsys, dam
     (("SOLVER.IMS_PER_BATCH", "64"), "SOLVER.IMS_PER_BATCH asks for 16 identities"),
     (("SOLVER.OPT", "Sdg"), "SOLVER.OPT 'Sdg'"),
     (("TEST.PROTOCOLS", "('sysu-all',)"), "unknown protocol 'sysu-all'"),
-    (("TEST.RERANK.ENABLED", "True"), "TEST.RERANK.ENABLED"),
+    (("TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "0"), "TEST.RERANK: re-ranking: k1 is 0"),
     (("MODEL.DEVICE", "cuda:99"), "MODEL.DEVICE cuda:99"),
     (("MODEL.WEIGHTS", "nowhere.pth"), "checkpoint nowhere.pth is missing"),
 ])

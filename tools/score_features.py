@@ -5,7 +5,9 @@
 
 FEATURES is an .npz with the arrays features (N, D), pids, camids, modalities (0 visible, 1
 infrared) and paths (relative to the data set's root); a run's folder with features.npz; or a folder
-of *_cam1.mat .. *_cam6.mat as SYSU-MM01's authors ask for.
+of *_cam1.mat .. *_cam6.mat as SYSU-MM01's authors ask for. With --rerank the re-ranked results
+follow the plain ones, in a table of their own and labelled in the records; in each trial re-ranking
+sees that trial's gallery and all its queries.
 """
 
 import argparse
@@ -16,6 +18,8 @@ from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.evaluation.score import score
+from icre.retrieval import rerank_options
+from icre.retrieval.rerank import reranker
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -38,6 +42,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="score these identities only (SYSU-MM01's exp/test_id.txt or test_id.mat)",
     )
     parser.add_argument("--split", type=int, help="RegDB's split (1-10), for the record")
+    rerank_options.add_arguments(parser)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", metavar="OUT", help="write the list of result records")
     return parser.parse_args(argv)
@@ -50,9 +55,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
+    choice = rerank_options.from_arguments(args)
     features = FeatureSet.load(args.features, args.test_ids)
     results = score(
-        features, args.protocol, args.draw, args.perm, device=args.device, split=args.split
+        features, args.protocol, args.draw, args.perm, device=args.device,
+        reranker=reranker(choice), split=args.split,
     )
     print(records.table(results))
     if args.json:

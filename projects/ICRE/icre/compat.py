@@ -9,7 +9,7 @@ import importlib.metadata
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 FASTREID_VERSION = "1.4.0"
@@ -67,6 +67,23 @@ def _skip_compiler() -> None:
     from fastreid.evaluation import ReidEvaluator
 
     ReidEvaluator._compile_dependencies = lambda self: None
+
+
+def replace_jaccard(jaccard: Callable) -> None:
+    """Let ReidEvaluator re-rank by `jaccard(query, gallery, k1, k2) -> (Q, G)`.
+
+    fastreid/utils/compute_dist.py:54 searches by GPU functions that current faiss lacks, and makes
+    matrices of all images by all images to return the part of the queries and the gallery.
+    """
+    from fastreid.evaluation import reid_evaluation
+    from fastreid.utils import compute_dist
+
+    def build_dist(feat_1, feat_2, metric="euclidean", **kwargs):
+        if metric == "jaccard":
+            return jaccard(feat_1, feat_2, kwargs["k1"], kwargs["k2"])
+        return compute_dist.build_dist(feat_1, feat_2, metric, **kwargs)
+
+    reid_evaluation.build_dist = build_dist
 
 
 def _silence() -> None:

@@ -7,3 +7,7 @@ import icre.data.llcm  # noqa: F401
 import icre.data.regdb  # noqa: F401
 import icre.data.sysu  # noqa: F401
 import icre.modeling  # noqa: F401
+from icre import compat
+from icre.retrieval.rerank import jaccard_distance
+
+compat.replace_jaccard(jaccard_distance)

@@ -24,6 +24,7 @@ from icre.errors import UserError
 from icre.evaluation.protocol import SEEDED, find
 from icre.modeling.check import check_model
 from icre.modeling.losses import LOSS_REGISTRY
+from icre.retrieval.rerank_options import Reranking
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -92,8 +93,6 @@ def _check(cfg: CfgNode) -> None:
                 f"TEST.PROTOCOLS: {name} has an official draw only, which holds no identities of "
                 "DATASETS.VALIDATION: leave it out"
             )
-    if cfg.TEST.RERANK.ENABLED:
-        raise UserError("TEST.RERANK.ENABLED: re-ranking is not available yet; set it to False")
     _check_evaluation(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
         raise UserError("TEST.PRECISE_BN.ENABLED is not supported by this trainer; set it to False")
@@ -119,6 +118,27 @@ def _check_evaluation(cfg: CfgNode) -> None:
                 f"{key} is for fast-reid's evaluator, but {ours[0]} is scored by its protocols, "
                 "which have no such thing: leave it out"
             )
+    choice = reranking(cfg)
+    if choice and choice.algorithm != "fastreid" and len(ours) < len(cfg.DATASETS.TESTS):
+        raise UserError(
+            f"TEST.RERANK.ALGORITHM {choice.algorithm}: fast-reid's evaluator, which scores its own "
+            "data sets, knows fastreid alone"
+        )
+
+
+def reranking(cfg: CfgNode) -> Reranking | None:
+    """TEST.RERANK -> the choice; None where it is off.
+
+    Raises:
+        UserError: an unknown algorithm, or a number out of its range.
+    """
+    node = cfg.TEST.RERANK
+    if not node.ENABLED:
+        return None
+    try:
+        return Reranking(node.ALGORITHM, node.K1, node.K2, node.LAMBDA)
+    except UserError as error:
+        raise UserError(f"TEST.RERANK: {error}") from None
 
 
 def resolve_device(name: str) -> torch.device:

@@ -42,11 +42,11 @@ def over_splits(per_split: list[list[dict]]) -> list[dict]:
         per_split: the records of each split's metrics.json, the same protocols in each.
 
     Raises:
-        UserError: the splits were not scored by the same protocols.
+        UserError: the splits were not scored by the same protocols and re-rankings.
     """
-    names = [[record["protocol"] for record in one] for one in per_split]
+    names = [[(record["protocol"], record["rerank"]) for record in one] for one in per_split]
     if any(one != names[0] for one in names):
-        raise UserError(f"the splits were scored by different protocols: {names}")
+        raise UserError(f"the splits were scored by different protocols or re-rankings: {names}")
     return [_mean(rows) for rows in zip(*per_split)]
 
 

@@ -35,7 +35,7 @@ from icre.engine.checkpoint import (
 from icre.engine.hooks import EpochCheckpointer, EpochWriter, LinePrinter, ProgressBar
 from icre.engine.inference import run_inference
 from icre.engine.optimizer import build_optimizer
-from icre.engine.setup import resolve_device
+from icre.engine.setup import reranking, resolve_device
 from icre.engine.step import Step
 from icre.engine.validation import BestOnValidation
 from icre.errors import UserError
@@ -43,6 +43,7 @@ from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.modeling.pretrained import pretrained_file
 from icre.retrieval.ranking import save_rankings
+from icre.retrieval.rerank import reranker
 
 logger = logging.getLogger("fastreid.icre")
 LOG_EVERY = 20  # iterations
@@ -195,6 +196,8 @@ class Trainer(DefaultTrainer):
             data.folder, cfg.TEST.PROTOCOLS, official, device=resolve_device(cfg.MODEL.DEVICE),
             seed=cfg.SEED, epoch=epoch, flip=cfg.TEST.FLIP.ENABLED,
             split="val" if validation else getattr(data, "split", None),
+            # an epoch is chosen by the plain figures, so the others would only take time
+            reranker=None if validation else reranker(reranking(cfg)),
         )
 
     @classmethod

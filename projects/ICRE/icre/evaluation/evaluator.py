@@ -14,6 +14,7 @@ from fastreid.utils import comm
 
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.records import FIGURES
+from icre.evaluation.reranked import Reranker
 from icre.evaluation.score import score
 
 _COLUMNS = {"targets": "pids", "camids": "camids", "modalities": "modalities"}
@@ -61,6 +62,7 @@ class ProtocolEvaluator(FeatureCollector):
         protocols: names, or empty for the data set's own list.
         permutation_file: the official gallery draw; used when the file exists.
         device: where to rank.
+        reranker: score re-ranked distances too.
         labels: fields of the record that only the run knows (seed, epoch, flip, split).
 
     After `evaluate`, on the first rank: `features`, and `records` (list of records).
@@ -72,6 +74,7 @@ class ProtocolEvaluator(FeatureCollector):
         protocols: Sequence[str] = (),
         permutation_file: Path | None = None,
         device: str | torch.device = "cpu",
+        reranker: Reranker | None = None,
         **labels,
     ):
         super().__init__(root)
@@ -79,6 +82,7 @@ class ProtocolEvaluator(FeatureCollector):
         found = permutation_file is not None and permutation_file.is_file()
         self.permutation_file = permutation_file if found else None
         self.device = device
+        self.reranker = reranker
         self.labels = labels
 
     def reset(self) -> None:
@@ -90,19 +94,21 @@ class ProtocolEvaluator(FeatureCollector):
         """Score, on the first rank.
 
         Returns:
-            {"<protocol>/<draw>/<figure>": mean in percent} for fast-reid's event storage, and
-            `metric`, the mean of Rank-1 and mAP of the first record; empty on other ranks.
+            {"<protocol>/<draw>/<figure>": mean in percent} for fast-reid's event storage, the
+            re-ranked ones as "<protocol>/<draw>/rerank/<figure>", and `metric`, the mean of Rank-1
+            and mAP of the first record, which is a plain one; empty on other ranks.
         """
         super().evaluate()
         if self.features is None:
             return OrderedDict()
         self.records = score(
             self.features, self.protocols, perm=self.permutation_file, device=self.device,
-            **self.labels,
+            reranker=self.reranker, **self.labels,
         )
         results = OrderedDict(metric=metric(self.records))
         for record in self.records:
-            setting = "/".join(filter(None, (record["protocol"], record["draw"])))
+            rerank = record["rerank"] and "rerank"
+            setting = "/".join(filter(None, (record["protocol"], record["draw"], rerank)))
             results.update({f"{setting}/{name}": record[name]["mean"] for name in FIGURES})
         return results
 

@@ -35,6 +35,12 @@ class Setting:
         """Number of trials."""
         return len(self.asked or self.galleries)
 
+    def sides(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Per trial the rows that ask and the rows that answer."""
+        if self.asked is None:
+            return [(self.query, gallery) for gallery in self.galleries]
+        return [(self.query[places], self.galleries[0]) for places in self.asked]
+
 
 def plan(
     data: FeatureSet, name: str, draw: str | None, permutation: Permutation | None = None

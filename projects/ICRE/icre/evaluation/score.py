@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from icre.errors import UserError
 from icre.evaluation import rank
@@ -19,6 +20,7 @@ from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare
 from icre.evaluation.protocol import CAMERA_RULES
 from icre.evaluation.records import record
+from icre.evaluation.reranked import Reranker, reranked_values
 
 # Query-gallery pairs held at once, and threads that each hold so many. A CPU's block is some tens
 # of megabytes, near to its caches; an accelerator wants few large ones.
@@ -46,6 +48,7 @@ def score(
     draw: str | None = None,
     perm: str | Path | Permutation | None = None,
     device: str | torch.device = "cpu",
+    reranker: Reranker | None = None,
     **labels: Any,
 ) -> list[dict[str, Any]]:
     """Score features under test protocols.
@@ -57,17 +60,27 @@ def score(
         draw: "official", "seeded" or None, see `protocol.settings`.
         perm: SYSU-MM01's rand_perm_cam.mat, or what `read_permutation` made of it.
         device: where to compute; the figures do not depend on it beyond rounding.
-        labels: fields of the record that the caller knows: split, flip, seed, epoch, rerank.
+        reranker: score re-ranked distances too.
+        labels: fields of the record that the caller knows: split, flip, seed, epoch.
 
     Returns:
-        One record per setting, as `records.record` describes it.
+        One record per setting, as `records.record` describes it; then, with a re-ranker, one more
+        per setting, in whose field `rerank` its label stands.
 
     Raises:
         UserError: one line that says what does not fit.
     """
     data, chosen = prepare(features, protocols, draw, perm)
     results = trial_values(data, chosen, device)
-    return [_record(data, one, values, labels) for one, values in zip(chosen, results)]
+    plain = [_record(data, one, values, labels) for one, values in zip(chosen, results)]
+    if reranker is None:
+        return plain
+    labels = labels | {"rerank": reranker.label}
+    bar = tqdm(chosen, "re-ranking", leave=False, disable=None)
+    return plain + [
+        _record(data, one, reranked_values(data, one, reranker, torch.device(device)), labels)
+        for one in bar
+    ]
 
 
 @contextmanager

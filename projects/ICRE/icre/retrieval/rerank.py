@@ -6,6 +6,7 @@ list ends with them. Which of equally near images (copies) comes first in a list
 """
 
 from collections.abc import Iterator
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icre.errors import UserError
+from icre.evaluation.reranked import Reranker
 from icre.retrieval import rerank_tensor
 from icre.retrieval.neighbours import BAR_FROM, block_rows, nearest
 from icre.retrieval.rerank_options import Reranking
@@ -74,6 +76,11 @@ def rerank_blocks(
     if isinstance(query, np.ndarray):
         return ((places, block.numpy()) for places, block in blocks)
     return blocks
+
+
+def reranker(choice: Reranking | None) -> Reranker | None:
+    """What `score` and `ProtocolEvaluator` take; None for None."""
+    return None if choice is None else Reranker(choice.label, partial(rerank_with, choice))
 
 
 def jaccard_distance(query: Tensor, gallery: Tensor, k1: int, k2: int) -> np.ndarray:

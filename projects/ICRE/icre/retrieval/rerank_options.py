@@ -9,6 +9,7 @@ Two of the same name are in use, and their numbers differ:
   row's farthest d^2 among all queries and gallery images, in the weights and as the plain part.
 """
 
+import argparse
 import numbers
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -117,3 +118,30 @@ class Reranking:
     def method(self) -> Algorithm:
         """The algorithm of that name."""
         return ALGORITHMS[self.algorithm]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare --rerank, --k1, --k2 and --lambda; `from_arguments` reads them."""
+    parser.add_argument(
+        "--rerank", choices=tuple(ALGORITHMS), help="re-rank too, by k-reciprocal neighbours")
+    parser.add_argument("--k1", type=int, help="neighbours of the reciprocal lists (20)")
+    parser.add_argument("--k2", type=int, help="lists that are averaged (6)")
+    parser.add_argument(
+        "--lambda", type=float, dest="lambda_value", metavar="L",
+        help="share of the plain distance, 0 to 1 (0.3)")
+
+
+def from_arguments(args: argparse.Namespace) -> Reranking | None:
+    """The choice on a command line; None without --rerank.
+
+    Raises:
+        UserError: a number out of its range, or one without --rerank.
+    """
+    values = {name: getattr(args, name) for name in ("k1", "k2", "lambda_value")}
+    given = {name: value for name, value in values.items() if value is not None}
+    if args.rerank is None:
+        if given:
+            option = "--" + next(iter(given)).removesuffix("_value")
+            raise UserError(f"{option} is re-ranking's: name --rerank {'|'.join(ALGORITHMS)} too")
+        return None
+    return Reranking(args.rerank, **given)
