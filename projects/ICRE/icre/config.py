@@ -98,6 +98,9 @@ def _add_solver(cfg: CN) -> None:
     cfg.SOLVER.WARMUP_EPOCHS = 0.0
     # learning rate of MPFR and SDCE over SOLVER.BASE_LR (they start untrained)
     cfg.SOLVER.ENHANCE_LR_FACTOR = 1.0
+    # of weights and images in memory: auto (channels_last on a GPU) | contiguous | channels_last
+    cfg.SOLVER.LAYOUT = "auto"
+    cfg.SOLVER.COMPILE = ""  # backend of torch.compile, such as inductor; empty: not compiled
     cfg.SOLVER.AMP.DTYPE = "auto"  # auto (bfloat16 where the device has it) | bfloat16 | float16
 
 
