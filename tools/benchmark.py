@@ -2,7 +2,6 @@
 """Measure this project against the usual way of doing the same, in one process.
 
     python tools/benchmark.py protocol [--features FILE] [--json OUT]
-    python tools/benchmark.py search [--size N] [--json OUT] [--plot PNG]
     python tools/benchmark.py rerank [--json OUT] [--plot OUT.png]
 """
 
@@ -11,7 +10,7 @@ import sys
 from pathlib import Path
 
 from icre import cli
-from icre.benchmark import protocol, search, rerank
+from icre.benchmark import protocol, rerank
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "sysu.npz"
 # name -> (options, job, what it says about itself)
@@ -19,10 +18,6 @@ COMMANDS = {
     "protocol": (
         lambda parser: protocol.add_arguments(parser, GOLDEN), protocol.run,
         "SYSU-MM01's six settings from features: one vectorised pass against loops",
-    ),
-    "search": (
-        search.add_arguments, search.run,
-        "a gallery's faiss indexes over a million vectors: recall and speed against exact search",
     ),
     "rerank": (
         rerank.add_arguments, rerank.run,
