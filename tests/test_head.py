@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from fastreid.modeling.heads import build_heads
 from small_model import randomise_norms, small_cfg
 
+from icre.errors import UserError
 from icre.modeling import ICREHead
+from icre.modeling.head import TEST_FEATURES
 
 
 @pytest.fixture
@@ -60,3 +62,20 @@ def test_gradients_are_finite_for_dead_and_huge_maps(head):
     x.requires_grad_()
     head(x, torch.arange(4))["cls_outputs"].square().sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_test_feature_before_or_behind_the_neck():
+    torch.manual_seed(0)
+    options = ("MODEL.BACKBONE.FEAT_DIM", 16, "MODEL.HEADS.TEST_FEAT", "before")
+    head, x = build_heads(small_cfg(*options)), torch.randn(4, 16, 4, 2)
+    randomise_norms(head)
+    found = head.eval()(x)
+    torch.testing.assert_close(found.double(), gem(x), atol=1e-5, rtol=1e-4)
+    head.test_feature = TEST_FEATURES["after"]
+    torch.testing.assert_close(head(x), head.bottleneck(found[..., None, None])[..., 0, 0])
+    assert not torch.allclose(head(x), found)
+
+
+def test_unknown_test_feature_lists_the_names():
+    with pytest.raises(UserError, match="TEST_FEAT: unknown value 'neck'; known: after, before"):
+        build_heads(small_cfg("MODEL.HEADS.TEST_FEAT", "neck"))

@@ -1,4 +1,4 @@
-"""ICG against loops, by hand, at its edges; the registry and fast-reid's losses behind it."""
+"""ICG's pull_push against loops, by hand, at its edges; the registry and fast-reid's losses."""
 
 import math
 
@@ -7,26 +7,12 @@ import torch
 from fastreid.layers.pooling import GeneralizedMeanPooling
 from fastreid.modeling.losses import cross_entropy_loss, triplet_loss
 from reference.icg_oracle import icg_loops
+from small_losses import R, V, ids, random_batch
 from small_model import small_cfg
 
 from icre.errors import UserError
-from icre.modality import INFRARED, VISIBLE
 from icre.modeling.losses import LOSS_REGISTRY, Outputs, build_losses
 from icre.modeling.losses.icg import ICGLoss, pull_push
-
-V, R = VISIBLE, INFRARED
-
-
-def ids(*values: int) -> torch.Tensor:
-    return torch.tensor(values)
-
-
-def random_batch(seed: int, size: int = 24, dim: int = 5) -> tuple[torch.Tensor, ...]:
-    """Unbalanced on purpose: random identities and modalities."""
-    generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(size, dim, generator=generator, dtype=torch.float64)
-    targets = torch.randint(0, 6, (size,), generator=generator) * 7
-    return features, targets, torch.randint(0, 2, (size,), generator=generator)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,31 +1,63 @@
-"""SDCE against loops, and the sum F_e = X_4 + BN0(...) in all four combinations of its parts."""
+"""SDCE against loops in every order and with either side asking; its tokens, heads, gradients."""
 
 import numpy as np
 import pytest
 import torch
 from reference.enhance_oracle import as_arrays, sdce_loops
-from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
+from small_model import randomise_norms
 
 from icre.errors import UserError
-from icre.modeling.enhance import Enhancement, NoEnhancement, build_enhancement
-from icre.modeling.mpfr import MPFR, StageClues
-from icre.modeling.sdce import SDCE, CluesOnly, to_map, to_tokens
+from icre.modeling.sdce import ORDERS, QUERIES, SDCE, to_map, to_tokens
 
 
-def some_sdce(dim: int = 8, heads: int = 2) -> SDCE:
+def some_sdce(dim: int = 8, heads: int = 2, **options: str) -> SDCE:
     torch.manual_seed(0)
-    sdce = SDCE(in_channels=10, dim=dim, heads=heads, ffn_ratio=2.0)
+    sdce = SDCE(in_channels=10, dim=dim, heads=heads, ffn_ratio=2.0, **options)
     randomise_norms(sdce)
     return sdce.eval()
 
 
-@pytest.mark.parametrize("heads", [1, 2, 4])
-def test_sdce_equals_loops(heads):
-    deep, clues, sdce = torch.randn(2, 10, 3, 2), torch.randn(2, 8, 3, 2), some_sdce(heads=heads)
+@pytest.mark.parametrize("heads, query, order", [
+    (1, "deep", "cascade"), (4, "deep", "cascade"),
+    *((2, query, order) for query in QUERIES for order in ORDERS),
+])
+def test_sdce_equals_loops(heads, query, order):
+    sdce = some_sdce(heads=heads, query=query, order=order)
+    deep, clues = torch.randn(2, 10, 3, 2), torch.randn(2, 8, 3, 2)
     expected = sdce_loops(
-        deep.double().numpy(), clues.double().numpy(), as_arrays(sdce), heads=heads
+        deep.double().numpy(), clues.double().numpy(), as_arrays(sdce), heads, query, order
     )
     np.testing.assert_allclose(sdce(deep, clues).detach().numpy(), expected, atol=1e-4)
+
+
+def test_orders_by_hand():
+    # both attentions and feed-forwards silent: what is left is T, or T + U
+    expected = {("cascade", "deep"): 2, ("cross", "clue"): 5, ("self", "deep"): 7,
+                ("self", "clue"): 7, ("parallel", "deep"): 2}
+    deep, clues = torch.full((1, 1, 2, 1), 2.0), torch.full((1, 1, 2, 1), 5.0)
+    for (order, query), value in expected.items():
+        sdce = SDCE(in_channels=1, dim=1, heads=1, query=query, order=order)
+        for parameter in sdce.parameters():
+            torch.nn.init.zeros_(parameter)
+        torch.nn.init.ones_(sdce.ask.weight)
+        assert sdce(deep, clues).unique() == value
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_parameter_of_an_order_is_used(query, order):
+    sdce = some_sdce(query=query, order=order)
+    sdce(torch.randn(2, 10, 3, 2), torch.randn(2, 8, 3, 2)).square().sum().backward()
+    assert [n for n, p in sdce.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("options, key", [
+    ({"query": "both"}, "MODEL.SDCE.QUERY: unknown value 'both'; known: deep, clue"),
+    ({"order": "twice"}, "MODEL.SDCE.ORDER: unknown value 'twice'; known: cascade, cross, self"),
+])
+def test_unknown_options_list_the_names(options, key):
+    with pytest.raises(UserError, match=key):
+        some_sdce(**options)
 
 
 def test_tokens_and_maps_are_inverse():
@@ -48,8 +80,9 @@ def test_clues_change_the_result():
     assert (one - two).abs().max() > 0.01
 
 
-def test_gradient_of_sdce_in_float64():
-    sdce = some_sdce(dim=4).double()
+@pytest.mark.parametrize("options", [{}, {"query": "clue", "order": "parallel"}])
+def test_gradient_of_sdce_in_float64(options):
+    sdce = some_sdce(dim=4, **options).double()
     deep = torch.randn(1, 10, 2, 1, dtype=torch.float64, requires_grad=True)
     clues = torch.randn(1, 4, 2, 1, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(sdce, (deep, clues))
@@ -65,47 +98,3 @@ def test_dropout_acts_in_training_only():
     deep, clues = torch.randn(1, 10, 3, 2), torch.randn(1, 8, 3, 2)
     assert not torch.equal(sdce(deep, clues), sdce(deep, clues))
     assert torch.equal(sdce.eval()(deep, clues), sdce(deep, clues))
-
-
-@pytest.mark.parametrize(
-    "mpfr, sdce, clues, distil",
-    [(True, True, MPFR, SDCE), (False, True, StageClues, SDCE), (True, False, MPFR, CluesOnly)],
-)
-def test_each_switch_picks_its_part(mpfr, sdce, clues, distil):
-    options = ("MODEL.MPFR.ENABLED", mpfr, "MODEL.SDCE.ENABLED", sdce, "MODEL.SDCE.INIT_SCALE", 0.5)
-    enhance = build_enhancement(small_cfg(*options), CHANNELS)
-    assert isinstance(enhance.clues, clues) and isinstance(enhance.distil, distil)
-    maps = random_maps()
-    enhanced = enhance(maps)
-    # BN0 in training: zero mean and a deviation of its weight in every channel
-    assert enhanced.branch.mean((0, 2, 3)).abs().max() < 1e-5
-    torch.testing.assert_close(
-        enhanced.branch.std((0, 2, 3), correction=0), torch.full((10,), 0.5), atol=0.01, rtol=0
-    )
-    assert torch.equal(enhanced.map, maps["layer4"] + enhanced.branch)
-
-
-def test_both_off_is_the_deep_map():
-    options = ("MODEL.MPFR.ENABLED", False, "MODEL.SDCE.ENABLED", False)
-    enhance = build_enhancement(small_cfg(*options), CHANNELS)
-    maps = random_maps()
-    assert isinstance(enhance, NoEnhancement) and not list(enhance.parameters())
-    assert torch.equal(enhance(maps).map, maps["layer4"])
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_zero_init_scale_is_exactly_the_deep_map(training):
-    enhance = build_enhancement(small_cfg("MODEL.SDCE.INIT_SCALE", 0.0), CHANNELS).train(training)
-    maps = random_maps()
-    assert isinstance(enhance, Enhancement)
-    assert torch.equal(enhance(maps).map, maps["layer4"])
-
-
-def test_sum_is_float32_under_autocast():
-    enhance = build_enhancement(small_cfg("MODEL.SDCE.INIT_SCALE", 1e-3), CHANNELS)
-    maps = {name: x.bfloat16() for name, x in random_maps().items()}
-    with torch.autocast("cpu", torch.bfloat16):
-        enhanced = enhance(maps)
-    assert enhanced.map.dtype == enhanced.branch.dtype == torch.float32
-    # bfloat16 would round a branch of a thousandth away
-    assert (enhanced.map != maps["layer4"].float()).float().mean() > 0.9

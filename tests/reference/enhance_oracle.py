@@ -23,6 +23,20 @@ def resize_loops(x: Array, grid: tuple[int, int]) -> Array:
     return out
 
 
+def bilinear_loops(x: Array, grid: tuple[int, int]) -> Array:
+    """Between the four pixels whose centres surround a cell's centre; none lies outside."""
+    (height, width), (h, w) = x.shape[1:], grid
+    out = np.zeros((x.shape[0], h, w))
+    for i in range(h):
+        for j in range(w):
+            y, z = max((i + 0.5) * height / h - 0.5, 0), max((j + 0.5) * width / w - 0.5, 0)
+            top, left = int(y), int(z)
+            for row, u in ((top, 1 - (y - top)), (min(top + 1, height - 1), y - top)):
+                for col, v in ((left, 1 - (z - left)), (min(left + 1, width - 1), z - left)):
+                    out[:, i, j] += u * v * x[:, row, col]
+    return out
+
+
 def conv_norm_relu(x: Array, state: State, name: str) -> Array:
     """ReLU(BN(Conv1x1(x))) of one position: (C,) -> (d,)."""
     y = state[f"{name}.0.weight"][:, :, 0, 0] @ x
@@ -30,23 +44,62 @@ def conv_norm_relu(x: Array, state: State, name: str) -> Array:
     return np.maximum((y - state[f"{name}.1.running_mean"]) * scale + state[f"{name}.1.bias"], 0)
 
 
-def mpfr_loops(maps: dict[str, Array], state: State, stages: list[str]) -> tuple[Array, Array]:
+def instance_norm_loops(x: Array, state: State, name: str) -> Array:
+    """Each channel of one image to zero mean and unit variance over its positions; (d, h, w)."""
+    out = np.zeros_like(x)
+    for c, values in enumerate(x):
+        normalised = (values - values.mean()) / math.sqrt(values.var() + 1e-5)
+        out[c] = normalised * state[f"{name}.weight"][c] + state[f"{name}.bias"][c]
+    return out
+
+
+def mask_logits(aligned: list[Array], i: int, j: int, state: State) -> Array:
+    """The 1x1 convolution over all stages at one position: (S,)."""
+    cell = np.concatenate([a[:, i, j] for a in aligned])
+    return state["mask.weight"][:, :, 0, 0] @ cell + state["mask.bias"]
+
+
+def cbam_logits(aligned: list[Array], i: int, j: int, state: State) -> Array:
+    """A 7x7 convolution of each stage's mean and maximum over channels, zero outside: (S,)."""
+    logits = []
+    for s, a in enumerate(aligned):
+        total = state[f"mask.{s}.bias"][0]
+        for di in range(7):
+            for dj in range(7):
+                y, x = i + di - 3, j + dj - 3
+                if 0 <= y < a.shape[1] and 0 <= x < a.shape[2]:
+                    mean, most = state[f"mask.{s}.weight"][0, :, di, dj]
+                    total += mean * a[:, y, x].mean() + most * a[:, y, x].max()
+        logits.append(total)
+    return np.array(logits)
+
+
+def mpfr_loops(
+    maps: dict[str, Array], state: State, stages: list[str], *, align: str = "avg",
+    mask: str = "sigmoid", fuse: str = "sum", instance_norm: bool = False,
+) -> tuple[Array, Array]:
     """Clue map (B, d, h, w) and masks (B, S, h, w) of `icre.modeling.mpfr.MPFR`."""
     batch, _, h, w = maps["layer4"].shape
     clues = np.zeros((batch, len(state["fuse.1.weight"]), h, w))
     masks = np.zeros((batch, len(stages), h, w))
+    resize = {"avg": resize_loops, "bilinear": bilinear_loops}[align]
+    cells = [(i, j) for i in range(h) for j in range(w)]
     for b in range(batch):
-        resized = {s: resize_loops(maps[s][b], (h, w)) for s in stages}
-        for i in range(h):
-            for j in range(w):
-                aligned = [
-                    conv_norm_relu(resized[s][:, i, j], state, f"align.{s}.project") for s in stages
-                ]
-                logits = state["mask.weight"][:, :, 0, 0] @ np.concatenate(aligned)
-                mask = 1 / (1 + np.exp(-(logits + state["mask.bias"])))
-                mixed = sum(m * a for m, a in zip(mask, aligned))
-                masks[b, :, i, j] = mask
-                clues[b, :, i, j] = conv_norm_relu(mixed, state, "fuse")
+        aligned = []
+        for k, s in enumerate(stages):
+            resized, a = resize(maps[s][b], (h, w)), np.zeros((clues.shape[1], h, w))
+            for i, j in cells:
+                a[:, i, j] = conv_norm_relu(resized[:, i, j], state, f"align.{s}.project")
+            aligned.append(instance_norm_loops(a, state, f"neutral.{k}") if instance_norm else a)
+        for i, j in cells:
+            logits = (cbam_logits if mask == "cbam" else mask_logits)(aligned, i, j, state)
+            weights = 1 / (1 + np.exp(-logits))
+            if mask == "softmax":
+                weights = np.exp(logits) / np.exp(logits).sum()
+            masked = [m * a[:, i, j] for m, a in zip(weights, aligned)]
+            mixed = np.concatenate(masked) if fuse == "concat" else sum(masked)
+            masks[b, :, i, j] = weights
+            clues[b, :, i, j] = conv_norm_relu(mixed, state, "fuse")
     return clues, masks
 
 
@@ -85,21 +138,46 @@ def feed_forward(x: Array, state: State, name: str) -> Array:
     return linear(activated, state, f"{name}.4")
 
 
-def sdce_loops(deep: Array, clues: Array, state: State, heads: int) -> Array:
-    """T2' as a map, (B, d, h, w), of `icre.modeling.sdce.SDCE`."""
+def distil_loops(
+    t: list[Array], u: list[Array], state: State, heads: int, norms: tuple[str, str]
+) -> list[Array]:
+    """T1' of asking tokens t and answering tokens u, normed by the two LNs that are named."""
+    q, k = ([layer_norm(x, state, name) for x in tokens] for tokens, name in zip((t, u), norms))
+    t = [x + y for x, y in zip(t, attend(q, k, state, "cross_attention", heads))]
+    return [x + feed_forward(x, state, "cross_ffn") for x in t]
+
+
+def settle_loops(t: list[Array], state: State, heads: int) -> list[Array]:
+    """T2' of tokens t."""
+    s = [layer_norm(x, state, "norm_self") for x in t]
+    t = [x + y for x, y in zip(t, attend(s, s, state, "self_attention", heads))]
+    return [x + feed_forward(x, state, "self_ffn") for x in t]
+
+
+def sdce_loops(
+    deep: Array, clues: Array, state: State, heads: int, query: str = "deep",
+    order: str = "cascade",
+) -> Array:
+    """The result of `icre.modeling.sdce.SDCE` as a map, (B, d, h, w)."""
     batch, _, h, w = deep.shape
     out = np.zeros((batch, clues.shape[1], h, w))
     cells = [(i, j) for i in range(h) for j in range(w)]
     weight, bias = state["ask.weight"][:, :, 0, 0], state["ask.bias"]
     for b in range(batch):
         t = [weight @ deep[b, :, i, j] + bias for i, j in cells]
-        u = [layer_norm(clues[b, :, i, j], state, "norm_clues") for i, j in cells]
-        q = [layer_norm(x, state, "norm_deep") for x in t]
-        t = [x + y for x, y in zip(t, attend(q, u, state, "cross_attention", heads))]
-        t = [x + feed_forward(x, state, "cross_ffn") for x in t]
-        s = [layer_norm(x, state, "norm_self") for x in t]
-        t = [x + y for x, y in zip(t, attend(s, s, state, "self_attention", heads))]
-        t = [x + feed_forward(x, state, "self_ffn") for x in t]
+        u = [clues[b, :, i, j] for i, j in cells]
+        norms = ("norm_deep", "norm_clues")
+        if query == "clue":
+            t, u, norms = u, t, norms[::-1]
+        if order == "cascade":
+            t = settle_loops(distil_loops(t, u, state, heads, norms), state, heads)
+        elif order == "cross":
+            t = distil_loops(t, u, state, heads, norms)
+        elif order == "self":
+            t = settle_loops([x + y for x, y in zip(t, u)], state, heads)
+        elif order == "parallel":
+            one, two = distil_loops(t, u, state, heads, norms), settle_loops(t, state, heads)
+            t = [x + (y - x) + (z - x) for x, y, z in zip(t, one, two)]
         for (i, j), x in zip(cells, t):
             out[b, :, i, j] = x
     return out

@@ -1,0 +1,217 @@
+"""ICG's rank and guided against loops, by hand and at their edges; margins and names of all."""
+
+import math
+
+import pytest
+import torch
+from fastreid.layers.pooling import GeneralizedMeanPooling
+from reference.icg_oracle import guided_loops, rank_loops
+from small_losses import R, V, as_lists, ids, random_batch
+from small_model import small_cfg
+
+from icre.errors import UserError
+from icre.modeling.losses import Outputs, build_losses
+from icre.modeling.losses.icg import VARIANTS, ICGLoss, guided, pull_push, rank
+
+TWO_IDS = ids(0, 0, 1, 1), ids(V, R, V, R)
+
+
+def values(terms: tuple[torch.Tensor, torch.Tensor]) -> tuple[float, float]:
+    return terms[0].item(), terms[1].item()
+
+
+def call(name: str, features, targets, modalities, rho1=0.5, rho2=0.5, unenhanced=None):
+    unenhanced = features.detach() if unenhanced is None else unenhanced
+    return VARIANTS[name].function(features, targets, modalities, rho1, rho2, lambda: unenhanced)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rho1, rho2", [(0.5, 0.1), (0.0, 1.5)])
+def test_rank_equals_loops(seed, rho1, rho2):
+    batch = random_batch(seed, size=10 + 4 * seed)
+    expected = rank_loops(*as_lists(*batch), rho1, rho2)
+    assert expected[0] > 0
+    assert values(rank(*batch, rho1, rho2)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rho1, rho2", [(0.0, 0.7), (0.3, 3.0)])
+def test_guided_equals_loops(seed, rho1, rho2):
+    batch = random_batch(seed, size=10 + 4 * seed)
+    before = random_batch(seed + 100, size=10 + 4 * seed)[0]
+    expected = guided_loops(*as_lists(*batch), rho1, rho2, before.tolist())
+    assert expected[0] > 0
+    assert values(guided(*batch, rho1, rho2, lambda: before)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_both_terms_are_active_in_the_oracle_comparisons():
+    batch = random_batch(0)
+    assert min(values(rank(*batch, 0.5, 1.5))) > 0
+    assert min(values(call("guided", *batch, 0.3, 3.0))) > 0
+
+
+def test_rank_by_hand():
+    # unit centres: identity 0 at 0 and 60 degrees, identity 1 at 90 and 180
+    f = torch.tensor([[2.0, 0], [0.5, math.sqrt(3) / 2], [0, 5], [-1, 0]])
+    cross, intra = rank(f, *TWO_IDS, rho1=0.5, rho2=1.5)
+    chord = {d: 2 * math.sin(math.radians(d) / 2) for d in (30, 60, 90, 120, 180)}
+    # across: 0v-1r 180, 0r-1v 30; within: 0v-1v 90, 0r-1r 120
+    losses = [0.5 + chord[60] - chord[180], 0.5 + chord[60] - chord[30],
+              0.5 + chord[90] - chord[30], 0.5 + chord[90] - chord[180]]
+    assert cross.item() == pytest.approx(sum(max(x, 0) for x in losses) / 4, rel=1e-5)
+    assert intra.item() == pytest.approx(0.1 * (1.5 - chord[90]) / 2, rel=1e-4)
+
+
+def test_guided_by_hand():
+    f = torch.tensor([[0.0, 0], [0, 0.4], [1, 0], [1, 0.2]])  # gaps 0.4 and 0.2
+    before = torch.tensor([[0.0, 0], [0, 0.3], [1, 0], [1, 0.9]])  # gaps 0.3 and 0.9
+    pull, push = guided(f, *TWO_IDS, 0.05, 1.5, lambda: before)
+    assert pull.item() == pytest.approx((0.4 - 0.3 + 0.05) / 2, rel=1e-5)
+    assert push.item() == pytest.approx(1.5 - math.hypot(1, 0.1), rel=1e-5)
+
+
+def test_guided_has_no_gradient_on_the_unenhanced_feature():
+    f, before = (random_batch(seed)[0].requires_grad_() for seed in (0, 1))
+    _, targets, modalities = random_batch(0)
+    sum(guided(f, targets, modalities, 0.3, 0.7, lambda: before)).backward()
+    assert f.grad.any() and before.grad is None
+
+
+@pytest.mark.parametrize("name", ["rank", "guided"])
+def test_perfect_features_cost_nothing(name):
+    f = torch.eye(4).repeat_interleave(4, 0).requires_grad_()
+    own = VARIANTS[name]
+    terms = call(name, f, torch.arange(16) // 4, torch.arange(16) % 2, own.rho1, own.rho2)
+    sum(terms).backward()
+    assert values(terms) == (0, 0) and not f.grad.any()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_one_identity_has_no_other_to_keep_away_from(name):
+    f = torch.tensor([[0.0, 1], [1, 0]], requires_grad=True)
+    first, second = call(name, f, ids(3, 3), ids(V, R))
+    (first + second).backward()
+    gap = math.sqrt(2)
+    assert first.item() == pytest.approx({"pull_push": gap - 0.5, "rank": 0, "guided": 0.5}[name])
+    assert second == 0 and torch.isfinite(f.grad).all()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_one_modality_has_no_cross_modal_term(name):
+    f = torch.tensor([[1.0, 0], [1, 0.1], [0.9, 0.3]], requires_grad=True)
+    first, second = call(name, f, ids(0, 0, 1), ids(V, V, V))
+    (first + second).backward()
+    assert first == 0 and second > 0 and torch.isfinite(f.grad).all()
+
+
+def test_rank_leaves_out_an_identity_of_one_modality_but_meets_it():
+    # identity 1 is infrared only: it is 0v's rival and has no triplet of its own
+    f = torch.tensor([[1.0, 0], [0, 1.0], [math.cos(0.2), math.sin(0.2)]])
+    cross, intra = rank(f, ids(0, 0, 1), ids(V, R, R), 0.5, 0.1)
+    assert cross.item() == pytest.approx(0.5 + math.sqrt(2) - 2 * math.sin(0.1), rel=1e-5)
+    assert intra == 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("norm", [True, False])
+def test_an_empty_batch_gives_a_differentiable_zero(variant, norm):
+    f = torch.empty(0, 8, requires_grad=True)
+    outputs = Outputs(f, deep=torch.empty(0, 8, 2, 1), pool=GeneralizedMeanPooling())
+    terms = ICGLoss(scale=1.0, norm=norm, variant=variant)(outputs, ids(), ids())
+    total = sum(terms.values())
+    total.backward()
+    assert total == 0 and f.grad.shape == (0, 8)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_coinciding_points_give_finite_gradients(name):
+    f = torch.ones(8, 3, requires_grad=True)
+    terms = call(name, f, torch.arange(8) // 4, torch.arange(8) % 2)
+    sum(terms).backward()
+    assert sum(terms) > 0 and torch.isfinite(f.grad).all()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e6, 1e11])  # GeM cubes
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("norm", [True, False])
+def test_extreme_values_stay_finite(scale, variant, norm):
+    features, targets, modalities = random_batch(3)
+    f = (scale * features).float().requires_grad_()
+    outputs = Outputs(f, deep=f.detach().view(24, 5, 1, 1), pool=GeneralizedMeanPooling())
+    loss = ICGLoss(scale=1.0, norm=norm, variant=variant)
+    total = sum(loss(outputs, targets, modalities).values())
+    total.backward()
+    assert torch.isfinite(total) and torch.isfinite(f.grad).all()
+
+
+@pytest.mark.parametrize("name", ["rank", "guided"])
+def test_gradients_are_those_of_the_formula(name):
+    features, targets, modalities = random_batch(1, size=9, dim=3)
+    before = random_batch(2, size=9, dim=3)[0]
+    features.requires_grad_()
+    for term in (0, 1):
+        assert torch.autograd.gradcheck(
+            lambda f: call(name, f, targets, modalities, 0.6, 2.5, before)[term], (features,)
+        )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_order_of_images_and_names_of_identities_do_not_matter(name):
+    features, targets, modalities = random_batch(2)
+    order = torch.randperm(len(targets))
+    before = random_batch(3)[0]
+    expected = call(name, features, targets, modalities, 0.6, 2.5, before)
+    found = call(name, features[order], 100 - targets[order], 1 - modalities[order], 0.6, 2.5,
+                 before[order])
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_autocast_leaves_the_loss_in_float32(variant):
+    features, targets, modalities = random_batch(5)
+    f = features.float()
+    deep = 1 + torch.rand(24, 5, 3, 2).bfloat16()
+    outputs = Outputs(f, deep=deep, pool=GeneralizedMeanPooling())
+    loss = ICGLoss(scale=1.0, norm=True, variant=variant, rho1=0.5)
+    expected = loss(outputs, targets, modalities)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(outputs, targets, modalities)
+    assert found == expected and all(x.dtype == torch.float32 for x in found.values())
+
+
+def test_margins_default_to_the_variants_own():
+    for variant, rho1, rho2 in (("pull_push", 0.7, 0.01), ("rank", 0.5, 0.1), ("guided", 0, 0.7)):
+        key = ("MODEL.LOSSES.NAME", ("ICGLoss",), "MODEL.LOSSES.ICG.VARIANT", variant)
+        (loss,) = build_losses(small_cfg(*key))
+        assert (loss.rho1, loss.rho2) == (rho1, rho2)
+        (loss,) = build_losses(small_cfg(*key, "MODEL.LOSSES.ICG.RHO1", 0.3))
+        assert (loss.rho1, loss.rho2) == (0.3, rho2)
+
+
+def test_lambda_and_normalisation_act_on_every_variant():
+    features, targets, modalities = random_batch(4)
+    for variant in VARIANTS:
+        def loss(scale: float, grow: float, norm: bool = True) -> dict[str, torch.Tensor]:
+            f = grow * features
+            deep = 0.5 + f.view(24, 5, 1, 1).abs()
+            outputs = Outputs(f, deep=deep, pool=GeneralizedMeanPooling())
+            made = ICGLoss(scale=scale, norm=norm, variant=variant, rho1=0.9, rho2=0.4)
+            return made(outputs, targets, modalities)
+
+        one = loss(1.0, 1.0)
+        assert sum(one.values()) > 0 and tuple(one) == tuple(
+            f"loss_icg_{term}" for term in VARIANTS[variant].terms)
+        for name, value in loss(0.5, 1.0).items():
+            torch.testing.assert_close(value, one[name] / 2)
+        assert sum(loss(1.0, 1.0, norm=False).values()) != sum(one.values())
+
+
+def test_unknown_variant_lists_the_names():
+    with pytest.raises(UserError, match="VARIANT: unknown value 'pull'; known: pull_push, rank"):
+        ICGLoss(scale=1.0, norm=True, variant="pull")
+
+
+def test_pull_push_ignores_the_unenhanced_feature():
+    batch = random_batch(6)
+    assert values(call("pull_push", *batch, unenhanced=torch.zeros(24, 5))) == values(
+        pull_push(*batch, 0.5, 0.5))

@@ -1,0 +1,172 @@
+"""Every option trains and repeats per image; bad values are refused before anything is built."""
+
+import math
+
+import pytest
+import torch
+from small_model import BASELINE, rows, small_batch, small_cfg, small_model
+
+from icre.engine.optimizer import build_optimizer
+from icre.engine.setup import load_config
+from icre.errors import UserError
+from icre.modeling.check import CHOICES, check_model
+
+ALIVE = ("MODEL.SDCE.INIT_SCALE", 1.0)
+MPFR, SDCE, LOSSES = "MODEL.MPFR", "MODEL.SDCE", "MODEL.LOSSES"
+ID = "CrossEntropyLoss"
+OPTIONS = [
+    ("MODEL.BACKBONE.SPECIFIC_STAGES", 1),
+    ("MODEL.BACKBONE.WITH_NL", True),
+    (f"{MPFR}.STAGES", ("layer2", "layer3", "layer4")),
+    (f"{MPFR}.ALIGN", "bilinear"),
+    (f"{MPFR}.MASK", "softmax"),
+    (f"{MPFR}.MASK", "cbam"),
+    (f"{MPFR}.FUSE", "concat"),
+    (f"{MPFR}.INSTANCE_NORM", True),
+    (f"{MPFR}.ENABLED", False),
+    (f"{SDCE}.ENABLED", False),
+    (f"{SDCE}.QUERY", "clue"),
+    (f"{SDCE}.ORDER", "cross"),
+    (f"{SDCE}.ORDER", "self"),
+    (f"{SDCE}.ORDER", "parallel"),
+    (f"{SDCE}.QUERY", "clue", f"{SDCE}.ORDER", "self", f"{SDCE}.OUTPUT", "replace"),
+    (f"{SDCE}.OUTPUT", "replace"),
+    (f"{SDCE}.OUTPUT", "concat"),
+    (f"{SDCE}.ENABLED", False, f"{SDCE}.OUTPUT", "concat"),
+    (f"{LOSSES}.ICG.VARIANT", "rank"),
+    (f"{LOSSES}.ICG.VARIANT", "guided"),
+    (f"{LOSSES}.ICG.NORM", False),
+    (f"{LOSSES}.NAME", (ID, "AuxiliaryIDLoss")),
+    (f"{LOSSES}.NAME", (ID, "HeteroCenterTripletLoss")),
+    (f"{LOSSES}.NAME", (ID, "CenterClusterLoss")),
+    (f"{LOSSES}.NAME", (ID, "WeightedRegularizedTripletLoss")),
+    (f"{LOSSES}.NAME", (ID, "TripletLoss")),
+    (f"{LOSSES}.NAME", (ID, "CircleLoss")),
+    ("MODEL.HEADS.TEST_FEAT", "before"),
+    ("MODEL.HEADS.NECK_FEAT", "after"),
+    ("MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPoolingP"),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(str(x) for x in o))
+def test_each_option_trains(options):
+    cfg = small_cfg(*ALIVE, *options)
+    check_model(cfg)
+    model, batch = small_model(*ALIVE, *options), small_batch()
+    batch["images"] = batch["images"][:, :, :32, :16]  # seconds count: there are many options
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    totals = []
+    for _ in range(4):
+        losses = model(batch)
+        optimiser.zero_grad()
+        total = sum(losses.values())
+        total.backward()
+        unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        assert unused == []  # DDP stops at a parameter that takes no part
+        optimiser.step()
+        totals.append(total.item())
+    assert totals[-1] < totals[0]
+    with torch.no_grad():
+        together = model.eval()(batch)
+        alone = model(rows(batch, slice(0, 1)))
+    torch.testing.assert_close(alone, together[:1], atol=1e-4, rtol=1e-3)
+
+
+def test_the_defaults_parameters_keep_their_names():
+    """A checkpoint of an earlier commit is one of today."""
+    names = {n for n, _ in small_model().named_parameters() if not n.startswith("backbone.")}
+    attention = {f"{kind}_attention.{part}.{x}" for kind in ("cross", "self")
+                 for part in ("query", "key_value", "out") for x in ("weight", "bias")}
+    ffn = {f"{kind}_ffn.{i}.{x}" for kind in ("cross", "self") for i in (0, 1, 4)
+           for x in ("weight", "bias")}
+    norms = {f"norm_{kind}.{x}" for kind in ("deep", "clues", "self") for x in ("weight", "bias")}
+    conv_norm = {"0.weight", "1.weight", "1.bias"}
+    clues = {f"align.layer{i}.project.{x}" for i in (1, 2, 3) for x in conv_norm}
+    clues |= {f"fuse.{x}" for x in conv_norm} | {"mask.weight", "mask.bias"}
+    distil = attention | ffn | norms | {"ask.weight", "ask.bias"}
+    assert names == (
+        {f"enhance.clues.{x}" for x in clues} | {f"enhance.distil.{x}" for x in distil}
+        | {"enhance.project.weight", "enhance.bn0.weight", "enhance.bn0.bias"}
+        | {"heads.weight", "heads.bottleneck.0.weight", "heads.bottleneck.0.bias"}
+    )
+
+
+def test_the_auxiliary_id_loss_sees_both_maps_with_heads_of_its_own():
+    options = ("MODEL.LOSSES.NAME", (ID, "AuxiliaryIDLoss"), "MODEL.LOSSES.AUX_ID.SCALE", 0.5)
+    model, batch = small_model(*ALIVE, *options), small_batch()
+    losses = model(batch)
+    assert set(losses) == {"loss_cls", "loss_cls_deep", "loss_cls_clues"}
+    heads = model.losses[1].heads
+    assert (heads["deep"].weight.shape, heads["clues"].weight.shape) == ((8, 512), (8, 32))
+    # an untrained classifier: log of the number of identities, half of it
+    assert losses["loss_cls_clues"].item() == pytest.approx(0.5 * math.log(8), abs=0.2)
+    losses["loss_cls_clues"].backward()
+    assert model.enhance.clues.mask.weight.grad.any() and heads["clues"].weight.grad.any()
+    assert heads["deep"].weight.grad is None and model.heads.weight.grad is None
+
+
+def test_auxiliary_heads_learn_as_fast_as_the_head():
+    options = ("MODEL.LOSSES.NAME", (ID, "AuxiliaryIDLoss"), "SOLVER.HEADS_LR_FACTOR", 10.0)
+    cfg = small_cfg(*options, "SOLVER.BASE_LR", 0.01)
+    model = small_model(*options)
+    rate = {p: group["lr"] for group in build_optimizer(cfg, model).param_groups
+            for p in group["params"]}
+    rates = {n: rate[p] for n, p in model.named_parameters() if p.requires_grad}
+    assert {lr for n, lr in rates.items() if n.startswith(("heads.", "losses."))} == {0.1}
+    assert {lr for n, lr in rates.items() if not n.startswith(("heads.", "losses."))} == {0.01}
+
+
+def test_guided_compares_with_the_pooled_deep_map():
+    model, batch = small_model(*ALIVE, "MODEL.LOSSES.ICG.VARIANT", "guided"), small_batch()
+    seen = []
+    model.losses[1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model(batch)
+    (outputs,) = seen
+    f = outputs.deep.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)
+    torch.testing.assert_close(outputs.unenhanced(), f)
+    assert not outputs.unenhanced().requires_grad and outputs.clues.shape[1] == 32
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_an_unknown_value_is_refused_with_the_known_ones(key):
+    value = 7 if key.endswith("STAGES") else "'odd'"
+    with pytest.raises(UserError, match=rf"{key}: unknown value {value}; known: \w+, \w+"):
+        load_config(options=[key, str(value)])
+
+
+ICRE_PARTS = ("MODEL.META_ARCHITECTURE", "ICRE", "MODEL.BACKBONE.NAME",
+              "build_two_stream_resnet_backbone")
+
+
+@pytest.mark.parametrize("options, message", [
+    (("MODEL.LOSSES.ICG.RHO1", "auto"), "ICG.RHO1 is 'auto'; it must be a number or None"),
+    (("MODEL.LOSSES.ICG.RHO2", "True"), "ICG.RHO2 is True; it must be a number or None"),
+    (("MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'ICGLoss')"),
+     "LOSSES.NAME of Baseline: unknown value 'ICGLoss'; known: CrossEntropyLoss, TripletLoss"),
+    (("MODEL.META_ARCHITECTURE", "MGN", "MODEL.LOSSES.NAME", "('CircleLoss',)"),
+     "LOSSES.NAME of MGN: unknown value 'CircleLoss'; known: CrossEntropyLoss, TripletLoss"),
+    (("MODEL.LOSSES.NAME", "('TripletLoss', 'TripletLoss')"), "names a loss twice"),
+    (("MODEL.META_ARCHITECTURE", "ICRE"), "build_resnet_backbone does not fit .* ICRE"),
+    (ICRE_PARTS[2:], "build_two_stream_resnet_backbone does not fit .* Baseline"),
+    (("MODEL.HEADS.TEST_FEAT", "before"), "TEST_FEAT before needs MODEL.HEADS.NAME ICREHead"),
+    ((*ICRE_PARTS, "MODEL.MPFR.STAGES", "('layer5',)"), "MPFR.STAGES is .*layer1, layer2"),
+    ((*ICRE_PARTS, "MODEL.SDCE.HEADS", "7"), "SDCE.HEADS 7 does not divide MODEL.MPFR.DIM 512"),
+    ((*ICRE_PARTS, "MODEL.SDCE.ENABLED", "False", "MODEL.SDCE.OUTPUT", "replace"),
+     "replace with MODEL.SDCE.ENABLED False would leave layer4 without use"),
+    ((*ICRE_PARTS, "MODEL.LOSSES.NAME", "('AuxiliaryIDLoss',)", "MODEL.LOSSES.AUX_ID.MAPS",
+      "('deep', 'layer2')"), "AUX_ID.MAPS: unknown value 'layer2'; known: deep, clues"),
+    ((*ICRE_PARTS, "MODEL.LOSSES.NAME", "('AuxiliaryIDLoss',)", "MODEL.LOSSES.AUX_ID.MAPS", "()"),
+     "AUX_ID.MAPS is .*; it must name some of deep, clues"),
+    ((*ICRE_PARTS, "MODEL.LOSSES.NAME", "('AuxiliaryIDLoss',)", "MODEL.MPFR.ENABLED", "False",
+      "MODEL.SDCE.ENABLED", "False"), "no clues with MODEL.MPFR and MODEL.SDCE off"),
+])
+def test_what_does_not_fit_together_is_refused(options, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_config(options=list(options))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_refused_for_icre_is_fine_where_it_has_no_part():
+    load_config(options=["MODEL.SDCE.HEADS", "7"])  # fast-reid's Baseline has no SDCE
+    load_config(options=[*ICRE_PARTS, "MODEL.SDCE.HEADS", "7", "MODEL.SDCE.ENABLED", "False"])
+    check_model(small_cfg(*BASELINE))
