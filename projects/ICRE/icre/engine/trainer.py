@@ -36,7 +36,7 @@ from icre.engine.hooks import EpochCheckpointer, EpochWriter, LinePrinter, Progr
 from icre.engine.inference import run_inference
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import reranking, resolve_device
-from icre.engine.step import Step
+from icre.engine.step import Step, compile_model, memory_layout
 from icre.engine.validation import BestOnValidation
 from icre.errors import UserError
 from icre.evaluation import records
@@ -67,11 +67,14 @@ class Trainer(DefaultTrainer):
         cfg = self.auto_scale_hyperparams(cfg, self.train_set.num_classes)
         self.cfg = cfg = _scale_warmup(cfg, self.iters_per_epoch)
         model, device = self.build_model(cfg), resolve_device(cfg.MODEL.DEVICE)
+        layout = memory_layout(cfg.SOLVER.LAYOUT, device)
+        model.to(memory_format=layout)
+        compile_model(model, cfg.SOLVER.COMPILE)
         optimizer = build_optimizer(cfg, model)
         if comm.get_world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
             model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
-        self._trainer = Step(model, optimizer, device, cfg.SOLVER.AMP)
+        self._trainer = Step(model, optimizer, device, cfg.SOLVER.AMP, layout)
         self.scheduler = build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
         scaler = {"grad_scaler": self.grad_scaler} if self.grad_scaler else {}
         self.checkpointer = SafeCheckpointer(
