@@ -10,7 +10,14 @@ from reference.rerank_oracle import loop_rerank
 from icre.errors import UserError
 from icre.retrieval import rerank_compiled, rerank_tensor
 from icre.retrieval.neighbours import nearest
-from icre.retrieval.rerank import jaccard_distance, mix, rerank, rerank_blocks, rerank_with
+from icre.retrieval.rerank import (
+    jaccard_distance,
+    mix,
+    path_for,
+    rerank,
+    rerank_blocks,
+    rerank_with,
+)
 from icre.retrieval.rerank_options import ALGORITHMS, Reranking
 
 GOLDEN = Path(__file__).parent / "golden" / "rerank.npz"
@@ -150,6 +157,14 @@ def test_the_nearest_are_the_nearest_and_the_farthest_the_farthest():
     torch.testing.assert_close(far.double(), square.amax(1), atol=1e-5, rtol=0)
 
 
+def test_where_the_features_are_chooses_the_path():
+    assert path_for(torch.device("cpu")) is rerank_compiled
+    assert path_for(torch.device("cuda")) is rerank_tensor
+    query, gallery = people(4, 9)
+    with pytest.raises(UserError, match="features differ in device: query cpu, gallery meta"):
+        rerank(torch.from_numpy(query), torch.empty(gallery.shape, device="meta"))
+
+
 def test_tensors_give_a_tensor_and_blocks_the_whole():
     query, gallery = people(21, 50)
     whole = rerank(query, gallery, k1=8)
@@ -192,7 +207,7 @@ def test_bad_features_are_one_line():
         ((2 * query, gallery), "query features of row 0 have norm 2: L2-normalise them first"),
         ((query[:0], gallery), r"query features must be \(N, D\) and not empty, not \(0, 12\)"),
         ((query, gallery[0]), r"gallery features must be \(N, D\) and not empty, not \(12,\)"),
-        ((query, unit(gallery[:, :7])), "query features have 12 dimensions, gallery features 7"),
+        ((query, unit(gallery[:, :7])), "features differ in dimensions: query 12, gallery 7"),
         ((query, torch.from_numpy(gallery)), "features are ndarray and Tensor: give two arrays"),
         ((query.tolist(), gallery.tolist()), "features are list and list"),
         ((query.astype(int), gallery), "query features must be float32, not torch.int64"),

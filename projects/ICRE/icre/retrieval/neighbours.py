@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 # Distances held at once: 16 MB near a CPU's caches; an accelerator wants few large blocks.
-_PAIRS = {"cpu": 2**22, "other": 2**28}
+_PAIRS = {"cpu": 2**22, "other": 2**26}
 BAR_FROM = 50_000  # images; fewer take seconds
 
 

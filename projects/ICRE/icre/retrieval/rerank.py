@@ -142,33 +142,31 @@ def _blocks(
 
 def _joined(query: Features, gallery: Features) -> Tensor:
     """Query and gallery checked and stacked, (Q + G, D) float32."""
-    sides = {"query": query, "gallery": gallery}
-    if type(query) is not type(gallery) or not isinstance(query, Features):
-        kinds = " and ".join(type(one).__name__ for one in sides.values())
+    if not any(isinstance(query, kind) and isinstance(gallery, kind) for kind in (np.ndarray, Tensor)):
+        kinds = " and ".join(type(one).__name__ for one in (query, gallery))
         raise UserError(f"features are {kinds}: give two arrays or two tensors")
-    sides = {name: one.detach() if isinstance(one, Tensor) else torch.tensor(one)
-             for name, one in sides.items()}
+    first, second = (
+        one.detach() if isinstance(one, Tensor) else torch.tensor(one) for one in (query, gallery))
+    sides = {"query": first, "gallery": second}
     for name, side in sides.items():
-        _check(name, side)
-    first, second = sides.values()
-    if first.shape[1] != second.shape[1]:
-        raise UserError(
-            f"query features have {first.shape[1]} dimensions, gallery features {second.shape[1]}")
-    if first.device != second.device:
-        raise UserError(
-            f"query features are on {first.device}, gallery features on {second.device}: "
-            "move one of them")
+        if side.ndim != 2 or 0 in side.shape:
+            raise UserError(f"{name} features must be (N, D) and not empty, not {tuple(side.shape)}")
+        if not side.is_floating_point():
+            raise UserError(f"{name} features must be float32, not {side.dtype}")
+    for what, one, other in (
+        ("dimensions", first.shape[1], second.shape[1]), ("device", first.device, second.device)
+    ):
+        if one != other:
+            raise UserError(f"features differ in {what}: query {one}, gallery {other}")
+    for name, side in sides.items():
+        _check_values(name, side)
     return torch.cat([first.float(), second.float()])
 
 
-def _check(name: str, features: Tensor) -> None:
-    if features.ndim != 2 or 0 in features.shape:
-        raise UserError(f"{name} features must be (N, D) and not empty, not {tuple(features.shape)}")
-    if not features.is_floating_point():
-        raise UserError(f"{name} features must be float32, not {features.dtype}")
-    if not features.isfinite().all():
-        row = int((~features.isfinite()).any(1).nonzero()[0])
-        raise UserError(f"{name} features of row {row} hold NaN or infinity")
+def _check_values(name: str, features: Tensor) -> None:
+    broken = (~features.isfinite()).any(1).nonzero()
+    if len(broken):
+        raise UserError(f"{name} features of row {int(broken[0])} hold NaN or infinity")
     norms = torch.linalg.vector_norm(features.float(), dim=1)
     wrong = ((norms - 1).abs() > _UNIT).nonzero()
     if len(wrong):
