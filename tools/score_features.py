@@ -18,7 +18,7 @@ from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.evaluation.score import score
-from icre.retrieval import rerank_options
+from icre.retrieval import openset, rerank_options
 from icre.retrieval.rerank import reranker
 
 
@@ -43,6 +43,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--split", type=int, help="RegDB's split (1-10), for the record")
     rerank_options.add_arguments(parser)
+    parser.add_argument(
+        "--open-set", action="store_true",
+        help="also TAR at given FAR, per comparison and per search for a person who is not there",
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", metavar="OUT", help="write the list of result records")
     return parser.parse_args(argv)
@@ -62,6 +66,8 @@ def _run(args: argparse.Namespace) -> None:
         reranker=reranker(choice), split=args.split,
     )
     print(records.table(results))
+    if args.open_set:
+        print("\n" + openset.add_to(results, features, args.protocol, args.draw, args.perm))
     if args.json:
         records.save(results, args.json)
 

@@ -1,0 +1,158 @@
+"""The images of a gallery or a query, and what is known of each."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from icre.data.tree import is_image
+from icre.errors import UserError
+from icre.evaluation import layout
+from icre.modality import NAMES
+
+COLUMNS = ("path", "modality", "camera", "identity")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    """One row per image.
+
+    Args:
+        paths: N absolute paths.
+        modalities: (N,) integers of `icre.modality`.
+        cameras, identities: N texts, "" where not known. Where a path is in the layout of a
+            published set they are read from it, as "3" and "sysu 461".
+    """
+
+    paths: Sequence[str]
+    modalities: np.ndarray
+    cameras: Sequence[str]
+    identities: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Self:
+        """The given rows, in that order."""
+        lists = [[column[row] for row in rows]
+                 for column in (self.paths, self.cameras, self.identities)]
+        return type(self)(lists[0], self.modalities[np.asarray(rows, dtype=int)], *lists[1:])
+
+    def row(self, row: int) -> dict[str, str]:
+        """{path, modality, camera, identity} of a row, as texts."""
+        return {
+            "path": self.paths[row], "modality": NAMES[self.modalities[row]],
+            "camera": self.cameras[row], "identity": self.identities[row],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write a CSV that `load` and people read."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.row(row) for row in range(len(self)))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        with open(path, newline="", encoding="utf-8") as file:
+            return cls._of([_complete(row, None, str(path)) for row in csv.DictReader(file)])
+
+    @classmethod
+    def _of(cls, rows: list[dict[str, str]]) -> Self:
+        modalities = np.array([NAMES.index(row["modality"]) for row in rows], dtype=np.int64)
+        paths, cameras, identities = (
+            [row[name] for row in rows] for name in ("path", "camera", "identity")
+        )
+        return cls(paths, modalities, cameras, identities)
+
+
+def collect(sources: Sequence[str | Path], modality: str | None = None) -> ImageTable:
+    """Find images and what their paths say of them.
+
+    Args:
+        sources: image files, folders (with all folders below, in the order of the names), lists
+            (a text file of one path per line), and tables (a `.csv` with a header and the columns
+            path and any of modality, camera, identity). Paths in lists are relative to the current
+            folder. An image that is named twice counts once.
+        modality: a name of `icre.modality`, of all images that a table says nothing of; None:
+            where a path is in the layout of SYSU-MM01, RegDB or LLCM, what that says.
+
+    Raises:
+        UserError: names a source that is missing or holds no image, a line of a list that names
+            none, or an image whose modality is not known.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for source in sources:
+        rows = list(_rows(Path(source)))
+        if not rows:
+            raise UserError(f"{source} holds no image")
+        for row, where in rows:
+            complete = _complete(row, modality, where)
+            found.setdefault(complete["path"], complete)
+    return ImageTable._of(list(found.values()))
+
+
+def contradictions(images: ImageTable) -> list[str]:
+    """Paths whose layout says another modality than their row (a word of the user's wins)."""
+    places = ((path, layout.parse(Path(path).as_posix())) for path in images.paths)
+    return [
+        path for (path, place), modality in zip(places, images.modalities)
+        if place is not None and place.modality != modality
+    ]
+
+
+def _rows(source: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """(what a source says of an image, where it says so) for each of its images."""
+    if source.is_dir():
+        for folder, below, names in os.walk(source):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            for name in sorted(filter(is_image, names)):
+                yield {"path": os.path.join(folder, name)}, str(source)
+    elif not source.is_file():
+        raise UserError(f"{source} is missing: name an image, a folder of images, or a list")
+    elif is_image(source.name):
+        yield {"path": str(source)}, str(source)
+    else:
+        yield from _listed(source)
+
+
+def _listed(source: Path) -> Iterator[tuple[dict[str, str], str]]:
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{source} is neither an image nor a list of images") from None
+    is_table = source.suffix.lower() == ".csv"
+    if is_table and "path" not in next(csv.reader(lines[:1]), []):
+        raise UserError(f"{source}: the first line of a .csv names its columns, one of them path")
+    rows = csv.DictReader(lines) if is_table else ({"path": line.strip()} for line in lines)
+    for number, row in enumerate(rows, start=1 + is_table):
+        if not row["path"]:
+            continue
+        where = f"{source}, line {number}"
+        if not is_image(Path(row["path"]).name) or not Path(row["path"]).is_file():
+            raise UserError(f"{where}: {row['path']} is no image file")
+        yield row, where
+
+
+def _complete(row: dict[str, str], modality: str | None, where: str) -> dict[str, str]:
+    """A row with all columns; what it does not say is read from its path."""
+    path = os.path.abspath(row["path"])
+    place = layout.parse(Path(path).as_posix())
+    name = row.get("modality") or modality or (NAMES[place.modality] if place else None)
+    if name is None:
+        raise UserError(
+            f"{path}: its path does not say its modality: give --modality "
+            f"{' or '.join(NAMES)}, or a .csv with the columns path and modality"
+        )
+    if name not in NAMES:
+        raise UserError(f"{where}: modality {name!r} is none of {', '.join(NAMES)}")
+    camera, identity = (str(place.camid), f"{place.layout} {place.pid}") if place else ("", "")
+    return {
+        "path": path, "modality": name,
+        "camera": row.get("camera") or camera, "identity": row.get("identity") or identity,
+    }

@@ -1,0 +1,301 @@
+"""The gallery's folder: what is read into it, refused from it, and resumed."""
+
+import json
+import shutil
+
+import faiss
+import numpy as np
+import pytest
+from PIL import Image
+
+from icre.errors import UserError
+from icre.modality import INFRARED, VISIBLE
+from icre.retrieval import gallery as galleries
+from icre.retrieval import index as indexes
+from icre.retrieval import shards
+from icre.retrieval.calibration import calibrate
+from icre.retrieval.gallery import ModelStamp, open_gallery, write
+from icre.retrieval.images import ImageTable, collect, contradictions
+
+MODEL = ModelStamp("model.pth", "a" * 64, "MODEL: {}\n")
+
+
+def unit(count: int, dimensions: int = 16, seed: int = 0) -> np.ndarray:
+    features = np.random.default_rng(seed).normal(size=(count, dimensions)).astype(np.float32)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def images_of(count: int) -> ImageTable:
+    return ImageTable(
+        [f"/images/{n}.jpg" for n in range(count)], np.arange(count) % 2,
+        [str(n % 3) for n in range(count)], [f"person {n // 4}" for n in range(count)],
+    )
+
+
+def small_gallery(folder, count: int = 12, kind: str = "flat", seed: int = 0):
+    features = unit(count, seed=seed)
+    write(folder, images_of(count), [features[:5], features[5:]], MODEL, kind, progress=False)
+    return open_gallery(folder)
+
+
+def picture(path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 8)).save(path)
+    return str(path)
+
+
+def test_what_is_written_is_read(tmp_path):
+    gallery = small_gallery(tmp_path / "g")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g"]
+    assert [gallery.images.row(row) for row in range(12)] == [
+        images_of(12).row(row) for row in range(12)
+    ]
+    np.testing.assert_array_equal(gallery.features, unit(12))
+    rows, similarity = gallery.nearest(unit(12)[3:5], 3)
+    assert rows[:, 0].tolist() == [3, 4] and similarity[:, 0] == pytest.approx([1, 1], abs=1e-6)
+    with pytest.raises(UserError, match="m2.pth is not the model of gallery .*from model.pth"):
+        gallery.check_model("b" * 64, "m2.pth")
+    gallery.check_model("a" * 64, "moved.pth")
+
+
+@pytest.mark.parametrize("name", ["images.csv", "features.npy", "index.faiss", "config.yaml"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    small_gallery(tmp_path / "g")
+    file = tmp_path / "g" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"g is damaged: {name} is not as it was written"):
+        open_gallery(tmp_path / "g")
+    file.unlink()
+    with pytest.raises(UserError, match=rf"g is damaged: {name} is missing"):
+        open_gallery(tmp_path / "g")
+
+
+def test_a_damaged_manifest_and_what_is_no_gallery_are_told_apart(tmp_path):
+    small_gallery(tmp_path / "g")
+    manifest = tmp_path / "g" / "gallery.json"
+    stored = json.loads(manifest.read_text())
+    for text in (manifest.read_text()[:50], "[]", json.dumps(stored | {"images": 11})):
+        manifest.write_text(text)
+        with pytest.raises(UserError, match="gallery.json is not as it was written"):
+            open_gallery(tmp_path / "g")
+    manifest.unlink()
+    with pytest.raises(UserError, match="g is damaged: gallery.json is missing"):
+        open_gallery(tmp_path / "g")
+    with pytest.raises(UserError, match="none is no gallery: make one"):
+        open_gallery(tmp_path / "none")
+    (tmp_path / "h.partial").mkdir()
+    with pytest.raises(UserError, match="h is unfinished: repeat the command"):
+        open_gallery(tmp_path / "h")
+
+
+def test_an_interrupted_write_leaves_no_gallery(tmp_path):
+    with pytest.raises(ValueError, match="5 features for 12 images"):
+        write(tmp_path / "g", images_of(12), [unit(5)], MODEL, "flat", progress=False)
+    assert not (tmp_path / "g").exists()
+    small_gallery(tmp_path / "g")  # and the next one is not in its way
+
+
+@pytest.mark.parametrize("kind", list(indexes.KINDS))
+def test_every_kind_finds_images_with_exact_similarities(tmp_path, kind):
+    features = unit(600)
+    gallery = small_gallery(tmp_path / "g", 600, kind)
+    queries = unit(40, seed=1)
+    rows, similarity = gallery.nearest(queries, 10)
+    assert rows.shape == (40, 10) and (np.diff(similarity, axis=1) <= 1e-6).all()
+    found = rows >= 0
+    exact = np.take_along_axis(queries @ features.T, np.where(found, rows, 0), 1)
+    np.testing.assert_allclose(similarity[found], exact[found], atol=1e-6)
+    truth = np.argsort(-(queries @ features.T), axis=1)[:, :10]
+    shared = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, truth)])
+    assert shared == 1 if kind == "flat" else shared > 0.8
+
+
+def test_more_effort_finds_more_and_all_cells_find_all():
+    features, queries = unit(600), unit(40, seed=1)
+    index = indexes.build("ivf", features, progress=False)
+    truth = np.argsort(-(queries @ features.T), axis=1)[:, :1]
+
+    def recall(effort: int) -> float:
+        indexes.set_effort("ivf", index, effort)
+        return float((indexes.nearest("ivf", index, features, queries, 1)[0] == truth).mean())
+
+    assert recall(1) < recall(index.nlist) == 1
+
+
+def test_a_gallery_smaller_than_the_number_of_matches():
+    features = unit(3)
+    for kind in ("flat", "ivf", "hnsw"):
+        index = indexes.build(kind, features, progress=False)
+        rows, _ = indexes.nearest(kind, index, features, features, 10)
+        assert rows.shape == (3, 3) and set(rows.ravel()) == {0, 1, 2}
+    with pytest.raises(UserError, match="--index ivfpq needs 256 images, here are 3: use flat"):
+        indexes.build("ivfpq", features)
+    with pytest.raises(UserError, match="unknown index 'tree'; the names are flat, ivf, hnsw"):
+        indexes.build("tree", features)
+
+
+def test_the_index_survives_its_file(tmp_path):
+    index = indexes.build("hnsw", unit(50), progress=False)
+    faiss.write_index(index, str(tmp_path / "i"))
+    assert faiss.read_index(str(tmp_path / "i")).hnsw.efSearch == index.hnsw.efSearch == 256
+
+
+def test_sources_of_every_kind(tmp_path, monkeypatch):
+    for name in ("cam3/0007/0002.jpg", "cam3/0007/0001.PNG", "cam1/0007/0001.jpg"):
+        picture(tmp_path / "tree" / name)
+    (tmp_path / "tree/cam1/0007/Thumbs.db").write_bytes(b"no image")
+    (tmp_path / "tree/cam1/0007/._0001.jpg").write_bytes(b"no image")
+    plain = picture(tmp_path / "x y.jpg")
+    found = collect([tmp_path / "tree", tmp_path / "tree/cam1"])
+    assert [path.rsplit("tree/", 1)[1] for path in found.paths] == [
+        "cam1/0007/0001.jpg", "cam3/0007/0001.PNG", "cam3/0007/0002.jpg"
+    ]
+    assert found.modalities.tolist() == [VISIBLE, INFRARED, INFRARED]
+    assert found.row(1) | {"path": ""} == {
+        "path": "", "modality": "infrared", "camera": "3", "identity": "sysu 7"
+    }
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "l.txt").write_text("\ufefftree/cam3/0007/0002.jpg\n\n  x y.jpg\n")
+    assert collect(["l.txt"], "visible").paths == [found.paths[2], plain]
+    (tmp_path / "t.csv").write_text(
+        'path,identity,modality,camera\n"x y.jpg",Ada,infrared,door\ntree/cam1/0007/0001.jpg,,,\n'
+    )
+    table = collect(["t.csv"])
+    assert table.row(0) == {
+        "path": plain, "modality": "infrared", "camera": "door", "identity": "Ada"
+    }
+    assert table.row(1)["identity"] == "sysu 7" and table.modalities.tolist() == [1, 0]
+
+
+def test_what_is_said_wins_over_the_layout_and_is_reported(tmp_path):
+    path = picture(tmp_path / "cam3" / "0001" / "0001.jpg")
+    assert collect([path], "visible").modalities.tolist() == [VISIBLE]
+    assert contradictions(collect([path], "visible")) == [path]
+    assert contradictions(collect([path])) == []
+
+
+def test_bad_sources_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = picture(tmp_path / "a.jpg")
+    (tmp_path / "empty").mkdir()
+    for name, content in {
+        "l.txt": "a.jpg\nb.jpg\n", "m.csv": "path,modality\na.jpg,night\n", "n.csv": "file\na.jpg\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "movie.bin").write_bytes(b"\xff\xfe\xfd")
+    for source, message in {
+        plain: "a.jpg: its path does not say its modality: give --modality visible or infrared",
+        "l.txt": "l.txt, line 2: b.jpg is no image file", "none": "none is missing",
+        "m.csv": "m.csv, line 2: modality 'night' is none of visible, infrared",
+        "n.csv": "n.csv: the first line of a .csv names its columns", "empty": "holds no image",
+        "movie.bin": "movie.bin is neither an image nor a list of images",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            collect([source], None if source in (plain, "m.csv") else "visible")
+
+
+def shard_table(tmp_path, count: int = 7) -> ImageTable:
+    return collect([picture(tmp_path / f"{n}.jpg") for n in range(count)], "visible")
+
+
+class FakeBatch:
+    """Features of a batch, as a model's output."""
+
+    def __init__(self, features):
+        self.features = features
+
+    def float(self):
+        return self
+
+    cpu = float
+
+    def numpy(self):
+        return self.features
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 7])
+def test_shards_come_back_in_order_whatever_the_batch(tmp_path, batch):
+    images, features = shard_table(tmp_path), unit(7)
+    planned = shards.plan(tmp_path / "s", images, "model", 3)
+    faults = {3: "broken", 4: "broken", 5: "broken: too"}  # a shard without any readable image
+    writer = shards.ShardWriter(planned, faults)
+    writer.reset()
+    kept = [row for row in range(7) if row not in faults]
+    for start in range(0, len(kept), batch):
+        writer.process({}, FakeBatch(3 * features[kept[start : start + batch]]))
+    assert [shard.load()[1] for shard in planned] == [[], list(faults.items()), []]
+    joined = np.concatenate(list(shards.blocks(planned)))
+    np.testing.assert_allclose(joined, features[kept], atol=1e-6)
+
+
+def test_a_shard_is_found_again_only_for_the_same_images_and_model(tmp_path):
+    images = shard_table(tmp_path)
+    names = [shard.file.name for shard in shards.plan(tmp_path, images, "model", 3)]
+    assert names == [shard.file.name for shard in shards.plan(tmp_path, images, "model", 3)]
+    assert not set(names) & {one.file.name for one in shards.plan(tmp_path, images, "other", 3)}
+    Image.new("RGB", (4, 9)).save(images.paths[4])
+    now = [shard.file.name for shard in shards.plan(tmp_path, images, "model", 3)]
+    assert [old == new for old, new in zip(names, now)] == [True, False, True]
+
+
+def test_a_damaged_shard_counts_as_none(tmp_path):
+    shard = shards.plan(tmp_path / "s", shard_table(tmp_path), "model", 7)[0]
+    shard.save(unit(6), [(2, "broken")])
+    features, faults = shard.load()
+    assert len(features) == 6 and faults == [(2, "broken")]
+    shard.file.write_bytes(shard.file.read_bytes()[:-40])
+    assert shard.load() is None
+    shard.save(unit(5), [])
+    assert shard.load() is None  # of another number of images
+
+
+def test_features_without_a_direction_are_refused():
+    for value in (np.nan, np.inf, 0):
+        with pytest.raises(UserError, match="NaN, infinity or zero vectors"):
+            shards.unit(np.full((1, 4), value, dtype=np.float32))
+
+
+def test_calibration_searches_for_absent_people_only(tmp_path):
+    gallery = small_gallery(tmp_path / "g")  # persons 0 to 2
+    people = ImageTable(
+        [f"/p/{n}.jpg" for n in range(5)], np.array([0, 1, 1, 0, 1]), ["1", "2", "3", "1", "2"],
+        ["person 1", "eve", "eve", "eve", "bob"],
+    )
+    features = unit(5, seed=3)
+    found = calibrate(gallery, people, features, "test", True)
+    best = (features @ np.asarray(gallery.features).T).max(1)
+    assert found["infrared"].impostor == pytest.approx(best[[1, 2, 4]].tolist())
+    assert found["visible"].impostor == pytest.approx(best[[3]].tolist())
+    assert (found["infrared"].people, found["visible"].people) == (2, 1)
+    own = features @ features.T
+    # bob has one image and so no genuine search
+    assert found["infrared"].genuine == pytest.approx(
+        [max(own[1, 2], own[1, 3]), max(own[2, 1], own[2, 3])]
+    )
+    galleries.save_calibrations(gallery, found)
+    again = open_gallery(tmp_path / "g").calibrations["infrared"]
+    assert again == found["infrared"]
+    with pytest.raises(UserError, match="all people of test are in gallery"):
+        calibrate(gallery, people.take([0]), features[:1], "test", True)
+    nameless = ImageTable(["/p/q.jpg"], np.array([0]), [""], [""])
+    with pytest.raises(UserError, match="/p/q.jpg: calibration needs to know who that is"):
+        calibrate(gallery, nameless, features[:1], "test", True)
+
+
+def test_the_stated_rate_holds_in_an_approximate_gallery(tmp_path):
+    """Strangers by the hundred: one in ten of those to come is answered, no more."""
+    gallery = small_gallery(tmp_path / "g", 600, "hnsw")
+    strangers = unit(2000, seed=5)
+    table = ImageTable([f"/p/{n}.jpg" for n in range(1000)], np.zeros(1000, dtype=int),
+                       ["1"] * 1000, [f"stranger {n}" for n in range(1000)])
+    threshold = calibrate(gallery, table, strangers[:1000], "test", True)["visible"].threshold(0.1)
+    alarms = (gallery.nearest(strangers[1000:], 1)[1][:, 0] > threshold).mean()
+    assert 0.07 < alarms < 0.13
+
+
+def test_a_copied_gallery_is_as_good(tmp_path):
+    small_gallery(tmp_path / "g")
+    shutil.copytree(tmp_path / "g", tmp_path / "other")
+    assert len(open_gallery(tmp_path / "other").images) == 12

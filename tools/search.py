@@ -1,0 +1,8 @@
+"""Index images, calibrate the gallery, and look for people in it: see `--help`."""
+
+import sys
+
+from icre.engine.search import main
+
+if __name__ == "__main__":
+    sys.exit(main())
