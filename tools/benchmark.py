@@ -2,6 +2,7 @@
 """Measure this project against the usual way of doing the same, in one process.
 
     python tools/benchmark.py protocol [--features FILE] [--json OUT]
+    python tools/benchmark.py search [--size N] [--json OUT] [--plot PNG]
     python tools/benchmark.py rerank [--json OUT] [--plot OUT.png]
 """
 
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 from icre import cli
-from icre.benchmark import protocol, rerank
+from icre.benchmark import protocol, rerank, search
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "sysu.npz"
 # name -> (options, job, what it says about itself)
@@ -18,6 +19,10 @@ COMMANDS = {
     "protocol": (
         lambda parser: protocol.add_arguments(parser, GOLDEN), protocol.run,
         "SYSU-MM01's six settings from features: one vectorised pass against loops",
+    ),
+    "search": (
+        search.add_arguments, search.run,
+        "a gallery's faiss indexes over a million vectors: recall and speed against exact search",
     ),
     "rerank": (
         rerank.add_arguments, rerank.run,

@@ -1,0 +1,212 @@
+"""`tools/benchmark.py search`: the kinds of gallery index against exact search.
+
+The vectors are made as the demo model's test features are, whose variance within one modality is to
+43 % image noise over what its identity explains (0.30 / 0.70), and from identity to image across
+modalities 2.6 to 1 (0.72 / 0.28). A vector of identity i in modality m is the unit vector of
+sqrt(0.28) a_i + sqrt(0.42) b_im + sqrt(0.30) c, with a, b, c normal and the variance of dimension j
+falling as (j + 10)^-1.5 (57 effective dimensions of 512; 65 % of the variance in 40 of them).
+The gallery holds 20 visible images per identity; a query is an infrared image of one of them.
+"""
+
+import argparse
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from tabulate import tabulate
+from tqdm import tqdm
+
+from icre.benchmark.report import environment
+from icre.errors import UserError
+from icre.evaluation import records
+from icre.evaluation.files import replaced
+from icre.retrieval import index as indexes
+
+SHARES = (0.28, 0.42, 0.30)  # variance of identity, identity in a modality, image
+PER_IDENTITY = 20
+TIMED_EXACT = 250  # queries that exact search is timed by in each round
+# shares of the cells, or efSearch
+_EFFORTS = {"nprobe": (1 / 64, 1 / 32, 1 / 16, 1 / 12, 1 / 8), "efSearch": (64, 128, 256, 512)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-command's options."""
+    approximate = [name for name, kind in indexes.KINDS.items() if kind.effort]
+    parser.add_argument("--size", type=int, default=1_000_000, help="gallery vectors (1000000)")
+    parser.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
+    parser.add_argument("--queries", type=int, default=1000, help="in one batch (1000)")
+    parser.add_argument("--kinds", nargs="+", choices=approximate, default=approximate)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", help="where to write the result")
+    parser.add_argument("--plot", help="where to draw recall over speed (.png)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Build each index, search it at several efforts in turn with exact search, print and write.
+
+    Raises:
+        UserError: a gallery too small for one identity or for an index, or no query.
+    """
+    if args.size < PER_IDENTITY or args.queries < 1:
+        raise UserError(f"--size must be at least {PER_IDENTITY}, --queries at least 1")
+    for kind in args.kinds:
+        indexes.require_enough(kind, args.size)
+    gallery, queries = clustered(args.size, args.queries, args.dimensions, args.seed)
+    exact = indexes.build("flat", gallery, progress=False)
+    truth, seconds = _search("flat", exact, gallery, queries)
+    rows = [{"index": "flat", "effort": None, "recall@1": 1.0, "recall@10": 1.0, "ratio": 1.0,
+             "queries_per_second": len(queries) / seconds, "build_seconds": None,
+             "memory_gib": gallery.nbytes / 2**30, "default": True}]
+    for kind in args.kinds:
+        rows += _measure(kind, gallery, queries, exact, truth)
+    print(_table(rows))
+    result = environment() | {
+        "benchmark": "search", "threads": faiss.omp_get_max_threads(), "faiss": faiss.__version__,
+        "size": args.size, "dimensions": args.dimensions, "queries": args.queries,
+        "seed": args.seed, "shares": SHARES, "rows": rows,
+    }
+    if args.json:
+        records.save(result, args.json)
+    if args.plot:
+        _plot(rows, args)
+    return result
+
+
+def clustered(
+    size: int, queries: int, dimensions: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(gallery (size, D), queries (queries, D)): float32 unit vectors, see the module."""
+    generator = np.random.default_rng(seed)
+    spectrum = (np.arange(dimensions) + 10.0) ** -1.5
+    spread = np.sqrt(spectrum / spectrum.sum()).astype(np.float32)
+
+    def normal(count: int, share: float) -> np.ndarray:
+        drawn = generator.standard_normal((count, dimensions), dtype=np.float32)
+        return drawn * (spread * share**0.5).astype(np.float32)
+
+    people = -(-size // PER_IDENTITY)
+    identity, visible = normal(people, SHARES[0]), normal(people, SHARES[1])
+    gallery = np.empty((size, dimensions), dtype=np.float32)
+    for start in range(0, size, indexes.BLOCK):
+        rows = np.arange(start, min(start + indexes.BLOCK, size))
+        whose = rows // PER_IDENTITY
+        gallery[rows] = identity[whose] + visible[whose] + normal(len(rows), SHARES[2])
+    asked = generator.choice(people, queries, replace=queries > people)
+    query = identity[asked] + normal(queries, SHARES[1]) + normal(queries, SHARES[2])
+    faiss.normalize_L2(gallery)
+    faiss.normalize_L2(query)
+    return gallery, query
+
+
+def _measure(
+    kind: str, gallery: np.ndarray, queries: np.ndarray, exact: faiss.Index, truth: np.ndarray
+) -> list[dict[str, Any]]:
+    """Build one kind and search it at each effort, exact search before and after each."""
+    start = time.perf_counter()
+    with peak_memory() as memory:
+        index = indexes.build(kind, gallery)
+    built = time.perf_counter() - start
+    effort = indexes.find(kind).effort
+    usual = index.hnsw.efSearch if kind == "hnsw" else index.nprobe
+    efforts = _EFFORTS[effort]
+    if effort == "nprobe":
+        efforts = [max(1, int(share * index.nlist)) for share in efforts]
+    rows = []
+    few = queries[:TIMED_EXACT]
+    for value in tqdm(sorted({*efforts, usual}), f"{kind} {effort}"):
+        indexes.set_effort(kind, index, value)
+        rates = {"flat": [], kind: []}
+        for _ in range(2):
+            rates["flat"].append(len(few) / _search("flat", exact, gallery, few)[1])
+            found, seconds = _search(kind, index, gallery, queries)
+            rates[kind].append(len(queries) / seconds)
+        rows.append({
+            "index": kind, "effort": f"{effort} {value}", "default": value == usual,
+            **{f"recall@{top}": recall(found, truth, top) for top in (1, 10)},
+            "queries_per_second": float(np.median(rates[kind])),
+            "ratio": float(np.median(rates[kind]) / np.median(rates["flat"])),
+            "build_seconds": built, "memory_gib": memory[0] / 2**30,
+        })
+    return rows
+
+
+def recall(found: np.ndarray, truth: np.ndarray, top: int) -> float:
+    """Mean share of the `top` exact results that are among the first `top` found; (Q, >= top)."""
+    hits = (found[:, :top, None] == truth[:, None, :top]).any(axis=1)
+    return float(hits.mean())
+
+
+def _search(
+    kind: str, index: faiss.Index, gallery: np.ndarray, queries: np.ndarray
+) -> tuple[np.ndarray, float]:
+    start = time.perf_counter()
+    rows, _ = indexes.nearest(kind, index, gallery, queries, 10)
+    return rows, time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def peak_memory(every: float = 0.02) -> Iterator[list[int]]:
+    """Bytes by which the process grew at most during the block, in a list of one (Linux)."""
+    result, stop = [0], threading.Event()
+    before = _resident()
+
+    def watch() -> None:
+        while not stop.wait(every):
+            result[0] = max(result[0], _resident() - before)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield result
+    finally:
+        stop.set()
+        watcher.join()
+        result[0] = max(result[0], _resident() - before)
+
+
+def _resident() -> int:
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * 4096
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    shown = [
+        {"index": f"{one['index']}{' *' if one['default'] else ''}", "effort": one["effort"] or "-",
+         "recall@1": f"{one['recall@1']:.3f}", "recall@10": f"{one['recall@10']:.3f}",
+         "queries/s": f"{one['queries_per_second']:.0f}", "x exact": f"{one['ratio']:.1f}",
+         "build s": "-" if one["build_seconds"] is None else f"{one['build_seconds']:.0f}",
+         "peak GiB": f"{one['memory_gib']:.2f}"}
+        for one in rows
+    ]
+    table = tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True)
+    return f"{table}\n* the effort that tools/search.py index sets"
+
+
+def _plot(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    import matplotlib  # seconds to import, and only this needs it
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for kind in args.kinds:
+        of_kind = [one for one in rows if one["index"] == kind]
+        axes.plot([one["ratio"] for one in of_kind], [one["recall@1"] for one in of_kind],
+                  marker="o", label=kind)
+    axes.axvline(10, color="gray", lw=0.8, ls=":")
+    axes.axhline(0.95, color="gray", lw=0.8, ls=":")
+    axes.set(xscale="log", xlabel="queries per second over exact search's",
+             ylabel="recall@1 against exact search",
+             title=f"{args.size:,} vectors of {args.dimensions} dimensions")
+    axes.legend()
+    with replaced(args.plot) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+    pyplot.close(figure)

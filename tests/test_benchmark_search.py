@@ -1,0 +1,64 @@
+"""tools/benchmark.py search: the vectors are as stated, recall is counted rightly, files are written."""
+
+import json
+
+import numpy as np
+import pytest
+from test_score_features import tool
+
+from icre.benchmark import search
+
+
+def variances(vectors: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Mean squared distance within the groups, and of the groups' means from theirs."""
+    means = np.stack([vectors[groups == one].mean(0) for one in np.unique(groups)])
+    within = ((vectors - means[groups]) ** 2).sum(1).mean()
+    return within, ((means - means.mean(0)) ** 2).sum(1).mean()
+
+
+def test_vectors_have_the_stated_ratio():
+    gallery, queries = search.clustered(6000, 300, 512, seed=0)
+    np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, atol=1e-5)
+    within, between = variances(gallery, np.arange(6000) // search.PER_IDENTITY)
+    # unit length and twenty images per mean shift it a little
+    assert within / between == pytest.approx(0.30 / 0.70, rel=0.15)
+    values = np.linalg.eigvalsh(np.cov(gallery.T))
+    assert 40 < values.sum() ** 2 / (values**2).sum() < 80
+    owners = (queries @ gallery.T).argmax(1) // search.PER_IDENTITY
+    assert len(np.unique(owners)) > 100
+    again, _ = search.clustered(6000, 300, 512, seed=0)
+    assert (again == gallery).all()
+
+
+def test_recall_by_hand():
+    truth = np.array([[1, 2, 3], [4, 5, 6]])
+    found = np.array([[1, 3, 9], [5, 4, -1]])
+    assert search.recall(found, truth, 1) == 0.5
+    assert search.recall(found, truth, 2) == 0.75
+    assert search.recall(found, truth, 3) == pytest.approx(4 / 6)
+
+
+def test_peak_memory_sees_what_was_freed():
+    with search.peak_memory(0.001) as grown:
+        np.ones(2**25).sum()  # 256 MiB, gone at the end
+    assert 0.8 * 2**28 < grown[0] < 2**30
+
+
+def test_the_command_writes_result_and_plot(tmp_path, capsys):
+    main = tool("benchmark").main
+    arguments = ["search", "--size", "3000", "--queries", "50", "--dimensions", "32"]
+    files = ["--json", str(tmp_path / "b.json"), "--plot", str(tmp_path / "b.png")]
+    assert main([*arguments, "--kinds", "ivf", "hnsw", *files]) == 0
+    assert "x exact" in capsys.readouterr().out
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert {"cpu", "faiss", "shares", "seed"} <= set(result) and result["size"] == 3000
+    of_kind = {kind: [one for one in result["rows"] if one["index"] == kind]
+               for kind in ("flat", "ivf", "hnsw")}
+    assert of_kind["flat"][0]["recall@1"] == 1
+    assert of_kind["hnsw"][-1]["recall@1"] > 0.95
+    assert all(sum(one["default"] for one in rows) == 1 for rows in of_kind.values())
+    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    for wrong, message in ((["--size", "5"], "--size must be at least 20"),
+                           (["--size", "100", "--kinds", "ivfpq"], "ivfpq needs 256 images")):
+        assert main(["search", *wrong]) == 2
+        assert message in capsys.readouterr().err
