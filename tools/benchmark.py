@@ -2,8 +2,10 @@
 """Measure this project against the usual way of doing the same, in one process.
 
     python tools/benchmark.py protocol [--features FILE] [--json OUT]
-    python tools/benchmark.py search [--size N] [--json OUT] [--plot PNG]
     python tools/benchmark.py rerank [--json OUT] [--plot OUT.png]
+    python tools/benchmark.py train --config-file FILE [FILE ...] [--agw DIR] [--deen DIR]
+    python tools/benchmark.py infer --config-file FILE [FILE ...] [--agw DIR] [--deen DIR]
+    python tools/benchmark.py data --config-file FILE [--data ROOT]
 """
 
 import argparse
@@ -11,7 +13,7 @@ import sys
 from pathlib import Path
 
 from icre import cli
-from icre.benchmark import protocol, rerank, search
+from icre.benchmark import data, infer, protocol, rerank, train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "sysu.npz"
 # name -> (options, job, what it says about itself)
@@ -20,13 +22,18 @@ COMMANDS = {
         lambda parser: protocol.add_arguments(parser, GOLDEN), protocol.run,
         "SYSU-MM01's six settings from features: one vectorised pass against loops",
     ),
-    "search": (
-        search.add_arguments, search.run,
-        "a gallery's faiss indexes over a million vectors: recall and speed against exact search",
-    ),
     "rerank": (
         rerank.add_arguments, rerank.run,
         "k-reciprocal re-ranking from 1,000 to 100,000 images against fast-reid's two functions",
+    ),
+    "train": (
+        train.add_arguments, train.run,
+        "training steps of our configs, a plain fast-reid and the public AGW and DEEN loops",
+    ),
+    "infer": (infer.add_arguments, infer.run, "feature extraction of the same"),
+    "data": (
+        data.add_arguments, data.run,
+        "loaders alone: ours, with and without its cache, and fast-reid's image by image",
     ),
 }
 

@@ -1,0 +1,193 @@
+"""`tools/benchmark.py data`: loaders alone, and what each stage of loading an image costs.
+
+Our loader decodes each image, or takes it from DATALOADER.CACHE_GB's cache; fast-reid's is its
+CommDataset with one transform per image. A batch counts as loaded when it is on the device, ready
+for a model.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torchvision import transforms as T
+from tqdm import tqdm
+
+import icre.compat  # noqa: F401  (before any fastreid import)
+from fastreid.config import CfgNode
+from fastreid.data.data_utils import read_image as stock_read_image
+from fastreid.data.transforms import build_transforms
+
+from icre.benchmark.measure import synchronise
+from icre.benchmark.options import add_data_arguments, overrides, read_setup, shared_facts
+from icre.benchmark.report import environment
+from icre.benchmark.rows import Setup
+from icre.benchmark.stock import NAME as STOCK
+from icre.benchmark.stock import OPTIONS as STOCK_OPTIONS
+from icre.benchmark.stock import stock_loader
+from icre.data.dataset import CrossModalDataset
+from icre.data.image import read_image
+from icre.data.loader import build_train_loader, build_train_set, collate
+from icre.engine.setup import load_config
+from icre.engine.step import to_device
+from icre.evaluation import records
+
+DECODED, CACHED = "ours, decoding", "ours, from the cache"
+STAGES = ("decode", "resize", "augment", "collate", "transfer")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-command's options."""
+    add_data_arguments(parser, several=False)
+    parser.add_argument("--batch", type=int, help="images (default: the config's)")
+    parser.add_argument("--workers", type=int, help="processes (default: the config's)")
+    parser.add_argument("--data", metavar="ROOT", help="DATASETS.ROOT (default: the config's)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Time the loaders in turn, then the stages in this process; print and write both tables."""
+    if args.workers is not None:
+        args.opts = [*args.opts, "DATALOADER.NUM_WORKERS", str(args.workers)]
+    root = args.data or load_config(args.config_file[0], args.opts).DATASETS.ROOT
+    setup = read_setup(args, args.batch, root)
+    common = overrides(args, setup)
+    cfg = load_config(args.config_file[0], common)
+    decoding = load_config(args.config_file[0], [*common, "DATALOADER.CACHE_GB", "0.0"])
+    stock = load_config(args.config_file[0], [
+        *common, *STOCK_OPTIONS, "DATALOADER.NUM_INSTANCE", str(2 * setup.instances)])
+    cached_set, decoding_set = build_train_set(cfg), build_train_set(decoding)
+    for index in tqdm(range(len(cached_set)), "filling the cache", leave=False, disable=None):
+        cached_set[index]
+    loaders = {
+        DECODED: iter(build_train_loader(decoding, decoding_set)),
+        CACHED: iter(build_train_loader(cfg, cached_set)),
+        STOCK: iter(stock_loader(stock, setup)),
+    }
+    rates = _rates(loaders, setup, args.steps, args.rounds)
+    result = environment() | shared_facts(setup) | {
+        "benchmark": "data", "batch": setup.batch, "workers": setup.workers, "steps": args.steps,
+        "reference": STOCK, "rows": [_row(name, rates) for name in loaders],
+        "stages_ms": {
+            DECODED: _our_stages(decoding_set, setup), CACHED: _our_stages(cached_set, setup),
+            STOCK: _stock_stages(stock, setup),
+        },
+    }
+    print(text(result))
+    if args.json:
+        records.save(result, args.json)
+    return result
+
+
+def _row(name: str, rates: dict[str, list[float]]) -> dict[str, Any]:
+    return {
+        "name": name, "images_per_second": median(rates[name]), "rounds": rates[name],
+        "ratio": median(mine / other for mine, other in zip(rates[name], rates[STOCK])),
+    }
+
+
+def _rates(
+    loaders: dict[str, Iterator[dict]], setup: Setup, steps: int, rounds: int
+) -> dict[str, list[float]]:
+    """Images per second of each loader in each round; what workers have ready is not counted."""
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
+    with tqdm(total=rounds * len(loaders), desc="timing", leave=False, disable=None) as bar:
+        for _ in range(rounds):
+            for name, loader in loaders.items():
+                for _ in range(1 + setup.prefetched):
+                    to_device(next(loader), setup.device)
+                start = perf_counter()
+                for _ in range(steps):
+                    to_device(next(loader), setup.device)
+                synchronise(setup.device)
+                rates[name].append(setup.batch * steps / (perf_counter() - start))
+                bar.update()
+    return rates
+
+
+def _our_stages(data: CrossModalDataset, setup: Setup) -> dict[str, float]:
+    """Milliseconds per image and stage, in this process.
+
+    `augment` is what an image of the data set costs beyond reading and resizing it, and what
+    `to_device` costs beyond moving. Images in the cache are neither read nor resized.
+    """
+    indices = _spread(len(data), setup.batch)
+    cached = bool(getattr(getattr(data.pipeline, "cache", None), "capacity", 0))
+    paths = [] if cached else [data.img_items[index][0] for index in indices]
+    resize = T.Resize(setup.size, interpolation=T.InterpolationMode.BICUBIC)
+    images, decode = _timed(lambda: [read_image(path) for path in paths])
+    _, resized = _timed(lambda: [resize(image) for image in images])
+    samples, whole = _timed(lambda: [data[index, seed] for seed, index in enumerate(indices)])
+    batch, collated = _timed(lambda: collate(samples))
+    _, moved = _timed(lambda: _move(batch, setup.device))
+    _, ready = _timed(lambda: _ready(batch, setup.device))
+    augment = max(whole - decode - resized, 0.0) + max(ready - moved, 0.0)
+    seconds = (decode, resized, augment, collated, moved)
+    return {name: 1000 * value / setup.batch for name, value in zip(STAGES, seconds)}
+
+
+def _stock_stages(cfg: CfgNode, setup: Setup) -> dict[str, float]:
+    """The same of fast-reid's reader, transforms and collator."""
+    items = build_train_set(cfg).img_items
+    first, *others = build_transforms(cfg, is_train=True).transforms
+    chain = T.Compose(others)
+    paths = [items[index][0] for index in _spread(len(items), setup.batch)]
+    images, decode = _timed(lambda: [stock_read_image(path) for path in paths])
+    resized, resize = _timed(lambda: [first(image) for image in images])
+    tensors, augment = _timed(lambda: [chain(image) for image in resized])
+    rows = [{"images": image, "targets": 0, "camids": 0, "img_paths": path}
+            for image, path in zip(tensors, paths)]
+    batch, collated = _timed(lambda: collate(rows))
+    _, moved = _timed(lambda: _move(batch, setup.device))
+    seconds = (decode, resize, augment, collated, moved)
+    return {name: 1000 * value / setup.batch for name, value in zip(STAGES, seconds)}
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """`wanted` indices over the whole data set (all cameras and modalities)."""
+    return [place * count // wanted for place in range(wanted)]
+
+
+def _move(batch: dict, device: torch.device) -> None:
+    for value in batch.values():
+        if isinstance(value, torch.Tensor):
+            value.to(device)
+    synchronise(device)
+
+
+def _ready(batch: dict, device: torch.device) -> None:
+    to_device(batch, device)
+    synchronise(device)
+
+
+def _timed(function: Callable[[], Any], repeat: int = 3) -> tuple[Any, float]:
+    """The last result and the median seconds of `repeat` calls after one that is not timed."""
+    function()
+    seconds = []
+    for _ in range(repeat):
+        start = perf_counter()
+        result = function()
+        seconds.append(perf_counter() - start)
+    return result, median(seconds)
+
+
+def text(result: dict[str, Any]) -> str:
+    """Both tables of a result."""
+    height, width = result["size"]
+    speeds = [{
+        "loader": row["name"], "images/s": f"{row['images_per_second']:.0f}",
+        f"x {result['reference']}": f"{row['ratio']:.2f}",
+    } for row in result["rows"]]
+    stages = [{
+        "ms per image, one process": name, **{stage: f"{ms[stage]:.3f}" for stage in STAGES},
+        "sum": f"{sum(ms.values()):.3f}",
+    } for name, ms in result["stages_ms"].items()]
+    head = (
+        f"batches of {result['batch']} images of {height}x{width}, {result['workers']} workers, to "
+        f"{result['device']} ({result['gpu'] or result['cpu']})"
+    )
+    tables = [tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+              for rows in (speeds, stages)]
+    return "\n\n".join([head, *tables])

@@ -1,0 +1,249 @@
+"""tools/benchmark.py train, infer and data: what they write, and that it adds up; never a speed."""
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS
+
+from icre.benchmark import measure
+from icre.benchmark.measure import PARTS, Marks, PeakMemory, count_flops, gemm_peak
+from icre.benchmark.options import STOCK
+from icre.benchmark.public_code import load_clone
+from icre.benchmark.public_loops import three_groups
+from icre.benchmark.rows import Setup, random_batches
+from icre.errors import UserError
+
+TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
+CPU = torch.device("cpu")
+ICRE = str(CONFIGS / "Demo/icre_r18.yml")
+BASELINE = str(CONFIGS / "Demo/baseline_r18.yml")
+TINY = ("--size", "32x16", "--device", "cpu", "--steps", "1", "--rounds", "2")
+
+
+@pytest.fixture(scope="module")
+def main():
+    spec = importlib.util.spec_from_file_location("tool_benchmark", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(scope="module")
+def measured(main, tmp_path_factory):
+    """(result as written, what was printed) of one tiny `train`."""
+    out = tmp_path_factory.mktemp("benchmark") / "train.json"
+    with pytest.MonkeyPatch.context() as patch:
+        lines = []
+        patch.setattr("builtins.print", lambda *words: lines.append(" ".join(map(str, words))))
+        assert main([
+            "train", "--config-file", ICRE, *TINY, "--batch", "8", "--profile",
+            "--variant", "SOLVER.AMP.ENABLED=True", "SOLVER.AMP.DTYPE=bfloat16",
+            "--json", str(out),
+        ]) == 0
+    return json.loads(out.read_text()), "\n".join(lines)
+
+
+def test_train_measures_each_row_in_each_round(measured):
+    result, _ = measured
+    rows = {row["name"]: row for row in result["rows"]}
+    variant = "Demo/icre_r18 SOLVER.AMP.ENABLED=True SOLVER.AMP.DTYPE=bfloat16"
+    assert list(rows) == ["Demo/icre_r18", variant, STOCK]
+    assert [row["precision"] for row in rows.values()] == ["fp32", "bf16", "fp32"]
+    for row in rows.values():
+        assert len(row["rounds"]) == 2 and min(row["rounds"]) > 0
+        assert row["step_ms"] == pytest.approx(1000 * 8 / row["images_per_second"])
+        assert list(row["split_ms"]) == list(PARTS) and min(row["split_ms"].values()) >= 0
+        assert 1 / 20 < sum(row["split_ms"].values()) / row["step_ms"] < 20  # of other steps
+        assert row["step_flops"] >= 8 * 2 * 2.5 * row["macs_per_image"]  # backward: twice forward
+    assert rows[STOCK]["ratio"] == 1 and result["reference"] == STOCK
+    assert rows["Demo/icre_r18"]["macs_per_image"] > rows[STOCK]["macs_per_image"]
+    assert rows["Demo/icre_r18"]["parameters"] == rows[variant]["parameters"]
+    assert {"cpu", "date", "versions"} <= set(result)
+    assert result["batch"] == 8 and result["size"] == [32, 16] and result["device"] == "cpu"
+
+
+def test_the_table_says_what_the_json_says(measured):
+    result, printed = measured
+    table = [line for line in printed.splitlines() if line.startswith("|")]
+    for row in result["rows"]:
+        cells = [cell.strip() for cell in next(
+            line for line in table if line.split("|")[1].strip() == row["name"]).split("|")[1:-1]]
+        split = [f"{row['split_ms'][part]:.1f}" for part in PARTS]
+        assert cells[1:9] == [
+            row["precision"], f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}",
+            f"{row['step_ms']:.1f}", *split,
+        ]
+        assert cells[-1] == f"{row['parameters'] / 1e6:.1f}"
+    assert [line for line in printed.splitlines() if "left out" in line] == result["left_out"]
+    assert len(result["left_out"]) == 2 and "--agw" in result["left_out"][0]
+
+
+def test_the_profile_names_operations_and_what_bounds_the_step(measured):
+    result, printed = measured
+    assert {"fp32", "bf16"} == set(result["gemm_flops"])
+    for row in result["rows"]:
+        names = [one["operation"] for one in row["profile"]]
+        assert any("convolution" in name for name in names)
+        shares = [one["share"] for one in row["profile"]]
+        assert shares == sorted(shares, reverse=True) and sum(shares) <= 1
+        assert f"{row['name']}: {row['step_flops'] / 1e9:.1f} GFLOP in" in printed
+    assert printed.count("; bound by ") == len(result["rows"])
+
+
+def test_train_loads_images_as_each_loop_does(main, demo_root, capsys, tmp_path):
+    out = tmp_path / "b.json"
+    assert main([
+        "train", "--config-file", ICRE, *TINY, "--batch", "8", "--data", str(demo_root),
+        "--opts", "DATALOADER.NUM_WORKERS", "0", "--reference", "Demo/icre_r18", "--json", str(out),
+    ]) == 0
+    result = json.loads(out.read_text())
+    assert result["images"] == "loaded by 0 workers"
+    assert [row["ratio"] == 1 for row in result["rows"]] == [True, False]
+    assert "x Demo/icre_r18" in capsys.readouterr().out
+
+
+def test_infer_has_a_line_per_row_and_batch(main, capsys, tmp_path):
+    out = tmp_path / "b.json"
+    assert main([
+        "infer", "--config-file", BASELINE, *TINY, "--batches", "1", "3", "--flip",
+        "--json", str(out),
+    ]) == 0
+    result = json.loads(out.read_text())
+    lines = [(row["name"], row["batch"]) for row in result["rows"]]
+    assert lines == [(name, size) for size in (1, 3) for name in ("Demo/baseline_r18", STOCK)]
+    printed = capsys.readouterr().out
+    for row in result["rows"]:
+        assert row["ms_per_image"] == pytest.approx(1000 / row["images_per_second"])
+        assert f"| {row['ms_per_image']:.2f} " in printed
+    assert result["flip"] and "with mirrored images" in printed
+
+
+def test_data_times_loaders_and_stages(main, demo_root, capsys, tmp_path):
+    out = tmp_path / "b.json"
+    assert main([
+        "data", "--config-file", ICRE, *TINY, "--batch", "8", "--workers", "0",
+        "--data", str(demo_root), "--json", str(out),
+    ]) == 0
+    result = json.loads(out.read_text())
+    names = ["ours, decoding", "ours, from the cache", STOCK]
+    assert [row["name"] for row in result["rows"]] == names == list(result["stages_ms"])
+    assert result["rows"][2]["ratio"] == 1 and result["workers"] == 0
+    printed = capsys.readouterr().out
+    for name, stages in result["stages_ms"].items():
+        assert list(stages) == ["decode", "resize", "augment", "collate", "transfer"]
+        assert min(stages.values()) >= 0 and f"{sum(stages.values()):.3f}" in printed
+    assert result["stages_ms"][names[1]]["decode"] < result["stages_ms"][names[0]]["decode"]
+
+
+@pytest.mark.parametrize("options, complaint", [
+    (("--batch", "6", "--opts", "DATALOADER.NUM_INSTANCE", "4"), None),
+    (("--batch", "2"), "--batch 2"),
+    (("--batch", "7"), "--batch 7"),
+    (("--size", "32"), "--size 32"),
+    (("--rounds", "0"), "--rounds"),
+    (("--reference", "nobody"), "--reference 'nobody'"),
+    (("--variant", "SOLVER.COMPILE"), "write KEY=VALUE"),
+    (("--variant", "SOLVER.NONSENSE=1"), "NONSENSE"),
+    (("--agw", "nowhere"), "no model.py in nowhere"),
+])
+def test_train_refuses_what_cannot_be(main, capsys, options, complaint):
+    status = main(["train", "--config-file", BASELINE, *TINY, "--no-stock", *options])
+    assert status == (2 if complaint else 0)
+    assert (complaint or "") in capsys.readouterr().err
+
+
+def test_a_split_is_the_whole_step_and_each_part_in_its_place():
+    marks = Marks(CPU)
+    weight = torch.ones(1, requires_grad=True)
+    model = marks.seen(torch.nn.Flatten(0))
+    lasting = {"data": 0.02, "forward": 0.04, "backward": 0.06, "optimiser": 0.08}
+
+    def step():
+        time.sleep(lasting["data"])
+        loss = (model(weight) * 2).sum()
+        time.sleep(lasting["forward"])
+        loss.register_hook(lambda _: time.sleep(lasting["backward"]))
+        loss.backward()
+        time.sleep(lasting["optimiser"])
+
+    start = time.perf_counter()
+    split = marks.split(step, 2)
+    took = time.perf_counter() - start
+    assert sum(split.values()) == pytest.approx(took / 2, rel=0.05)
+    for name, seconds in lasting.items():
+        assert split[name] >= 0.99 * seconds
+    assert max(split, key=split.get) == "optimiser" and min(split, key=split.get) == "data"
+
+
+def test_the_split_leaves_no_patch_behind():
+    backward = torch.Tensor.backward
+    with pytest.raises(ZeroDivisionError):
+        Marks(CPU).split(lambda: 1 / 0, 1)
+    assert torch.Tensor.backward is backward
+
+
+def test_flops_of_a_product_are_counted_by_hand():
+    first, second = torch.ones(2, 3), torch.ones(3, 5)
+    assert count_flops(lambda: first @ second) == 2 * 2 * 3 * 5
+    assert gemm_peak(CPU, torch.float32, seconds=0.0) > 0
+
+
+@pytest.mark.skipif(measure._resident("VmHWM") is None, reason="needs Linux's /proc")
+def test_peak_memory_sees_what_is_used_and_given_back():
+    memory = PeakMemory(CPU)
+    large = memory.peak(lambda: torch.ones(64 << 20, dtype=torch.uint8).sum().item())
+    assert large is None or large > 60 << 20  # None: the kernel does not let the peak be reset
+    small = PeakMemory(CPU).peak(lambda: torch.ones(1).sum().item())
+    assert small is None or small < 30 << 20
+
+
+def test_random_batches_hold_each_identity_in_both_modalities():
+    setup = Setup(batch=8, size=(4, 2), device=CPU, instances=2)
+    batch = random_batches(setup)[0]
+    assert batch["images"].shape == (8, 4, 2, 3) and batch["images"].dtype == torch.uint8
+    assert batch["targets"].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert batch["modalities"].tolist() == [0] * 4 + [1] * 4
+    assert torch.equal(batch["images"], random_batches(setup)[0]["images"])
+    assert all(len(values) == 3 for values in random_batches(setup, 3)[0].values())
+
+
+CLONE = {
+    "resnet": "def resnet50(pretrained=False, **options):\n    return pretrained\n",
+    "model": "from resnet import resnet50\nWEIGHTS = resnet50(pretrained=True, last_conv_stride=1)\n",
+    "loss": "NAME = '{}'\n", "utils": "", "data_loader": "",
+}
+
+
+def test_clones_are_loaded_apart_and_download_nothing(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        for module, code in CLONE.items():
+            (tmp_path / name / "inner" / f"{module}.py").write_text(code.replace("{}", name))
+    before, path = dict(sys.modules), list(sys.path)
+    one = load_clone("--agw", tmp_path / "one", "inner")
+    two = load_clone("--deen", tmp_path / "two" / "inner", "inner")
+    assert (one.loss.NAME, two.loss.NAME) == ("one", "two")
+    assert one.model.WEIGHTS is False
+    assert sys.path == path
+    for name in ("resnet", "model", "loss", "utils", "data_loader"):
+        assert sys.modules.get(name) is before.get(name)
+
+
+def test_a_clone_that_does_not_import_is_one_line(tmp_path):
+    (tmp_path / "resnet.py").write_text("import no_such_module\n")
+    (tmp_path / "model.py").write_text("")
+    with pytest.raises(UserError, match="--agw .*no_such_module"):
+        load_clone("--agw", tmp_path, ".")
+
+
+def test_the_public_optimiser_has_every_parameter_once():
+    net = torch.nn.Module()
+    net.base, net.bottleneck, net.classifier = (torch.nn.Linear(2, 2) for _ in range(3))
+    groups = three_groups(net).param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.01, 0.01])
+    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
