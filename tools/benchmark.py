@@ -2,6 +2,7 @@
 """Measure this project against the usual way of doing the same, in one process.
 
     python tools/benchmark.py protocol [--features FILE] [--json OUT]
+    python tools/benchmark.py search [--size N] [--json OUT] [--plot PNG]
     python tools/benchmark.py rerank [--json OUT] [--plot OUT.png]
     python tools/benchmark.py train --config-file FILE [FILE ...] [--agw DIR] [--deen DIR]
     python tools/benchmark.py infer --config-file FILE [FILE ...] [--agw DIR] [--deen DIR]
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 from icre import cli
-from icre.benchmark import data, infer, protocol, rerank, train
+from icre.benchmark import data, infer, protocol, rerank, search, train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "sysu.npz"
 # name -> (options, job, what it says about itself)
@@ -21,6 +22,10 @@ COMMANDS = {
     "protocol": (
         lambda parser: protocol.add_arguments(parser, GOLDEN), protocol.run,
         "SYSU-MM01's six settings from features: one vectorised pass against loops",
+    ),
+    "search": (
+        search.add_arguments, search.run,
+        "a gallery's faiss indexes over a million vectors: recall and speed against exact search",
     ),
     "rerank": (
         rerank.add_arguments, rerank.run,
