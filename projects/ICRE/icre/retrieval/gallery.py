@@ -104,7 +104,7 @@ def write(
         images.save(made / IMAGES)
         (made / CONFIG).write_text(model.config)
         features = _save_features(made / FEATURES, blocks, len(images))
-        faiss.write_index(indexes.build(kind, features, progress), str(made / INDEX))
+        _save_index(made / INDEX, indexes.build(kind, features, progress))
         _write_manifest(made, {
             "format": FORMAT, "images": len(images), "dimensions": features.shape[1],
             "index": kind, "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -163,6 +163,13 @@ def _save_features(path: Path, blocks: Iterable[np.ndarray], count: int) -> np.n
         raise ValueError(f"{start} features for {count} images")
     target.flush()
     return target
+
+
+def _save_index(path: Path, index: faiss.Index) -> None:
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # faiss's word for a full disk
+        raise OSError(str(error).splitlines()[0]) from error
 
 
 def _seal(manifest: dict[str, Any]) -> str:
