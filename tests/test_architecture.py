@@ -19,7 +19,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ORDER = ("errors", "cli", "modality", "compat", "config", "data", "modeling", "evaluation", "retrieval",
          "engine", "benchmark")
 STEPPED = set()  # MODEL nodes that have trained a step
-ALL_CONFIGS = sorted(p for p in CONFIGS.rglob("*.yml") if not p.name.startswith("Base"))
+ALL_CONFIGS = sorted(
+    p for p in CONFIGS.rglob("*.yml") if not p.name.startswith("Base") and p.parent.name != "ablations"
+)
 
 
 def part(path: Path) -> str:

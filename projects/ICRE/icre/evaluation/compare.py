@@ -86,6 +86,61 @@ def compare(
     }
 
 
+def compare_seeds(
+    first: list[FeatureSet],
+    second: list[FeatureSet],
+    name: str,
+    draw: str | None = None,
+    perm: str | Path | Permutation | None = None,
+    bootstrap: Bootstrap = Bootstrap(),
+    device: str = "cpu",
+) -> dict[str, dict[str, float]]:
+    """Compare two recipes by several trainings of each, paired by their seeds.
+
+    Identities are drawn as in `compare`, and so are the seeds, in place of the gallery draws, which
+    are the same for all. With few seeds the interval is somewhat narrow, with one it covers the
+    identities alone.
+
+    Args:
+        first, second: one feature set per seed, in the same order of seeds.
+
+    Returns:
+        Per figure {"difference" (second - first), "low", "high"}, in percent.
+
+    Raises:
+        UserError: the lists differ in length, or the sets hold other images.
+    """
+    if not first or len(first) != len(second):
+        raise UserError(f"{len(first)} and {len(second)} trainings cannot be paired")
+    pairs = [_paired(a, b, name, draw, perm, device) for a, b in zip(first, second)]
+    valid, identities = (np.stack([pair[key] for pair in pairs]) for key in ("valid", "identities"))
+    result = {}
+    for figure in FIGURES:
+        difference = np.stack([pair[figure] for pair in pairs])
+        low, high = interval(difference, valid, identities, bootstrap)
+        result[figure] = {"difference": _mean(difference, valid), "low": low, "high": high}
+    return result
+
+
+def _paired(
+    first: FeatureSet, second: FeatureSet, name: str, draw: str | None,
+    perm: str | Path | Permutation | None, device: str,
+) -> dict[str, np.ndarray]:
+    """One seed's per-query differences of each figure, all trials in a row: (T * Q,) each."""
+    first, (setting,) = prepare(first, [name], draw, perm)
+    second = second.ordered()
+    check_same_data(first, second)
+    ours, theirs = (trial_values(data, [setting], device)[0] for data in (first, second))
+    asking = _asking(setting)
+    _, identities = np.unique(first.pids[asking], return_inverse=True)
+    differences = {
+        figure: (_per_query(theirs, figure) - _per_query(ours, figure)).ravel()
+        for figure in FIGURES
+    }
+    valid = np.stack([one.place.numpy() > 0 for one in ours])
+    return differences | {"valid": valid.ravel(), "identities": identities.ravel()}
+
+
 def check_same_data(first: FeatureSet, second: FeatureSet) -> None:
     """Refuse two ordered sets whose images, identities or cameras differ (UserError)."""
     alone = np.setxor1d(first.paths, second.paths)
@@ -155,6 +210,14 @@ def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
     return f"{title}\n\n{tables[0]}\n\nBy camera pair:\n{tables[1]}"
 
 
+def _asking(setting: Setting) -> np.ndarray:
+    """(T, Q) rows of the queries in each trial."""
+    return np.stack([
+        setting.query if places is None else setting.query[places]
+        for places in setting.asked or [None] * setting.trials
+    ])
+
+
 def _gallery_cameras(data: FeatureSet, setting: Setting) -> list[int]:
     return np.unique(data.camids[np.concatenate(setting.galleries)]).tolist()
 
@@ -169,10 +232,7 @@ def _row(
     second: list[rank.QueryValues], bootstrap: Bootstrap, pair: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """One row of the result; empty where a trial has no query with a match."""
-    asking = np.stack([
-        setting.query if places is None else setting.query[places]
-        for places in setting.asked or [None] * setting.trials
-    ])
+    asking = _asking(setting)
     valid = np.stack([one.place.numpy() > 0 for one in first])
     if pair is not None:
         valid &= data.camids[asking] == pair[0]

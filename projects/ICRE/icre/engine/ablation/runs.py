@@ -1,0 +1,122 @@
+"""Running what is not yet finished, one after another or one per GPU, each in its own process."""
+
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fastreid.config import CfgNode
+from tqdm import tqdm
+
+from icre.engine.ablation.spec import Run
+from icre.engine.setup import load_config
+from icre.errors import UserError
+
+CONSOLE = "console.txt"
+_COMMAND = "import sys; from icre.engine.train_net import main; sys.exit(main())"
+_POLL_SECONDS = 1.0
+
+
+def is_finished(run: Run) -> bool:
+    """Whether the run's folder holds its result.
+
+    Raises:
+        UserError: the folder holds a run of another config.
+    """
+    saved = run.folder / "config.yaml"
+    if not saved.is_file():
+        return False
+    # fast-reid writes the number of classes that it found into the saved config
+    classes = str(run.cfg.MODEL.HEADS.NUM_CLASSES)
+    found = load_config(
+        str(saved), ["OUTPUT_DIR", str(run.folder), "MODEL.HEADS.NUM_CLASSES", classes])
+    difference = next(_differences(found, run.cfg), None)
+    if difference:
+        raise UserError(
+            f"{run.folder} holds a run of another config ({difference}): remove it, or name another "
+            "--out"
+        )
+    return all((run.folder / name).is_file() for name in ("metrics.json", "features.npz"))
+
+
+def _differences(old: CfgNode, new: CfgNode, prefix: str = "") -> Iterator[str]:
+    """"KEY was A, is B" for each value that differs."""
+    for key, value in new.items():
+        if isinstance(value, CfgNode):
+            yield from _differences(old[key], value, f"{prefix}{key}.")
+        elif old[key] != value:
+            yield f"{prefix}{key} was {old[key]!r}, is {value!r}"
+
+
+def run_all(runs: Sequence[Run], gpus: Sequence[str] | None = None, jobs: int = 1) -> list[Run]:
+    """Train what is not finished, resuming what was begun; a progress bar counts epochs.
+
+    Args:
+        runs: in the order of their start.
+        gpus: one process for each at a time; None: what CUDA_VISIBLE_DEVICES says, for all.
+        jobs: processes at a time where no GPUs are named.
+
+    Returns:
+        The runs that failed; the others go on.
+    """
+    waiting = [run for run in runs if not is_finished(run)]
+    total = sum(run.cfg.SOLVER.MAX_EPOCH for run in runs)
+    done = total - sum(run.cfg.SOLVER.MAX_EPOCH for run in waiting)
+    places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for place in gpus or [None] * jobs:
+        places.put(place)
+    failed: list[Run] = []
+    with (
+        tqdm(total=total, initial=done, unit="epoch", desc="ablation") as bar,
+        ThreadPoolExecutor(len(gpus) if gpus else jobs) as executor,
+    ):
+        stop = threading.Event()
+        tasks = [executor.submit(_train, run, places, bar, stop) for run in waiting]
+        try:
+            failed = [run for run, task in zip(waiting, tasks) if task.result() != 0]
+        except KeyboardInterrupt:
+            stop.set()
+            raise
+    return failed
+
+
+def _train(run: Run, places: queue.SimpleQueue, bar: tqdm, stop: threading.Event) -> int:
+    """Run one training to its end; returns its exit status."""
+    place = places.get()
+    environment = dict(os.environ) if place is None else os.environ | {"CUDA_VISIBLE_DEVICES": place}
+    run.folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", _COMMAND, "--config-file", run.config, "--resume", *run.options]
+    bar.set_postfix_str(f"{run.row}, seed {run.seed}")
+    with open(run.folder / CONSOLE, "a") as console:
+        process = subprocess.Popen(command, stdout=console, stderr=console, env=environment)
+        counted = 0.0
+        while process.poll() is None and not stop.is_set():
+            time.sleep(_POLL_SECONDS)
+            counted = _count(run, counted, bar)
+        if stop.is_set():
+            process.terminate()
+        status = process.wait()
+    bar.update(run.cfg.SOLVER.MAX_EPOCH - counted if status == 0 else -counted)
+    places.put(place)
+    return status
+
+
+def _count(run: Run, counted: float, bar: tqdm) -> float:
+    """Move the bar to what the run's log says; returns the epochs counted for it."""
+    log = run.folder / "log.txt"
+    lines = re.findall(r"epoch ([\d.]+) of \d+", _end_of(log)) if log.is_file() else []
+    done = float(lines[-1]) if lines else 0.0
+    bar.update(max(done - counted, 0.0))
+    return max(done, counted)
+
+
+def _end_of(path: Path, size: int = 4096) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(path.stat().st_size - size, 0))
+        return file.read().decode(errors="replace")

@@ -1,0 +1,173 @@
+"""The file that says what an ablation runs: rows (config and overrides), times seeds."""
+
+import itertools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import icre.engine  # noqa: F401  (registration)
+from fastreid.config import CfgNode
+
+from icre.engine.setup import load_config
+from icre.errors import UserError
+
+_KEYS = {"title", "config", "seeds", "protocol", "draw", "options", "reference", "rows", "sweep"}
+_ROW_KEYS = {"config", "options"}
+_SWEEP_KEYS = {"key", "values"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a row under one seed.
+
+    Attributes:
+        row: the row's name.
+        config: config file.
+        options: KEY VALUE words for the command line, seed and OUTPUT_DIR included.
+        seed: SEED.
+        folder: OUTPUT_DIR.
+        cfg: what config and options come to.
+    """
+
+    row: str
+    config: str
+    options: tuple[str, ...]
+    seed: int
+    folder: Path
+    cfg: CfgNode
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An ablation.
+
+    Attributes:
+        title: what it asks.
+        runs: row by row, in each row seed by seed.
+        reference: the row that the others are compared with.
+        protocol, draw: of the records that the table shows; draw None where there is none.
+        sweep: (key, values) where the rows are one key's values, else None.
+    """
+
+    title: str
+    runs: tuple[Run, ...]
+    reference: str
+    protocol: str
+    draw: str | None
+    sweep: tuple[str, tuple[Any, ...]] | None
+
+    @property
+    def rows(self) -> dict[str, list[Run]]:
+        """The runs by row, in the file's order."""
+        groups = itertools.groupby(self.runs, key=lambda run: run.row)
+        return {name: list(runs) for name, runs in groups}
+
+
+def read_spec(
+    path: str | Path, out: Path, options: list[str] = (), seeds: list[int] | None = None,
+    config: str | None = None,
+) -> Spec:
+    """Read a spec, and build the config of every run, so that a fault shows before the first.
+
+    Args:
+        path: YAML; `configs/ablations/README.md` describes the keys.
+        out: folder for the runs' folders.
+        options: KEY VALUE words that override the file's, for every run.
+        seeds: instead of the file's.
+        config: instead of the file's, for rows that name none of their own.
+
+    Raises:
+        UserError: names the file, and the row and key that are wrong.
+    """
+    content = _load(Path(path))
+    if config:
+        content["config"] = config
+    rows, sweep = _rows(path, content)
+    reference = str(content.get("reference", next(iter(rows))))
+    if reference not in rows:
+        raise UserError(f"{path}: reference {reference!r} is no row; rows: {', '.join(rows)}")
+    seeds = content.get("seeds", [0]) if seeds is None else seeds
+    if not seeds or not all(isinstance(seed, int) for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise UserError(f"{path}: seeds must be a list of different integers, got {seeds}")
+    runs = tuple(
+        _run(path, content, name, row or {}, seed, out, options)
+        for (name, row), seed in itertools.product(rows.items(), seeds)
+    )
+    folders = {str(run.folder).casefold() for run in runs}
+    if len(folders) < len(runs):
+        raise UserError(f"{path}: two rows have the same letters and digits in their names")
+    return Spec(
+        str(content.get("title", Path(path).stem)), runs, reference,
+        content.get("protocol", "sysu-all-single"), content.get("draw", "official"), sweep,
+    )
+
+
+def _load(path: Path) -> dict:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: name a spec, such as those in configs/ablations/")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a spec is a mapping of {', '.join(sorted(_KEYS))}")
+    _require_known(str(path), content, _KEYS)
+    if ("rows" in content) == ("sweep" in content):
+        raise UserError(f"{path}: write either rows or sweep")
+    return content
+
+
+def _rows(path: str | Path, content: dict) -> tuple[dict[str, dict], tuple | None]:
+    """{name: {"config", "options"}} and the sweep."""
+    if "rows" in content:
+        rows = content["rows"]
+        if not (isinstance(rows, dict) and rows):
+            raise UserError(f"{path}: rows must map names to config and options")
+        return {str(name): row for name, row in rows.items()}, None
+    sweep = content["sweep"]
+    if not (isinstance(sweep, dict) and _SWEEP_KEYS <= set(sweep) and sweep["values"]):
+        raise UserError(f"{path}: sweep needs key and values")
+    _require_known(f"{path}: sweep", sweep, _SWEEP_KEYS)
+    rows = {str(value): {"options": {sweep["key"]: value}} for value in sweep["values"]}
+    return rows, (sweep["key"], tuple(sweep["values"]))
+
+
+def _run(
+    path: str | Path, content: dict, name: str, row: dict, seed: int, out: Path,
+    options: list[str],
+) -> Run:
+    where = f"{path}: row {name!r}"
+    _require_known(where, row, _ROW_KEYS)
+    config = row.get("config", content.get("config"))
+    if not config:
+        raise UserError(f"{where} has no config, and the spec none for all rows")
+    folder = out / _slug(name) / f"seed_{seed}"
+    merged = {**content.get("options", {}), **(row.get("options") or {})}
+    words = [word for key, value in merged.items() for word in (key, _word(value))]
+    words += [*options, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    try:
+        cfg = load_config(config, list(words))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return Run(name, config, tuple(words), seed, folder, cfg)
+
+
+def _require_known(where: str, found: dict, known: set[str]) -> None:
+    unknown = set(found) - known
+    if unknown:
+        raise UserError(
+            f"{where}: unknown key {min(map(str, unknown))!r}; known: {', '.join(sorted(known))}"
+        )
+
+
+def _word(value: Any) -> str:
+    """A YAML value as a word of the command line, which yacs reads as Python."""
+    return repr(tuple(value)) if isinstance(value, list) else str(value)
+
+
+def _slug(name: str) -> str:
+    """A name as a folder: letters, digits and dots."""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", name).strip("_") or "row"

@@ -1,0 +1,198 @@
+"""tools/ablate.py: its table equals the runs' records, it resumes, and bad specs are one line."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from conftest import CONFIGS, SHORT
+from icre.engine import ablation
+from icre.engine.ablation.runs import is_finished
+from icre.engine.ablation.spec import read_spec
+from icre.errors import UserError
+from icre.evaluation.compare import FIGURES, Bootstrap, compare, compare_seeds
+from icre.evaluation.features import FeatureSet
+from small_features import small_features
+
+SPEC = f"""
+title: Two rows
+config: {CONFIGS / "Demo/icre_r18.yml"}
+seeds: [0, 1]
+rows:
+  baseline:
+    options: {{MODEL.MPFR.ENABLED: False, MODEL.SDCE.ENABLED: False}}
+  ICRE:
+"""
+
+
+@pytest.fixture(scope="module")
+def spec_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("spec") / "two.yml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture(scope="module")
+def words(spec_file, demo_root):
+    return [str(spec_file), "--options", "DATASETS.ROOT", str(demo_root), *SHORT,
+            "SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0.0", "SOLVER.SCHED", "MultiStepLR"]
+
+
+@pytest.fixture(scope="module")
+def out(words, tmp_path_factory):
+    """A finished ablation of two rows and two seeds."""
+    folder = tmp_path_factory.mktemp("ablation")
+    assert ablation.main(arguments(words, folder, "--jobs", "2")) == 0
+    return folder
+
+
+def arguments(words, folder, *flags):
+    return [words[0], "--out", str(folder), *flags, *words[1:]]
+
+
+def test_the_table_equals_the_records(out):
+    found = json.loads((out / "results.json").read_text())
+    assert [row["row"] for row in found["rows"]] == ["baseline", "ICRE"]
+    for row, folder in zip(found["rows"], ("baseline", "ICRE")):
+        for figure in FIGURES:
+            values = [
+                next(
+                    record[figure]["mean"]
+                    for record in json.loads((out / folder / f"seed_{seed}/metrics.json").read_text())
+                    if (record["protocol"], record["draw"]) == ("sysu-all-single", "official")
+                )
+                for seed in (0, 1)
+            ]
+            assert row[figure]["per_seed"] == values
+            assert row[figure]["mean"] == pytest.approx(np.mean(values))
+            assert row[figure]["std"] == pytest.approx(np.std(values))
+            if folder == "ICRE":
+                difference = row[figure]["mean"] - found["rows"][0][figure]["mean"]
+                assert row[figure]["difference"] == pytest.approx(difference)
+                assert row[figure]["low"] <= difference <= row[figure]["high"]
+    table = (out / "table.md").read_text()
+    line = next(line for line in table.splitlines() if line.startswith("| ICRE"))
+    assert f"{found['rows'][1]['Rank-1']['mean']:.2f} ±" in line
+    with open(out / "table.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[1]["mAP mean"]) == found["rows"][1]["mAP"]["mean"]
+    assert rows[0]["mAP difference"] == ""
+
+
+def test_seeds_and_rows_are_different_trainings(out):
+    features = {path.parent: FeatureSet.load(path).features for path in out.rglob("features.npz")}
+    assert len(features) == 4
+    for one in features:
+        for other in features:
+            assert (one == other) == bool((features[one] == features[other]).all())
+
+
+def test_a_finished_run_is_kept_and_a_lost_one_repeated(out, words, capsys):
+    kept = (out / "ICRE/seed_0/model_final.pth").stat().st_mtime_ns
+    before = (out / "table.md").read_text()
+    (out / "ICRE/seed_1/metrics.json").unlink()
+    assert ablation.main(arguments(words, out, "--table")) == 0
+    assert "| ICRE" not in (out / "table.md").read_text()
+    assert ablation.main(arguments(words, out)) == 0
+    assert (out / "table.md").read_text() == before
+    assert (out / "ICRE/seed_0/model_final.pth").stat().st_mtime_ns == kept
+
+
+def test_another_config_in_the_folder_is_refused(out, words, capsys):
+    assert ablation.main([*arguments(words, out), "SOLVER.BASE_LR", "0.5"]) == 2
+    assert "another config (SOLVER.BASE_LR was 0.0015, is 0.5)" in capsys.readouterr().err
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(words, tmp_path, capsys):
+    bad = tmp_path / "bad.yml"
+    bad.write_text(SPEC + "options: {SOLVER.OPT: Oops}\n")  # found when the optimiser is built
+    out = tmp_path / "o"
+    assert ablation.main(arguments([str(bad), *words[1:]], out, "--seeds", "0")) == 1
+    printed = capsys.readouterr().out
+    for row in ("baseline", "ICRE"):
+        console = out / row / "seed_0/console.txt"
+        assert f"failed: {row}, seed 0: see {console}" in printed
+        assert "error: SOLVER.OPT 'Oops'" in console.read_text()
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("seeds: [0, 1]", "seeds: [0, 0]", "different integers"),
+    ("seeds:", "seed:", "unknown key 'seed'; known: config"),
+    ("MODEL.SDCE.ENABLED", "MODEL.SDC.ENABLED", "row 'baseline': option"),
+    ("config:", "# config:", "has no config"),
+    ("rows:", "reference: none\nrows:", "reference 'none' is no row; rows: baseline, ICRE"),
+    ("  ICRE:", "  base_line:\n  Base-line:", "same letters"),
+    ("title: Two rows", "sweep: {key: SEED, values: [1]}", "either rows or sweep"),
+    ("title: Two rows", "title: [", "two.yml"),
+])
+def test_a_bad_spec_is_refused_beforehand(tmp_path, old, new, message):
+    file = tmp_path / "two.yml"
+    assert old in SPEC
+    file.write_text(SPEC.replace(old, new))
+    with pytest.raises(UserError, match=message) as caught:
+        read_spec(file, tmp_path / "o")
+    assert "\n" not in str(caught.value) and not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("file", sorted((CONFIGS / "ablations").glob("*.yml")), ids=lambda p: p.stem)
+def test_every_shipped_spec_reads(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)  # specs name configs from the repository's root
+    spec = read_spec(file, tmp_path, seeds=[0])
+    configs = [run.cfg.clone() for run in spec.runs]
+    for cfg in configs:
+        cfg.defrost()
+        cfg.OUTPUT_DIR = ""
+    assert all(a != b for i, a in enumerate(configs) for b in configs[:i])
+
+
+def test_a_sweep_is_rows_of_one_key_and_a_curve(tmp_path):
+    file = tmp_path / "sweep.yml"
+    file.write_text(f"config: {CONFIGS / 'Demo/icre_r18.yml'}\nreference: 1.0\n"
+                    "sweep: {key: MODEL.LOSSES.ICG.SCALE, values: [0.5, 1.0]}\n")
+    spec = read_spec(file, tmp_path / "o")
+    assert [run.cfg.MODEL.LOSSES.ICG.SCALE for run in spec.runs] == [0.5, 1.0]
+    assert [run.folder.parent.name for run in spec.runs] == ["0.5", "1.0"]
+    assert not is_finished(spec.runs[0])
+    entries = [
+        {"row": row, "seeds": [0]} | {
+            name: {"mean": 40.0 + number, "std": 1.0, "difference": None, "low": None, "high": None}
+            for name in FIGURES}
+        for number, row in enumerate(("0.5", "1.0"))
+    ]
+    figure = ablation.table.curve(spec, entries)
+    lines = figure.axes[0].get_lines()
+    assert any(line.get_xydata().tolist() == [[0.5, 40.0], [1.0, 41.0]] for line in lines)
+    assert figure.axes[0].get_xlabel() == "LOSSES.ICG.SCALE"
+
+
+def noisy(data: FeatureSet, seed: int, amount: float) -> FeatureSet:
+    noise = np.random.default_rng(seed).normal(size=data.features.shape)
+    return dataclasses.replace(data, features=data.features + amount * noise)
+
+
+def test_one_seed_is_compare_without_its_draws():
+    first = small_features("sysu")
+    second = noisy(first, 1, 2.0)
+    name, draw = "sysu-all-single", "seeded"
+    alone = compare_seeds([first], [second], name, draw, bootstrap=Bootstrap(200))
+    both = compare(first, second, name, draw, bootstrap=Bootstrap(200))["all"]
+    for figure in FIGURES:
+        assert alone[figure]["difference"] == pytest.approx(both[figure]["difference"])
+        assert alone[figure]["low"] <= alone[figure]["difference"] <= alone[figure]["high"]
+
+
+def test_more_disagreement_between_seeds_widens_the_interval():
+    first = small_features("sysu")
+    other = noisy(first, 1, 4.0)
+    name, draw = "sysu-all-single", "seeded"
+
+    def width(a, b):
+        cell = compare_seeds(a, b, name, draw, bootstrap=Bootstrap(500))["mAP"]
+        return cell["high"] - cell["low"]
+
+    # the same data difference in both seeds, and one that changes its sign between them
+    assert width([first, other], [other, first]) > width([first, first], [other, other])
+    with pytest.raises(UserError, match="2 and 1 trainings cannot be paired"):
+        compare_seeds([first, first], [other], name, draw)

@@ -1,0 +1,8 @@
+"""Train many variants and tabulate them: see `--help` and configs/ablations/."""
+
+import sys
+
+from icre.engine.ablation import main
+
+if __name__ == "__main__":
+    sys.exit(main())
