@@ -1,7 +1,6 @@
 """The gallery's folder: what is read into it, refused from it, and resumed."""
 
 import json
-import shutil
 
 import faiss
 import numpy as np
@@ -293,9 +292,3 @@ def test_the_stated_rate_holds_in_an_approximate_gallery(tmp_path):
     threshold = calibrate(gallery, table, strangers[:1000], "test", True)["visible"].threshold(0.1)
     alarms = (gallery.nearest(strangers[1000:], 1)[1][:, 0] > threshold).mean()
     assert 0.07 < alarms < 0.13
-
-
-def test_a_copied_gallery_is_as_good(tmp_path):
-    small_gallery(tmp_path / "g")
-    shutil.copytree(tmp_path / "g", tmp_path / "other")
-    assert len(open_gallery(tmp_path / "other").images) == 12

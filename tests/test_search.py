@@ -17,6 +17,7 @@ from PIL import Image
 
 from icre.engine import embed, search
 from icre.errors import UserError
+from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED
 from icre.retrieval.answers import answer
 from icre.retrieval.calibration import Calibration
@@ -54,6 +55,10 @@ def pictures(root: Path, cameras: tuple[int, ...]) -> list[str]:
             for path in sorted(folder.rglob("*.jpg"))]
 
 
+def ids_of_test(root: Path) -> list[str]:
+    return (root / "SYSU-MM01/exp/test_id.txt").read_text().strip().split(",")
+
+
 @pytest.fixture(scope="session")
 def gallery(finished_run, demo_root, tmp_path_factory) -> Path:
     """All visible images of the tiny tree, of training and test people; not to be changed."""
@@ -87,7 +92,7 @@ def test_the_demos_people_are_found(gallery, demo_root, tmp_path):
 
     (Its test people are at chance: the model has seen ten people, for twenty steps.)
     """
-    test = (demo_root / "SYSU-MM01/exp/test_id.txt").read_text().strip().split(",")
+    test = ids_of_test(demo_root)
     asked = [path for path in pictures(demo_root, INFRARED_CAMERAS)
              if str(int(Path(path).parent.name)) not in test]
     count = len(open_gallery(gallery).images)
@@ -118,8 +123,8 @@ def test_what_is_found_is_what_the_features_say(gallery, finished_run, demo_root
 
 
 def test_features_are_those_of_the_evaluation(gallery, finished_run):
-    with np.load(finished_run / "features.npz") as stored:
-        expected = dict(zip(stored["paths"].tolist(), stored["features"]))
+    stored = FeatureSet.load(finished_run)
+    expected = dict(zip(stored.paths.tolist(), stored.features))
     opened, seen = open_gallery(gallery), 0
     for path, feature in zip(opened.images.paths, opened.features):
         known = expected.get("/".join(Path(path).parts[-3:]))
@@ -169,11 +174,11 @@ def test_killed_while_indexing_it_goes_on(gallery, finished_run, demo_root, tmp_
             computed.extend(row for shard in pending for row in shard.rows),
             fill(self, images, pending, faults)))
         assert search.main(arguments) == 0
-    shards = -(-len(open_gallery(out).images) // 4)
-    assert f"going on: 3 of {shards} shards are there" in capsys.readouterr().out
-    assert computed == list(range(12, len(open_gallery(out).images)))
-    assert [path.name for path in tmp_path.iterdir()] == ["g"]
     one, other = open_gallery(out), open_gallery(gallery)
+    shards = -(-len(one.images) // 4)
+    assert f"going on: 3 of {shards} shards are there" in capsys.readouterr().out
+    assert computed == list(range(12, len(one.images)))
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
     assert one.images.paths == other.images.paths
     np.testing.assert_allclose(one.features, other.features, atol=1e-5)
 
@@ -191,7 +196,6 @@ def test_a_corrupt_image_stops_unless_it_may_be_skipped(finished_run, own_root, 
     assert f"skipped {broken}: " in capsys.readouterr().out
     opened = open_gallery(out)
     assert [path for path, _ in opened.manifest["skipped"]] == [str(broken)]
-    assert str(broken) not in opened.images.paths
     assert len(opened.images) == len(list(folder.rglob("*.jpg"))) - 1
 
 
@@ -211,15 +215,15 @@ def test_bad_calls_end_in_one_line(gallery, finished_run, demo_root, tmp_path, c
     path, plain = pictures(demo_root, (3,))[0], tmp_path / "plain.jpg"
     shutil.copy(path, plain)
     cam1 = demo_root / "SYSU-MM01" / "cam1"
+    fresh = index_arguments(finished_run, tmp_path / "g", cam1)
     for arguments, message in (
         (["query", str(gallery), str(plain)], "plain.jpg: its path does not say its modality"),
         (["query", str(gallery), path, "--far", "0.01"], "not calibrated for infrared queries"),
         (["query", str(gallery), path, "--far", "2"], "a share above 0 and below 1"),
         (["query", str(gallery), path, "--top", "0"], "--top 0"),
         (index_arguments(finished_run, gallery, cam1), "exists: choose another folder"),
-        ([*index_arguments(finished_run, tmp_path / "g", cam1), "--index", "ivfpq"],
-         "ivfpq needs 256 images"),
-        ([*index_arguments(finished_run, tmp_path / "g", cam1), "--shard", "0"], "--shard 0"),
+        ([*fresh, "--index", "ivfpq"], "ivfpq needs 256 images"),
+        ([*fresh, "--shard", "0"], "--shard 0"),
     ):
         assert search.main(arguments) == 2
         error = capsys.readouterr().err
@@ -229,30 +233,28 @@ def test_bad_calls_end_in_one_line(gallery, finished_run, demo_root, tmp_path, c
 
 def test_calibrated_on_people_who_are_not_here(own_gallery, demo_root, tmp_path, capsys):
     """The tiny tree's held-out people are in the gallery; a table calls them by other names."""
-    arguments = ["calibrate", str(own_gallery)]
-    assert search.main([*arguments, "--root", str(demo_root)]) == 2
+    assert search.main(["calibrate", str(own_gallery), "--root", str(demo_root)]) == 2
     assert "identities are in gallery" in capsys.readouterr().err
     people = tmp_path / "people.csv"
-    lines = [f"{path},stranger {Path(path).parent.name}"
-             for path in pictures(demo_root, INFRARED_CAMERAS)]
+    asked = pictures(demo_root, INFRARED_CAMERAS)
+    lines = [f"{path},stranger {Path(path).parent.name}" for path in asked]
     people.write_text("\n".join(["path,identity", *lines]))
-    assert search.main([*arguments, "--people", str(people)]) == 0
+    assert search.main(["calibrate", str(own_gallery), "--people", str(people)]) == 0
     assert "FAR per search" in capsys.readouterr().out
-    answers = query(own_gallery, tmp_path, *pictures(demo_root, INFRARED_CAMERAS), "--far", "0.2")
+    answers = query(own_gallery, tmp_path, *asked, "--far", "0.2")
     share = np.mean([one["here"] for one in answers])
     assert 0 < share <= 0.2 + 1 / len(answers)  # the calibration's own searches, to rounding
     assert all(one["here"] == (one["best"] > one["threshold"]) for one in answers)
     for one in answers:
-        assert [match["accepted"] for match in one["matches"]] == [
-            match["similarity"] > one["threshold"] for match in one["matches"]]
+        assert all(match["accepted"] == (match["similarity"] > one["threshold"])
+                   for match in one["matches"])
     assert query(own_gallery, tmp_path, pictures(demo_root, (1,))[0])[0]["here"] is None
 
 
 def test_held_out_people_that_were_trained_on_are_told(finished_run, demo_root, tmp_path, capsys):
     out = tmp_path / "g"
-    ids = (demo_root / "SYSU-MM01/exp/test_id.txt").read_text().replace("\n", "").split(",")
     sources = [folder / f"{int(pid):04d}" for folder in camera_folders(demo_root, (1, 2))
-               for pid in ids]
+               for pid in ids_of_test(demo_root)]
     assert search.main(index_arguments(finished_run, out, *filter(Path.is_dir, sources))) == 0
     assert search.main(["calibrate", str(out)]) == 0
     assert "warning: the model was trained on these people" in capsys.readouterr().out
@@ -266,8 +268,8 @@ def test_a_stranger_is_answered_not_here(gallery):
     queries = replace(opened.images.take([0]), paths=["/q.jpg"])
     feature = np.array(opened.features[:1])
     for level, here in ((0.9999, True), (1.5, False)):
-        one = Calibration([level] * 99, [], [], 9, "test", True)
-        calibrated = replace(opened, calibrations={"visible": one})
+        learned = {"visible": Calibration([level] * 99, [], [], 9, "test", True)}
+        calibrated = replace(opened, calibrations=learned)
         found = answer(calibrated, queries, feature, top=3)[0]
         assert (found.here, found.verdict) == (here, "here" if here else "not here")
         assert found.far == 0.01 and found.threshold == level
