@@ -1,4 +1,4 @@
-"""The demo renderer: exact layouts, same bytes for a seed, materials, geometry, safe writing."""
+"""Rendered trees: exact layouts, same bytes for a seed, safe writing, bad arguments in one line."""
 
 import hashlib
 import json
@@ -12,11 +12,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from icre.data.synth import body, layout, materials, person, raster, scene, tree
+from icre.data.synth import layout, tree
 from icre.data.synth.layout import DemoError, DemoOptions
-from icre.data.synth.materials import Material
-from icre.data.synth.solids import Chain, Limb, Stack, uniform
-from icre.modality import INFRARED, VISIBLE
+from icre.data.synth.levels import LEVELS
 
 TOOL = Path(__file__).parents[1] / "tools" / "make_demo_data.py"
 TINY = DemoOptions(ids=4, test_ids=2, train_images=2, test_images=3, height=32, width=16, seed=3)
@@ -129,7 +127,8 @@ def test_foreign_folder_and_file_are_refused(tmp_path):
     (["--ids", "0"], "ids is 0"), (["--test-ids", "0"], "test_ids is 0"),
     (["--size", "128"], "--size 128"), (["--seed", "-1"], "seed is -1"),
     (["--workers", "-2"], "--workers -2"),
-    (["--contact-sheet", "x.doc"], "--contact-sheet x.doc"), (["--size", "4x4"], "size is 4x4")])
+    (["--contact-sheet", "x.doc"], "--contact-sheet x.doc"),
+    (["--verify"], "--benchmark NAME"), (["--size", "4x4"], "size is 4x4")])
 def test_bad_arguments_are_one_line(arguments, word, tmp_path, capsys):
     main = runpy.run_path(str(TOOL))["main"]
     assert main(["--root", str(tmp_path / "x"), *arguments]) == 2
@@ -195,108 +194,17 @@ def test_validation_share_is_that_of_sysu():
     assert layout.split_identities(DemoOptions(ids=395, test_ids=96, seed=1)) != splits
 
 
-def test_infrared_does_not_follow_colour():
-    rng = np.random.default_rng(0)
-    drawn = [materials.draw_material(rng, materials.GARMENT_COLOURS) for _ in range(2000)]
-    nir = np.array([m.nir for m in drawn])
-    for channel in np.array([m.rgb for m in drawn]).T:
-        assert abs(np.corrcoef(channel, nir)[0, 1]) < 0.08
+def test_families_stay_together_but_at_the_borders_of_the_split():
+    options = DemoOptions(ids=80, test_ids=40, difficulty="standard")
+    size = LEVELS["standard"].family
+    homes = {}
+    for name, ids in layout.split_identities(options).items():
+        for pid in ids:
+            homes.setdefault((pid - 1) // size, set()).add("test" if name == "test" else "train")
+    assert size == 4 and len(homes) == 30
+    assert sum(len(names) > 1 for names in homes.values()) <= 1
 
 
-def test_second_material_mostly_stands_out_in_both_modalities():
-    rng = np.random.default_rng(1)
-    cloths = [materials.draw_cloth(rng, {"hoops": 1}) for _ in range(400)]
-    gap = [abs(c.base.nir ** 0.45 - c.second.nir ** 0.45) for c in cloths]
-    assert 0.85 < np.mean(np.array(gap) >= 0.3 - 1e-9) < 1
-
-
-@pytest.mark.parametrize("pattern", materials.PATTERNS)
-def test_patterns_repeat_and_stay_between_the_two_materials(pattern):
-    y, s = np.meshgrid(np.linspace(0, 1, 60), np.linspace(-0.5, 0.5, 50), indexing="ij")
-    share = materials.PATTERNS[pattern](y * 8, s * 8, 20.0)
-    assert share.min() >= 0 and share.max() <= 1
-    again = materials.PATTERNS[pattern](y * 8 + 2, s * 8 + 2, 20.0)
-    np.testing.assert_allclose(share, again, atol=1e-6)
-    assert (share.std() > 0.2) == (pattern != "plain")
-
-
-def canvas(yaw: float = 0.0) -> raster.Canvas:
-    view = raster.View(yaw, 0.0, 0.0, 100.0, (32.0, 120.0))
-    light = raster.Light(1.0, 0.0, (0.0, 0.0, 1.0))
-    return raster.Canvas(np.zeros((3, 128, 64), np.float32), view, light, VISIBLE,
-                         np.ones((128, 64), np.float32))
-
-
-def test_stack_covers_the_ellipse_it_projects_to():
-    """Hand-worked: half-widths 0.2 and 0.1 turned by 90 degrees are 20 then 10 pixels wide."""
-    white = uniform(Material((1.0, 1.0, 1.0), 1.0))
-    box = Stack(0, np.array([0.2, 0.8]), np.array([0.2, 0.2]), np.array([0.1, 0.1]), white)
-    for yaw, half in ((0.0, 20), (np.pi / 2, 10)):
-        made = canvas(yaw)
-        made.paint([box])
-        assert made.cover.sum() == pytest.approx(2 * half * 60, rel=0.02)
-        assert made.cover[70, 32 - half + 1] == 1 and made.cover[70, 32 - half - 2] == 0
-    np.testing.assert_allclose(made.image[0], made.cover, atol=1e-6)
-
-
-def test_limb_covers_a_capsule():
-    white = uniform(Material((1.0, 1.0, 1.0), 1.0))
-    made = canvas()
-    made.paint([Chain(0, (Limb(np.array([0, 0.3, 0]), np.array([0, 0.7, 0]), (0.1, 0.1), white),))])
-    assert made.cover.sum() == pytest.approx(20 * 40 + np.pi * 100, rel=0.02)
-
-
-def test_front_of_a_surface_faces_the_way_the_person_walks():
-    """A dark back and a bright front: seen bright at yaw 0, dark at yaw pi."""
-    bright, dark = Material((1.0,) * 3, 1.0), Material((0.0,) * 3, 0.0)
-    surface = replace(uniform(dark), overlays=(
-        (lambda p: p.inside((np.pi / 2 - np.abs(p.tau)) * 0.1), uniform(bright).cloth),))
-    solid = Stack(0, np.array([0.2, 0.8]), np.array([0.2, 0.2]), np.array([0.2, 0.2]), surface)
-    means = []
-    for yaw in (0.0, np.pi):
-        made = canvas(yaw)
-        made.paint([solid])
-        means.append(float(made.image[0, 50:80, 20:44].mean()))
-    assert means[0] > 0.95 and means[1] < 0.05
-
-
-def test_feet_reach_the_ground_and_bones_keep_their_length():
-    someone = person.sample_person(0, 1)
-    for phase in np.linspace(0, 2 * np.pi, 9):
-        j = body.joints(someone, body.Pose(float(phase), 1.0, 1.0, 0.0, 0.3))
-        np.testing.assert_allclose(np.linalg.norm(j.knee - j.hip, axis=1), body.THIGH)
-        np.testing.assert_allclose(np.linalg.norm(j.ankle - j.knee, axis=1), body.SHIN)
-        assert j.ankle[:, 1].min() == pytest.approx(0.036)
-
-
-def test_pictures_are_finite_for_many_people_and_views():
-    made = layout.plan(replace(TINY, ids=40, train_images=1))
-    for shot in made.shots[::3]:
-        image, quality = layout.render_shot(TINY, shot)
-        assert image.shape == (32, 16, 3) and image.dtype == np.uint8 and 75 <= quality <= 95
-
-
-def test_thermal_people_have_warm_skin_and_unchanged_shape():
-    someone = person.sample_person(0, 5)
-    warm = person.as_thermal(someone)
-    assert warm.body.skin.nir > max(warm.top.cloth.base.nir, warm.bottom.cloth.base.nir)
-    assert warm.body.skin.rgb == someone.body.skin.rgb
-    assert (warm.top.hem, warm.bag.kind, warm.stride) == (
-        someone.top.hem, someone.bag.kind, someone.stride)
-
-
-def test_cameras_two_and_three_share_a_place():
-    by_number = {camera.number: camera for camera in layout.SYSU_CAMERAS}
-    assert by_number[2].place == by_number[3].place
-    assert len({c.place for c in layout.SYSU_CAMERAS}) == 5
-    assert {n for n, c in by_number.items() if c.modality == INFRARED} == {3, 6}
-
-
-def test_a_place_has_the_same_edges_in_both_modalities():
-    def edges(number: int, modality: int) -> np.ndarray:
-        painted = scene.paint(scene.sample_place(0, number), modality, 64, 32)
-        return np.abs(np.diff(painted, axis=2)).mean(axis=0).ravel() > 0.02
-
-    visible, infrared, other = edges(2, VISIBLE), edges(2, INFRARED), edges(4, INFRARED)
-    same, different = (np.corrcoef(visible, found)[0, 1] for found in (infrared, other))
-    assert same > 0.4 > 0.2 > different
+def test_an_unknown_difficulty_names_the_levels():
+    with pytest.raises(DemoError, match="choose from easy, mild, standard, hard, extreme"):
+        DemoOptions(difficulty="medium")

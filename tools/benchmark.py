@@ -7,6 +7,7 @@
     python tools/benchmark.py train --config-file FILE [FILE ...] [--agw DIR] [--deen DIR]
     python tools/benchmark.py infer --config-file FILE [FILE ...] [--agw DIR] [--deen DIR]
     python tools/benchmark.py data --config-file FILE [--data ROOT]
+    python tools/benchmark.py gap --data ROOT [--json OUT]
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 from icre import cli
-from icre.benchmark import data, infer, protocol, rerank, search, train
+from icre.benchmark import data, gap, infer, protocol, rerank, search, train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "sysu.npz"
 # name -> (options, job, what it says about itself)
@@ -39,6 +40,10 @@ COMMANDS = {
     "data": (
         data.add_arguments, data.run,
         "loaders alone: ours, with and without its cache, and fast-reid's image by image",
+    ),
+    "gap": (
+        gap.add_arguments, gap.run,
+        "nearest neighbours of raw pixels and histograms, within a modality and across",
     ),
 }
 

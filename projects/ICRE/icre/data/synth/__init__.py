@@ -1,5 +1,5 @@
 """Procedural pedestrians in visible and infrared light: demo data in the real sets' layouts.
 
-One direction: materials -> person -> solids, outfit, body -> raster; scene, camera -> render ->
-layout -> tree, sheet.
+One direction: materials -> person -> people; solids -> outfit, carry -> head, body -> raster ->
+shade; levels, scene, camera -> render -> layout -> tree, sheet; checksum, tree -> benchmarks.
 """

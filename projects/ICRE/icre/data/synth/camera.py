@@ -1,4 +1,4 @@
-"""Cameras: light, place, optics and sensor, and how light becomes the bytes of an image."""
+"""Cameras: place, optics and sensor, the light of the hour, and how light becomes an image."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,9 +9,10 @@ from scipy import ndimage
 from icre.modality import INFRARED, VISIBLE
 
 from . import scene
-from .raster import Light
+from .levels import Level
+from .shade import Light
 
-FINE = 128  # images lower than this are rendered at twice their size and averaged down
+FINE = 192  # images lower than this are rendered at twice their size and averaged down
 
 
 @dataclass(frozen=True)
@@ -29,29 +30,44 @@ class CameraSpec:
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A camera for one image size. Lengths in pixels of the rendering grid.
+    """A camera for one image size. Arrays are those of the rendering grid.
 
-    `panorama` (C, h, w) is the lit background; `folds` cloth relief; `pitch` and `perspective` as
-    in raster.View; `response` (C, C) mixes channels; `blur` is a sigma; `noise` and `row_noise` are
-    standard deviations of the encoded value 0..1; `glow` how strong highlights bleed (infrared).
+    `panorama` (C, h, w) is the background's reflectance, for infrared times the lamp's light that
+    reaches it; `folds` (2, 2H, 2W) how cloth relief bends normals; `height` and `distance` as in
+    raster.View; `response` (C, C) mixes channels; `spot` (H, W) the lamp's cone; `blur` a sigma in
+    pixels; `noise` and `row_noise` standard deviations of the encoded value 0..1; `glow` how strong
+    highlights bleed.
     """
 
-    modality: int
+    spec: CameraSpec
+    indoor: bool
     size: tuple[int, int]
     shrink: int
     panorama: np.ndarray
     folds: np.ndarray
-    light: Light
-    pitch: float
-    perspective: float
+    height: float
+    distance: float
     exposure: float
     response: np.ndarray
-    falloff: np.ndarray
+    spot: np.ndarray
+    lamp: tuple[float, float, float]
     blur: float
     noise: float
     row_noise: float
     glow: float
     quality: int
+
+
+@dataclass(frozen=True, eq=False)
+class Hour:
+    """The light at one moment: on people (`light`), on the background (`around`, (C,)), the
+    sensor's gain `noisy` (1 in good light) and the walk's blur `smear` in box widths."""
+
+    light: Light
+    around: np.ndarray
+    gain: float
+    noisy: float
+    smear: float
 
 
 @lru_cache(maxsize=64)
@@ -60,83 +76,150 @@ def make_camera(seed: int, spec: CameraSpec, size: tuple[int, int]) -> Camera:
     rng = np.random.default_rng([seed, 29, spec.number, spec.modality])
     shrink = 1 if size[0] >= FINE else 2
     grid = (size[0] * shrink, size[1] * shrink)
-    panorama = scene.paint(scene.sample_place(seed, spec.place), spec.modality, *grid)
-    folds = ndimage.gaussian_filter(rng.standard_normal((2 * grid[0], 2 * grid[1])), (3.0, 1.5),
-                                    mode="wrap") * 3.0
+    place = scene.sample_place(seed, spec.place)
+    panorama, behind = scene.paint(place, spec.modality, *grid)
+    # A high camera far away and a low one nearby: what fits a corridor and a street.
     common = {
-        "modality": spec.modality, "size": size, "shrink": shrink,
-        "folds": (1 + 0.10 * np.clip(folds, -1.5, 1.5)).astype(np.float32),
-        "pitch": float(rng.uniform(0.03, 0.3)), "perspective": float(rng.uniform(0.0, 0.14)),
-        "blur": float(rng.uniform(0.3, 0.9)) * grid[0] / 128, "quality": int(rng.integers(80, 93)),
+        "spec": spec, "indoor": place.indoor, "size": size, "shrink": shrink,
+        "height": float(rng.uniform(1.1, 1.9 if place.indoor else 2.6)),
+        "distance": float(rng.uniform(2.2, 4.0 if place.indoor else 6.5)),
+        "blur": float(rng.uniform(0.3, 0.75)) * size[0] / 128, "quality": int(rng.integers(78, 93)),
+        "folds": _folds(rng, grid),
     }
-    make = _visible if spec.modality == VISIBLE else _thermal if spec.thermal else _infrared
-    settings = make(rng, grid)
-    far = settings.pop("far")
-    panorama = ndimage.gaussian_filter(panorama * far, (0, 0.006 * grid[0], 0.006 * grid[0]))
+    if spec.modality == VISIBLE:
+        settings = _visible(rng, grid)
+    else:
+        settings = (_thermal if spec.thermal else _infrared)(rng, grid)
+        reach = settings.pop("reach")
+        panorama = panorama / (1 + behind / reach) ** 2
+    soft = 0.004 * grid[0]
+    panorama = ndimage.gaussian_filter(panorama, (0, soft, soft))
     return Camera(panorama=panorama.astype(np.float32), **common, **settings)
 
 
+def _folds(rng: np.random.Generator, grid: tuple[int, int]) -> np.ndarray:
+    """Slopes of a field of slanted wrinkles, at two scales of the box."""
+    height, width = 2 * grid[0], 2 * grid[1]
+    field = np.zeros((height, width))
+    for scale, weight in ((0.022, 1.0), (0.010, 0.4)):
+        sigma = scale * grid[0]
+        noise = ndimage.gaussian_filter(rng.standard_normal((height, width)),
+                                        (sigma, 0.6 * sigma), mode="wrap")
+        field += weight * sigma * noise / noise.std()
+    down, across = np.gradient(field)
+    return np.stack([-0.20 * across, 0.20 * down]).astype(np.float32)
+
+
 def _visible(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
-    """Daylight or lamps: a main direction, a colour cast, a little crosstalk of the channels."""
-    slant = float(rng.uniform(-0.7, 0.7))
-    direction = np.array([slant, 0.45, 0.75])
-    cast = np.diag(np.exp(rng.normal(0, 0.13, 3)))
-    mix = float(rng.uniform(0.0, 0.18))
+    """White balance a little off, some crosstalk of the channels, lamps at one side."""
+    cast = np.diag(np.exp(rng.normal(0, 0.09, 3)))
+    mix = float(rng.uniform(0.0, 0.2))
     response = cast @ ((1 - mix) * np.eye(3) + mix / 3)
-    return {
-        "light": Light(float(rng.uniform(0.35, 0.6)), float(rng.uniform(0.5, 0.8)),
-                       tuple(direction / np.linalg.norm(direction))),
-        "exposure": float(rng.uniform(0.75, 1.25)), "response": response.astype(np.float32),
-        "falloff": np.ones(grid, np.float32), "far": float(rng.uniform(0.7, 1.0)),
-        "noise": float(rng.uniform(0.01, 0.035)), "row_noise": 0.0, "glow": 0.0,
-    }
+    lamp = np.array([rng.uniform(-0.6, 0.6), 0.9, rng.uniform(0.2, 0.8)])
+    return {"exposure": float(rng.uniform(0.95, 1.3)), "response": response.astype(np.float32),
+            "spot": np.ones(grid, np.float32), "lamp": tuple(lamp / np.linalg.norm(lamp)),
+            "noise": float(rng.uniform(0.008, 0.022)), "row_noise": 0.0, "glow": 0.0}
 
 
 def _infrared(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
     """A lamp at the camera: flat frontal light that falls off with distance and off its axis."""
     y, x = np.mgrid[0:grid[0], 0:grid[1]] / grid[0]
     centre = rng.uniform(0.3, 0.7) * grid[1] / grid[0], rng.uniform(0.3, 0.5)
-    spot = 2.2 * (x - centre[0]) ** 2 + (y - centre[1]) ** 2
-    return {
-        "light": Light(float(rng.uniform(0.12, 0.22)), float(rng.uniform(0.85, 1.0)),
-                       (0.0, 0.05, 0.998)),
-        "exposure": float(rng.uniform(0.95, 1.3)), "response": np.ones((1, 1), np.float32),
-        "falloff": np.exp(-rng.uniform(0.7, 1.4) * spot).astype(np.float32),
-        "far": float(rng.uniform(0.14, 0.4)),
-        "noise": float(rng.uniform(0.018, 0.034)), "row_noise": float(rng.uniform(0.004, 0.012)),
-        "glow": float(rng.uniform(0.05, 0.2)),
-    }
+    off = 2.2 * (x - centre[0]) ** 2 + (y - centre[1]) ** 2
+    return {"exposure": float(rng.uniform(0.9, 1.3)), "response": np.ones((1, 1), np.float32),
+            "spot": np.exp(-rng.uniform(0.6, 1.3) * off).astype(np.float32),
+            "lamp": (0.0, 0.12, 0.993), "reach": float(rng.uniform(1.0, 3.0)),
+            "noise": float(rng.uniform(0.016, 0.03)), "row_noise": float(rng.uniform(0.004, 0.010)),
+            "glow": float(rng.uniform(0.08, 0.25))}
 
 
 def _thermal(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
     """No lamp: bodies glow evenly before a cool background, which the lens shows softly."""
-    return {
-        "light": Light(0.75, 0.25, (0.0, 0.0, 1.0)), "exposure": float(rng.uniform(0.9, 1.1)),
-        "response": np.ones((1, 1), np.float32), "falloff": np.ones(grid, np.float32),
-        "far": float(rng.uniform(0.2, 0.35)), "noise": float(rng.uniform(0.01, 0.02)),
-        "row_noise": 0.005, "glow": 0.05,
-    }
+    return {"exposure": float(rng.uniform(0.9, 1.1)), "response": np.ones((1, 1), np.float32),
+            "spot": np.ones(grid, np.float32), "lamp": (0.0, 0.12, 0.993),
+            "reach": float(rng.uniform(1.5, 2.5)), "noise": float(rng.uniform(0.01, 0.02)),
+            "row_noise": 0.005, "glow": 0.05}
 
 
-def expose(camera: Camera, light: np.ndarray, gain: float,
+def sample_hour(camera: Camera, level: Level, rng: np.random.Generator) -> Hour:
+    """The light of one image: lamps indoors, sun, clouds or dusk outdoors, the infrared lamp."""
+    gain = float(np.exp(rng.normal(0, 0.16 if camera.spec.modality == INFRARED else 0.09)))
+    smear = float(abs(rng.normal(0, 0.008))) * level.blur
+    if camera.spec.modality == INFRARED:
+        share = 0.75 if camera.spec.thermal else float(rng.uniform(0.12, 0.22))
+        light = Light(np.array([share]), np.array([1.1 - share]), camera.lamp, 0.0)
+        return Hour(light, np.array([0.9]), gain, 1.0, smear)
+    if camera.indoor:
+        warm = np.array([1.03, 1.0, 0.94])
+        light = Light(0.55 * warm, 0.55 * warm, camera.lamp, 0.35)
+        return Hour(light, 0.85 * warm, gain, 1.0, smear)
+    return OUTDOORS[_weather(level, rng)](rng, gain, smear)
+
+
+def _weather(level: Level, rng: np.random.Generator) -> str:
+    draw = rng.random()
+    return "dusk" if draw < level.dusk else "sun" if draw < 2 * level.dusk else "clouds"
+
+
+def _sun(rng: np.random.Generator, gain: float, smear: float) -> Hour:
+    aside = rng.uniform(-0.9, 0.9)
+    direction = np.array([aside, rng.uniform(0.5, 1.0), rng.uniform(0.1, 0.8)])
+    light = Light(np.array([0.34, 0.38, 0.46]), np.array([0.98, 0.90, 0.76]),
+                  tuple(direction / np.linalg.norm(direction)), 0.85)
+    return Hour(light, np.array([0.88, 0.88, 0.84]), gain, 0.8, 0.5 * smear)
+
+
+def _clouds(rng: np.random.Generator, gain: float, smear: float) -> Hour:
+    light = Light(np.array([0.66, 0.68, 0.72]), np.full(3, 0.36), (0.1, 0.9, 0.42), 0.12)
+    return Hour(light, np.array([0.80, 0.82, 0.86]), gain, 1.0, smear)
+
+
+def _dusk(rng: np.random.Generator, gain: float, smear: float) -> Hour:
+    """Blue sky light and a weak orange lamp; the sensor lifts it again, with its noise."""
+    direction = np.array([rng.uniform(-0.8, 0.8), 0.75, 0.5])
+    light = Light(np.array([0.24, 0.29, 0.42]), np.array([0.34, 0.25, 0.14]),
+                  tuple(direction / np.linalg.norm(direction)), 0.4)
+    return Hour(light, np.array([0.32, 0.33, 0.42]), gain * float(rng.uniform(1.0, 1.6)), 2.2,
+                2.5 * smear)
+
+
+OUTDOORS = {"sun": _sun, "clouds": _clouds, "dusk": _dusk}
+
+
+def expose(camera: Camera, light: np.ndarray, hour: Hour, level: Level,
            rng: np.random.Generator) -> np.ndarray:
-    """Light (C, H, W), changed in place, -> image (h, w, 3) uint8: optics, sensor, gamma."""
-    light *= camera.falloff * np.float32(gain * camera.exposure)
-    if camera.modality == INFRARED:
+    """Light (C, H, W) of the rendering grid -> image (h, w, 3) uint8: optics, sensor, gamma."""
+    light = light * (camera.spot * np.float32(hour.gain * camera.exposure))
+    light = _averaged(light, camera.shrink)
+    if camera.spec.modality == INFRARED:
         reach = 2 * (light.shape[1] // 24) + 1
         bright = ndimage.uniform_filter(np.maximum(light[0] - 0.5, 0), reach)
-        light[0] += camera.glow * 3 * bright
+        light[0] += np.float32(camera.glow * 3) * bright
     else:
-        light = np.tensordot(camera.response, light, axes=1)
-    light = ndimage.gaussian_filter(light, (0, camera.blur, camera.blur), truncate=2.5)
-    if camera.shrink > 1:
-        channels, height, width = light.shape
-        k = camera.shrink
-        light = light.reshape(channels, height // k, k, width // k, k).mean(axis=(2, 4))
+        light = _mixed(camera.response, light)
+    sigma = camera.blur * level.blur
+    light = ndimage.gaussian_filter(light, (0, sigma, sigma), truncate=2.5)
+    smear = round(hour.smear * light.shape[1])
+    if smear > 1:
+        light = ndimage.uniform_filter1d(light, smear, axis=2)
     value = np.sqrt(np.clip(light, 0, 1))
     # The sensor is as fine as the rendering grid: averaging pixels down averages its noise too.
-    noise, row_noise = camera.noise / camera.shrink, camera.row_noise / camera.shrink**0.5
-    value += noise * rng.standard_normal(value.shape, dtype=np.float32)
-    value += row_noise * rng.standard_normal((1, value.shape[1], 1), dtype=np.float32)
+    strength = hour.noisy * level.noise / camera.shrink
+    value += np.float32(camera.noise * strength) * rng.standard_normal(value.shape, np.float32)
+    lines = np.float32(camera.row_noise * level.noise / camera.shrink ** 0.5)
+    value += lines * rng.standard_normal((1, value.shape[1], 1), np.float32)
     image = (np.clip(value, 0, 1) * 255 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))
+
+
+def _averaged(light: np.ndarray, k: int) -> np.ndarray:
+    """Means of k x k pixels, added in a fixed order: the same bytes on every machine."""
+    if k == 1:
+        return light
+    parts = [light[:, i::k, j::k] for i in range(k) for j in range(k)]
+    return sum(parts[1:], parts[0]) * np.float32(1 / (k * k))
+
+
+def _mixed(response: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """response @ light over the channels, without a library whose order of sums may vary."""
+    return np.stack([sum(row[c] * light[c] for c in range(len(light))) for row in response])

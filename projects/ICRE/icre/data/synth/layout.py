@@ -15,10 +15,12 @@ import scipy.io
 from icre.modality import INFRARED, VISIBLE
 
 from .camera import CameraSpec, make_camera
-from .person import Person, as_thermal, sample_person
+from .levels import LEVELS, Level
+from .people import sample_person
+from .person import Person, as_thermal
 from .render import render, sample_moment
 
-RENDERER = 5  # raise it when the same arguments would give other bytes
+RENDERER = 6  # raise it when the same arguments would give other bytes
 TRIALS = 10   # gallery draws of SYSU-MM01, splits of RegDB
 SYSU_CAMERAS = tuple(CameraSpec(number, INFRARED if number in (3, 6) else VISIBLE, place)
                      for number, place in ((1, 1), (2, 2), (3, 2), (4, 4), (5, 5), (6, 6)))
@@ -37,7 +39,8 @@ class DemoOptions:
     """What decides the bytes of a demo tree.
 
     `ids` counts training identities (validation ones included), `test_ids` test identities;
-    `train_images` and `test_images` are per identity and camera; `height` and `width` in pixels.
+    `train_images` and `test_images` are per identity and camera; `height` and `width` in pixels;
+    `difficulty` is a key of levels.LEVELS.
     """
 
     layout: str = "sysu"
@@ -48,12 +51,15 @@ class DemoOptions:
     height: int = 128
     width: int = 64
     seed: int = 0
+    difficulty: str = "easy"
     renderer: int = RENDERER
 
     def __post_init__(self) -> None:
         """Raises DemoError on a value that no tree can have."""
         if self.layout not in LAYOUTS:
             raise DemoError(f"layout {self.layout}: choose from {', '.join(LAYOUTS)}")
+        if self.difficulty not in LEVELS:
+            raise DemoError(f"difficulty {self.difficulty}: choose from {', '.join(LEVELS)}")
         for name in ("ids", "test_ids", "train_images", "test_images"):
             if not 1 <= getattr(self, name) <= 9999:
                 raise DemoError(f"{name} is {getattr(self, name)}: it must be 1 to 9999")
@@ -93,26 +99,30 @@ def plan(options: DemoOptions) -> Plan:
 def render_shot(options: DemoOptions, shot: Shot) -> tuple[np.ndarray, int]:
     """Image (height, width, 3) uint8 of a shot, and its camera's JPEG quality."""
     camera = make_camera(options.seed, shot.camera, (options.height, options.width))
-    moment = sample_moment(np.random.default_rng([options.seed, 31, *shot.moment]))
+    level = LEVELS[options.difficulty]
+    moment = sample_moment(np.random.default_rng([options.seed, 31, *shot.moment]), level)
     sensor = np.random.default_rng([options.seed, 37, *shot.sensor])
-    person = _person(options.seed, shot.pid, shot.camera.thermal)
-    return render(person, camera, moment, sensor), camera.quality
+    person = _person(options.seed, shot.pid, shot.camera.thermal, level)
+    return render(person, camera, moment, level, sensor), camera.quality
 
 
 @lru_cache(maxsize=8)
-def _person(seed: int, pid: int, thermal: bool) -> Person:
-    person = sample_person(seed, pid)
+def _person(seed: int, pid: int, thermal: bool, level: Level) -> Person:
+    person = sample_person(seed, pid, level)
     return as_thermal(person) if thermal else person
 
 
 def split_identities(options: DemoOptions, draw: int = 0) -> dict[str, list[int]]:
     """Ascending identity lists `train`, `val`, `test`, shuffled by the seed over 1..ids + test_ids.
 
+    Families are shuffled as a whole, so that a test identity meets its look-alikes in the test.
     Validation takes 99 of 395 of the training identities, as in SYSU-MM01. Each `draw` is another
     shuffle.
     """
-    total = options.ids + options.test_ids
-    order = (np.random.default_rng([options.seed, 5, draw]).permutation(total) + 1).tolist()
+    total, size = options.ids + options.test_ids, LEVELS[options.difficulty].family
+    families = np.random.default_rng([options.seed, 5, draw]).permutation(-(-total // size))
+    order = [pid for family in families.tolist()
+             for pid in range(size * family + 1, min(size * (family + 1), total) + 1)]
     val = round(options.ids * 99 / 395)
     return {"val": sorted(order[:val]), "train": sorted(order[val:options.ids]),
             "test": sorted(order[options.ids:])}

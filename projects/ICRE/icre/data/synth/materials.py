@@ -12,16 +12,31 @@ import numpy as np
 
 from icre.modality import VISIBLE
 
-GARMENT_COLOURS = (  # sRGB 0..255, what people wear rather than the whole colour cube
-    (22, 22, 26), (55, 57, 62), (110, 112, 116), (170, 172, 174), (232, 231, 226),
-    (28, 36, 74), (44, 74, 130), (96, 136, 190), (150, 190, 222), (20, 92, 100),
-    (140, 24, 34), (206, 44, 46), (222, 106, 52), (232, 190, 66), (120, 30, 80),
-    (214, 122, 150), (104, 66, 148), (30, 84, 52), (88, 130, 66), (108, 104, 62),
-    (88, 58, 40), (140, 100, 66), (198, 172, 134), (226, 214, 188),
+Colours = tuple[tuple[int, int, int], ...]
+
+# sRGB 0..255. What people wear: dark and grey far more often than bright, hence the repetitions.
+NEUTRALS: Colours = (
+    (22, 22, 26), (30, 31, 36), (44, 46, 52), (84, 86, 90), (132, 134, 138), (186, 187, 188),
+    (236, 235, 230), (28, 34, 58), (34, 44, 80), (222, 212, 192),
 )
-SKIN_COLOURS = ((238, 204, 180), (222, 178, 146), (196, 144, 108), (150, 102, 72), (98, 64, 46))
-HAIR_COLOURS = ((20, 17, 16), (42, 29, 23), (78, 50, 32), (128, 88, 52), (190, 154, 98),
-                (124, 52, 30), (150, 148, 146))
+BRIGHTS: Colours = (
+    (44, 74, 130), (96, 136, 190), (150, 190, 222), (20, 92, 100), (132, 28, 38), (190, 48, 46),
+    (206, 108, 58), (222, 182, 74), (110, 36, 76), (206, 132, 152), (98, 70, 138), (34, 82, 54),
+    (96, 128, 74), (108, 104, 66), (94, 64, 46), (144, 106, 72), (194, 166, 128),
+)
+TOP_COLOURS = 2 * NEUTRALS + BRIGHTS
+BOTTOM_COLOURS: Colours = 2 * (
+    (24, 24, 28), (34, 36, 42), (66, 68, 74), (38, 50, 84), (52, 72, 112), (84, 108, 150),
+    (176, 154, 122)) + ((132, 134, 136), (92, 88, 62), (88, 62, 46), (226, 222, 212), (110, 34, 44),
+                        (130, 152, 180), (52, 76, 60))
+LEATHER_COLOURS: Colours = (
+    (22, 20, 20), (40, 34, 32), (76, 50, 34), (124, 84, 52), (226, 224, 220), (150, 150, 152),
+    (44, 52, 78), (150, 36, 40), (58, 74, 60), (196, 160, 110))
+SKIN_COLOURS: Colours = ((236, 200, 176), (220, 176, 146), (192, 142, 108), (146, 100, 72),
+                         (96, 64, 48))
+HAIR_COLOURS: Colours = ((20, 17, 16), (30, 24, 21), (42, 29, 23), (78, 52, 34), (124, 88, 54),
+                         (186, 152, 100), (112, 54, 34), (150, 148, 146))
+GARMENT_COLOURS = NEUTRALS + BRIGHTS
 
 
 @dataclass(frozen=True)
@@ -36,16 +51,28 @@ class Material:
         numbers = self.rgb if modality == VISIBLE else (self.nir,)
         return np.array(numbers, np.float32).reshape(-1, 1, 1)
 
+    def times(self, share: float) -> "Material":
+        """The same stuff, darker (share < 1) or lighter."""
+        return Material(tuple(min(share * c, 1.0) for c in self.rgb), min(share * self.nir, 1.0))
+
 
 @dataclass(frozen=True)
-class Cloth:
-    """A `pattern` (a key of PATTERNS) of two materials; `period` in body heights, `phase` 0..1."""
+class Weave:
+    """The geometry of a cloth: a `pattern` (a key of PATTERNS), its `period` in body heights and
+    `phase` 0..1."""
 
-    base: Material
-    second: Material
     pattern: str = "plain"
     period: float = 0.1
     phase: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cloth:
+    """A weave of two materials."""
+
+    base: Material
+    second: Material
+    weave: Weave = Weave()
 
     def colour(self, modality: int, y: np.ndarray, s: np.ndarray, px: float) -> np.ndarray:
         """Reflectance (C, h, w) at height `y` and arc length `s` (h, w, in body heights).
@@ -53,25 +80,39 @@ class Cloth:
         `px` is pixels per body height, the sharpness of the pattern's edges. Plain cloth comes
         as (C, 1, 1), which broadcasts.
         """
-        base = self.base.values(modality)
-        if self.pattern == "plain":
+        base, weave = self.base.values(modality), self.weave
+        if weave.pattern == "plain":
             return base
-        share = PATTERNS[self.pattern](y / self.period + self.phase, s / self.period,
-                                       px * self.period)
+        size = np.float32(1 / weave.period)
+        share = PATTERNS[weave.pattern](y * size + np.float32(weave.phase), s * size,
+                                        np.float32(px * weave.period))
         return base + share * (self.second.values(modality) - base)
 
 
 def _bands(x: np.ndarray, sharpness: float, width: float = 0.5) -> np.ndarray:
     """1 on a `width` share of each unit of x, else 0, with edges one pixel wide."""
-    distance = np.abs(x - np.floor(x) - 0.5)
-    return np.clip((0.5 * width - distance) * sharpness + 0.5, 0, 1)
+    distance = np.abs(x - np.floor(x) - np.float32(0.5))
+    return np.clip((np.float32(0.5 * width) - distance) * sharpness + np.float32(0.5), 0, 1)
 
 
 def _dots(y: np.ndarray, s: np.ndarray, sharpness: float) -> np.ndarray:
     row = np.floor(y)
-    across = s + 0.5 * (row % 2)
-    radius = np.hypot(y - row - 0.5, across - np.floor(across) - 0.5)
-    return np.clip((0.32 - radius) * sharpness + 0.5, 0, 1)
+    across = s + np.float32(0.5) * (row - 2 * np.floor(row / 2))
+    y, across = y - row - np.float32(0.5), across - np.floor(across) - np.float32(0.5)
+    return np.clip((np.float32(0.3) - np.sqrt(y * y + across * across)) * sharpness
+                   + np.float32(0.5), 0, 1)
+
+
+def _zigzag(y: np.ndarray, s: np.ndarray, sharpness: float) -> np.ndarray:
+    return _bands(y + np.abs(s - np.floor(s) - np.float32(0.5)), np.float32(0.7) * sharpness)
+
+
+def _blotches(y: np.ndarray, s: np.ndarray, sharpness: float) -> np.ndarray:
+    """Camouflage: where a sum of four waves is high."""
+    wave = np.float32(np.pi)
+    high = (np.sin(wave * (2 * y + s)) + np.sin(wave * (y - 2 * s) + 1)
+            + np.sin(wave * (3 * s + y) + 2) + np.sin(wave * (y - s)))
+    return np.clip(high * (np.float32(0.15) * sharpness) + np.float32(0.5), 0, 1)
 
 
 PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
@@ -79,47 +120,59 @@ PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
     "hoops": lambda y, s, k: _bands(y, k),
     "thin hoops": lambda y, s, k: _bands(y, k, 0.28),
     "stripes": lambda y, s, k: _bands(s, k),
-    "checks": lambda y, s, k: 0.5 * (_bands(y, k) + _bands(s, k)),
-    "tiles": lambda y, s, k: np.abs(_bands(0.5 * y, 2 * k) - _bands(0.5 * s, 2 * k)),
-    "diagonal": lambda y, s, k: _bands(y + s, 0.7 * k),
+    "pinstripes": lambda y, s, k: _bands(s, k, 0.22),
+    "checks": lambda y, s, k: np.float32(0.5) * (_bands(y, k) + _bands(s, k)),
+    "panes": lambda y, s, k: np.maximum(_bands(y, k, 0.2), _bands(s, k, 0.2)),
+    "tiles": lambda y, s, k: np.abs(_bands(y / 2, 2 * k) - _bands(s / 2, 2 * k)),
+    "diagonal": lambda y, s, k: _bands(y + s, np.float32(0.7) * k),
+    "diamonds": lambda y, s, k: np.abs(_bands((y + s) / 2, k) - _bands((y - s) / 2, k)),
+    "zigzag": _zigzag,
     "dots": _dots,
+    "blotches": _blotches,
 }
 
 
 def linear(srgb: np.ndarray) -> tuple[float, float, float]:
     """sRGB 0..255 -> linear reflectance 0..1 (gamma 2.2, as the cameras here encode)."""
-    return tuple(float(c) for c in (np.clip(srgb, 2, 253) / 255.0) ** 2.2)
+    return tuple(float(c) for c in (np.clip(srgb, 2, 250) / 255.0) ** 2.2)
 
 
-def draw_material(rng: np.random.Generator, colours: tuple, jitter: float = 12.0,
-                  nir: tuple[float, float] = (0.04, 0.85)) -> Material:
-    """One material: a jittered colour of the table, and an infrared reflectance of its own."""
-    srgb = np.array(colours[rng.integers(len(colours))]) + rng.normal(0, jitter, 3)
-    return Material(linear(srgb), float(rng.uniform(*nir)))
+def draw_rgb(rng: np.random.Generator, colours: Colours,
+             jitter: float = 8.0) -> tuple[float, float, float]:
+    """A colour of the table, jittered in lightness and a little in hue."""
+    srgb = np.array(colours[rng.integers(len(colours))], float)
+    return linear(srgb * np.exp(rng.normal(0, jitter / 80)) + rng.normal(0, jitter / 2, 3))
 
 
-def draw_contrast(rng: np.random.Generator, base: Material) -> Material:
-    """A garment material that mostly (19 in 20) stands out from `base` in each modality."""
+def draw_material(rng: np.random.Generator, colours: Colours, jitter: float = 8.0,
+                  nir: tuple[float, float] = (0.05, 0.85)) -> Material:
+    """One material: a colour of the table, and an infrared reflectance of its own."""
+    return Material(draw_rgb(rng, colours, jitter), float(rng.uniform(*nir)))
+
+
+def draw_contrast(rng: np.random.Generator, base: Material, share: float = 0.95) -> Material:
+    """A garment material that, `share` of the time, is sure to stand out from `base`, in each
+    modality apart."""
     candidate = draw_material(rng, GARMENT_COLOURS)
     rgb, nir = candidate.rgb, candidate.nir
-    if rng.random() < 0.95:
-        while abs(_lightness(rgb) - _lightness(base.rgb)) < 0.3:
-            rgb = draw_material(rng, GARMENT_COLOURS).rgb
-    if rng.random() < 0.95:
+    if rng.random() < share:
+        while abs(lightness(rgb) - lightness(base.rgb)) < 0.3:
+            rgb = draw_rgb(rng, GARMENT_COLOURS)
+    if rng.random() < share:
         while abs(nir ** 0.45 - base.nir ** 0.45) < 0.3:
             nir = float(rng.uniform(0.03, 0.9))
     return Material(rgb, nir)
 
 
-def _lightness(rgb: tuple[float, float, float]) -> float:
-    return float(np.dot(rgb, (0.3, 0.5, 0.2))) ** 0.45
+def lightness(rgb: tuple[float, float, float]) -> float:
+    """Perceived lightness 0..1 of a linear colour."""
+    return float(0.3 * rgb[0] + 0.5 * rgb[1] + 0.2 * rgb[2]) ** 0.45
 
 
-def draw_cloth(rng: np.random.Generator, patterns: dict[str, float],
-               periods: tuple[float, float] = (0.06, 0.12)) -> Cloth:
-    """A cloth whose pattern is drawn by the weights of `patterns`."""
+def draw_weave(rng: np.random.Generator, patterns: dict[str, float], share: float,
+               periods: tuple[float, float] = (0.06, 0.12)) -> Weave:
+    """A pattern, drawn by its weight, for a `share` of the clothes; the others are plain."""
     names, weights = list(patterns), np.array(list(patterns.values()))
-    base = draw_material(rng, GARMENT_COLOURS)
     pattern = names[rng.choice(len(names), p=weights / weights.sum())]
-    return Cloth(base, draw_contrast(rng, base), pattern, float(rng.uniform(*periods)),
-                 float(rng.random()))
+    weave = Weave(pattern, float(rng.uniform(*periods)), float(rng.random()))
+    return weave if rng.random() < share else Weave("plain", weave.period, weave.phase)

@@ -1,7 +1,8 @@
-"""Paints solids into an image of reflected light: vectorised coverage, shading and soft contact.
+"""Draws solids into a picture of surfaces: which is nearest, what it is made of, where it faces.
 
-Everything is analytic (a solid's outline, normal and surface coordinates are closed forms of the
-pixel), anti-aliased, and restricted to the solid's bounding box.
+Outline, depth, normal and surface coordinates of a solid are closed forms of the pixel, evaluated
+in the solid's bounding box and kept where the solid is nearest (a soft z-buffer). Light comes
+afterwards, once for the whole picture (see `shade`).
 """
 
 from dataclasses import dataclass
@@ -9,38 +10,53 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .solids import Chain, Limb, Patch, Solid, Stack, Surface
+from icre.modality import VISIBLE
+
+from .solids import Limb, Patch, Solid, Stack, Surface
+
+FAR = -9.0  # depth of the background, in body heights towards the camera
+TURN = np.float32(2 * np.pi)
 
 
 @dataclass(frozen=True)
 class View:
-    """How a person is seen.
+    """How a person is seen through a pinhole camera.
 
-    `yaw`: the person's turn (0 walks toward the camera, pi/2 to the right); `pitch`: the camera's
-    tilt downwards in radians; `perspective`: how much nearer things high up look; `px`: pixels per
-    body height; `foot`: (x, y) of the ground point in pixels.
+    `yaw`: the person's turn (0 walks toward the camera, pi/2 to the right); `height` of the camera
+    and its `distance` along the ground, in body heights; `px`: pixels per body height at the middle
+    of the body; `foot`: (x, y) of the ground point in pixels.
     """
 
     yaw: float
-    pitch: float
-    perspective: float
+    height: float
+    distance: float
     px: float
     foot: tuple[float, float]
 
+    @property
+    def tilt(self) -> tuple[float, float]:
+        """Sine and cosine of the angle at which the camera looks down at the middle."""
+        reach = float(np.hypot(self.height - 0.5, self.distance))
+        return (self.height - 0.5) / reach, self.distance / reach
 
-@dataclass(frozen=True)
-class Light:
-    """`ambient` and `direct` strength, and the direct light's unit `direction` (x right, y up, z to
-    the camera)."""
+    def project(self, x: np.ndarray, y: np.ndarray,
+                z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Screen x, screen y (up) and scale of points: x right, y up, z towards the camera.
 
-    ambient: float
-    direct: float
-    direction: tuple[float, float, float]
+        Lengths in body heights; the middle of the body has scale 1, the ground point screen (0, 0).
+        """
+        sin, cos = self.tilt
+        reach = self.distance / cos
+        y, z = np.asarray(y, float), np.asarray(z, float)
+        scale = reach / (reach - z * cos - (y - 0.5) * sin)
+        ground = -0.5 * cos * reach / (reach + 0.5 * sin)
+        return x * scale, ((y - 0.5) * cos - z * sin) * scale - ground, scale
 
 
 class Trace(NamedTuple):
     """A limb on the screen, per pixel of its box: `far` from the axis in radii, `radius`, place
-    `along` the axis (0..1) and `side` across it (-1..1); `way` is its unit direction (x, y)."""
+    `along` the axis (0..1) and `side` across it (-1..1); `way` is its unit direction (x, y), `grow`
+    its scale at either end."""
 
     box: tuple[slice, slice]
     far: np.ndarray
@@ -48,118 +64,157 @@ class Trace(NamedTuple):
     along: np.ndarray
     side: np.ndarray
     way: tuple[float, float]
+    grow: np.ndarray
 
 
 class Canvas:
-    """Linear light `image` (C, H, W) that solids are painted on; `cover` (H, W): where they are."""
+    """What is seen per pixel: reflectance `albedo` (C, H, W) and `normal` (3, H, W), both times
+    `cover` (H, W), the share that a solid covers; `depth` (H, W) towards the camera."""
 
-    def __init__(self, background: np.ndarray, view: View, light: Light, modality: int,
+    def __init__(self, size: tuple[int, int], view: View, modality: int,
                  folds: np.ndarray) -> None:
-        """`background` (C, H, W) float32 is painted over; `folds` (>= H, >= W) is cloth relief."""
-        self.image, self.view, self.light, self.modality = background, view, light, modality
-        _, height, width = background.shape
+        """`folds` (2, H, W): how cloth relief bends normals sideways and upwards."""
+        self.view, self.modality, self.folds = view, modality, folds
+        height, width = size
+        self.albedo = np.zeros((3 if modality == VISIBLE else 1, height, width), np.float32)
+        self.normal = np.zeros((3, height, width), np.float32)
         self.cover = np.zeros((height, width), np.float32)
-        self.folds = folds
+        self.depth = np.full((height, width), FAR, np.float32)
+        self.look_from(view)
+
+    def look_from(self, view: View) -> None:
+        """Draw what follows by another view of the same scene: another person's."""
+        self.view = view
+        height, width = self.cover.shape
         self.x = ((np.arange(width, dtype=np.float32) + 0.5) - view.foot[0]) / view.px
         self.y = (view.foot[1] - (np.arange(height, dtype=np.float32) + 0.5)) / view.px
         self.sin, self.cos = float(np.sin(view.yaw)), float(np.cos(view.yaw))
-        self.tilt = (float(np.sin(view.pitch)), float(np.cos(view.pitch)))
+        self.tilt = view.tilt
 
     def paint(self, solids: list[Solid]) -> None:
-        """Paint the solids, farthest (lowest order) first."""
-        for solid in sorted(solids, key=lambda s: s.order):
-            (self._stack if isinstance(solid, Stack) else self._chain)(solid)
+        """Draw the solids; nearer ones win, in whatever order they come."""
+        for solid in solids:
+            (self._stack if isinstance(solid, Stack) else self._limb)(solid)
 
-    def project(self, point: np.ndarray) -> tuple[float, float]:
-        """Screen position (x, y) of a body point, in body heights from the ground point."""
-        lateral, y, forward = (float(c) for c in point)
-        grow = 1 + self.view.perspective * (y - 0.5)
-        depth = forward * self.cos - lateral * self.sin
-        across = lateral * self.cos + forward * self.sin
-        return across * grow, y * self.tilt[1] - depth * self.tilt[0]
+    def turned(self, lateral: np.ndarray, forward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A point of the body -> (x right, z towards the camera)."""
+        return (lateral * self.cos + forward * self.sin, forward * self.cos - lateral * self.sin)
 
     def _box(self, x0: float, x1: float, y0: float, y1: float) -> tuple[slice, slice] | None:
-        """Pixel rows and columns that cover a rectangle with a margin of two, None if outside."""
+        """Pixel rows and columns that cover a rectangle with a margin, None if outside."""
         px, (fx, fy) = self.view.px, self.view.foot
-        rows = slice(max(int(fy - y1 * px) - 2, 0), min(int(fy - y0 * px) + 3, len(self.y)))
-        cols = slice(max(int(fx + x0 * px) - 2, 0), min(int(fx + x1 * px) + 3, len(self.x)))
+        rows = slice(max(int(fy - y1 * px) - 1, 0), min(int(fy - y0 * px) + 2, len(self.y)))
+        cols = slice(max(int(fx + x0 * px) - 1, 0), min(int(fx + x1 * px) + 2, len(self.x)))
         return (rows, cols) if rows.start < rows.stop and cols.start < cols.stop else None
 
     def _stack(self, stack: Stack) -> None:
         px, (sin_p, cos_p) = self.view.px, self.tilt
-        turn = self.view.yaw + stack.turn
-        sin, cos = float(np.sin(turn)), float(np.cos(turn))
-        wide = np.hypot(stack.lateral * cos, stack.forward * sin)
-        reach = float(wide.max()) * (1 + self.view.perspective)
-        x0, y0 = self.project(np.array([stack.centre[0], 0.0, stack.centre[1]]))
-        slack = abs(stack.lean * 0.5) + reach
+        yaw = self.view.yaw + stack.turn
+        sin, cos = float(np.sin(yaw)), float(np.cos(yaw))
         low, high = float(stack.heights[0]), float(stack.heights[-1])
-        sag = float(stack.forward.max() + stack.lateral.max()) * sin_p
-        box = self._box(x0 - slack, x0 + slack, low * cos_p + y0 - sag, high * cos_p + y0 + sag)
+        h = np.concatenate([[low - 0.2], stack.heights, [high + 0.2]])
+        a = np.maximum(_ends(stack.lateral), 1e-4)
+        b = np.maximum(_ends(stack.forward), 1e-4)
+        axis = _ends(stack.centre[1] + stack.axis + 0 * stack.heights)
+        x, z = self.turned(stack.centre[0], axis)
+        sx, sy, scale = self.view.project(x, h, z)
+        wide = np.hypot(a * cos, b * sin)
+        deep = a * b / wide
+        half = wide * scale
+        sag = float(deep.max()) * abs(sin_p) * float(scale.max())
+        box = self._box(float((sx - half).min()), float((sx + half).max()),
+                        float(sy[1]) - sag, float(sy[-2]) + sag)
         if box is None:
             return
-        y = (self.y[box[0]] - y0) / cos_p
-        a = np.maximum(np.interp(y, stack.heights, stack.lateral), 1e-4)
-        b = np.maximum(np.interp(y, stack.heights, stack.forward), 1e-4)
-        w = np.hypot(a * cos, b * sin)
-        grow = 1 + self.view.perspective * (y - 0.5)
-        axis = (x0 + stack.lean * (y - 0.5) * self.sin) * grow
-        half = (w * grow).astype(np.float32)[:, None]
-        v = (self.x[None, box[1]] - axis.astype(np.float32)[:, None]) / half
-        inside = np.clip((1 - np.abs(v)) * half * px + 0.5, 0, 1)
+        turn = np.arctan2(b * sin, a * cos)
+        slope = np.clip(-np.gradient(wide, h), -1.5, 1.5)
+        table = np.stack([h, sx, half, z, deep, turn, slope])
+        rows = np.stack([np.interp(self.y[box[0]], sy, column) for column in table])
+        y, sx, half, z, deep, turn, slope = rows.astype(np.float32)[:, :, None]
+        v = (self.x[None, box[1]] - sx) / half
+        inside = np.clip((1 - np.abs(v)) * (half * np.float32(px)) + np.float32(0.5), 0, 1)
         v = np.clip(v, -1, 1)
         nz = np.sqrt(1 - v * v)
-        bulge = (a * b / w * (sin_p / cos_p)).astype(np.float32)[:, None]
-        y = y.astype(np.float32)[:, None] + bulge * nz
-        inside *= np.clip((y - low) * px + 0.5, 0, 1) * np.clip((high - y) * px + 0.5, 0, 1)
-        tau = np.arcsin(v) - np.arctan2(b * sin, a * cos).astype(np.float32)[:, None]
-        tau = tau - 2 * np.pi * np.floor(tau / (2 * np.pi) + 0.5)
-        patch = Patch(y, tau, tau * float(stack.lateral.max() + stack.forward.max()) / 2, px)
-        self._blend(box, inside, v, np.float32(0.15), nz, patch, stack.surface)
+        inside *= np.clip((high - y) * px + 0.5, 0, 1)
+        y = np.minimum(y + (deep * np.float32(sin_p / cos_p)) * nz, np.float32(high))
+        inside *= np.clip((y - low) * px + 0.5, 0, 1)
+        tau = _wrapped(np.arcsin(v) - turn)
+        depth = (z + deep * nz) * np.float32(cos_p) + y * np.float32(sin_p)
+        size = float(stack.lateral.max() + stack.forward.max()) / 2
+        unit = 1 / np.sqrt(1 + slope * slope)
+        normal = (v * unit, slope * unit, nz * unit)
+        self._blend(box, inside, depth + np.float32(stack.bias), normal,
+                    Patch(y, tau, tau * np.float32(size), px), stack.surface)
 
-    def _chain(self, chain: Chain) -> None:
-        """All shadows before all limbs: joined limbs do not darken each other at the joint."""
-        traces = [(limb, trace) for limb in chain.limbs if (trace := self._trace(limb))]
-        for _, trace in traces:
-            near = np.clip((1.7 - trace.far) * trace.radius * (0.5 * self.view.px), 0, 1)
-            self.image[(slice(None), *trace.box)] *= 1 - 0.3 * near * self.cover[trace.box]
-        for limb, trace in traces:
-            self._limb(limb, trace)
-
-    def _trace(self, limb: Limb) -> Trace | None:
-        (x0, y0), (x1, y1) = self.project(limb.start), self.project(limb.end)
-        reach = 1.7 * max(limb.radii)
+    def _trace(self, limb: Limb) -> tuple[Trace, np.ndarray] | None:
+        ends = np.stack([limb.start, limb.end])
+        x, z = self.turned(ends[:, 0], ends[:, 2])
+        (x0, x1), (y0, y1), grow = self.view.project(x, ends[:, 1], z)
+        reach = max(limb.radii) * float(grow.max())
         box = self._box(min(x0, x1) - reach, max(x0, x1) + reach,
                         min(y0, y1) - reach, max(y0, y1) + reach)
         if box is None:
             return None
-        dx, dy = x1 - x0, y1 - y0
-        length = max(float(np.hypot(dx, dy)), 1e-4)
+        dx, dy = np.float32(x1 - x0), np.float32(y1 - y0)
+        length = np.float32(max(float(np.hypot(dx, dy)), 1e-4))
         ex, ey = self.x[None, box[1]] - np.float32(x0), self.y[box[0], None] - np.float32(y0)
-        along = np.clip((ex * dx + ey * dy) / length ** 2, 0, 1)
-        radius = limb.radii[0] + (limb.radii[1] - limb.radii[0]) * along
+        along = np.clip((ex * dx + ey * dy) / (length * length), 0, 1)
+        radii = np.array(limb.radii) * np.linspace(grow[0], grow[1], len(limb.radii))
+        radius = _along(along, radii.astype(np.float32))
         ex, ey = ex - along * dx, ey - along * dy
         side = np.clip((ex * dy - ey * dx) / (length * radius), -1, 1)
+        depth = z * self.tilt[1] + ends[:, 1] * self.tilt[0]
         return Trace(box, np.sqrt(ex * ex + ey * ey) / radius, radius, along, side,
-                     (dx / length, dy / length))
+                     (float(dx / length), float(dy / length)), grow), depth.astype(np.float32)
 
-    def _limb(self, limb: Limb, trace: Trace) -> None:
-        px, side, way = self.view.px, trace.side, trace.way
-        inside = np.clip((1 - trace.far) * trace.radius * px + 0.5, 0, 1)
-        nz = np.sqrt(1 - side * side)
-        tau = np.arcsin(-side if way[1] < 0 else side) - np.float32(self.view.yaw)
-        tau = tau - 2 * np.pi * np.floor(tau / (2 * np.pi) + 0.5)
-        real = float(np.linalg.norm(limb.end - limb.start))
-        patch = Patch(trace.along * real, tau, tau * limb.radii[0], px)
-        self._blend(trace.box, inside, side * way[1], -side * way[0], nz, patch, limb.surface)
+    def _limb(self, limb: Limb) -> None:
+        found = self._trace(limb)
+        if found is None:
+            return
+        trace, ends = found
+        px, side, way = np.float32(self.view.px), trace.side, trace.way
+        inside = np.clip((1 - trace.far) * (trace.radius * px) + np.float32(0.5), 0, 1)
+        nz = np.sqrt(np.maximum(1 - trace.far * trace.far, 0))
+        tau = _wrapped(np.arcsin(-side if way[1] < 0 else side) - np.float32(self.view.yaw))
+        real = np.float32(np.linalg.norm(limb.end - limb.start))
+        depth = ends[0] + trace.along * (ends[1] - ends[0]) + trace.radius * nz
+        normal = (side * np.float32(way[1]), side * np.float32(-way[0]), nz)
+        self._blend(trace.box, inside, depth + np.float32(limb.bias), normal,
+                    Patch(trace.along * real, tau, tau * np.float32(limb.radii[0]), float(px)),
+                    limb.surface)
 
-    def _blend(self, box: tuple[slice, slice], inside: np.ndarray, nx: np.ndarray, ny: np.ndarray,
-               nz: np.ndarray, patch: Patch, surface: Surface) -> None:
+    def _blend(self, box: tuple[slice, slice], inside: np.ndarray, depth: np.ndarray,
+               normal: tuple[np.ndarray, ...], patch: Patch, surface: Surface) -> None:
         if surface.cut is not None:
             inside = inside * surface.cut(patch)
-        lx, ly, lz = self.light.direction
-        facing = np.maximum(nx * lx + ny * ly + nz * lz, 0)
-        shade = (self.light.ambient + self.light.direct * facing) * self.folds[box]
-        target = self.image[(slice(None), *box)]
-        target += inside * (surface.colour(patch, self.modality) * shade - target)
-        self.cover[box] = np.maximum(self.cover[box], inside)
+        behind = self.depth[box]
+        before = (depth - behind) * np.float32(self.view.px) + np.float32(0.5)
+        alpha = inside * np.clip(before, 0, 1)
+        albedo = self.albedo[(slice(None), *box)]
+        albedo += alpha * (surface.colour(patch, self.modality) - albedo)
+        for axis, part in enumerate(normal):
+            target = self.normal[(axis, *box)]
+            if axis < 2 and surface.rough:
+                part = part + np.float32(surface.rough) * self.folds[(axis, *box)]
+            target += alpha * (part - target)
+        cover = self.cover[box]
+        cover += alpha * (1 - cover)
+        np.maximum(behind, depth, out=behind, where=inside > 0.5)
+
+
+def _ends(values: np.ndarray) -> np.ndarray:
+    """The values with the first and the last one twice: a stack goes on straight at its ends."""
+    return np.concatenate([values[:1], values, values[-1:]])
+
+
+def _wrapped(angle: np.ndarray) -> np.ndarray:
+    return angle - TURN * np.floor(angle / TURN + np.float32(0.5))
+
+
+def _along(place: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Linear interpolation of evenly spaced `values` at places 0..1."""
+    if len(values) == 2:
+        return values[0] + (values[1] - values[0]) * place
+    step = place * np.float32(len(values) - 1)
+    left = np.minimum(step.astype(np.int32), len(values) - 2)
+    return values[left] + (values[left + 1] - values[left]) * (step - left)

@@ -1,9 +1,9 @@
-"""The few solids a person is built of, and the surfaces that dress them.
+"""The two solids a person is built of, and the surfaces that dress them.
 
 Lengths are in body heights. A point is (lateral, height, forward): lateral grows to the person's
 left, forward is where the person walks. The angle `tau` runs around a solid: 0 in front, +pi/2 on
-the left, +-pi behind. A surface is a function of (height, tau), so patterns, logos, straps and open
-jackets turn with the person by themselves.
+the left, +-pi behind. A surface is a function of (height, tau), so patterns, prints, straps and
+open jackets turn with the person by themselves.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Patch:
 
     def inside(self, signed: np.ndarray) -> np.ndarray:
         """Coverage 0..1 of the region where `signed` (body heights) is positive, one pixel soft."""
-        return np.clip(signed * self.px + 0.5, 0, 1)
+        return np.clip(signed * np.float32(self.px) + np.float32(0.5), 0, 1)
 
 
 Mask = Callable[[Patch], np.ndarray]
@@ -34,11 +34,15 @@ Mask = Callable[[Patch], np.ndarray]
 
 @dataclass(frozen=True)
 class Surface:
-    """A cloth, then overlays (mask, cloth) painted in order; `cut` keeps a part of the solid."""
+    """A cloth, then overlays (mask, cloth) painted in order; `cut` keeps a part of the solid.
+
+    `rough` is how strongly cloth folds bend its normals, 0 for skin.
+    """
 
     cloth: Cloth
     overlays: tuple[tuple[Mask, Cloth], ...] = ()
     cut: Mask | None = None
+    rough: float = 1.0
 
     def colour(self, patch: Patch, modality: int) -> np.ndarray:
         """Reflectance (C, h, w) of a patch, or (C, 1, 1) where it is uniform."""
@@ -54,45 +58,40 @@ def plain(material: Material) -> Cloth:
     return Cloth(material, material)
 
 
-def uniform(material: Material) -> Surface:
+def uniform(material: Material, rough: float = 0.3) -> Surface:
     """A surface of one material."""
-    return Surface(plain(material))
+    return Surface(plain(material), rough=rough)
 
 
 @dataclass(frozen=True)
 class Stack:
     """An upright pile of ellipses: at `heights` (ascending) half-widths `lateral` and `forward`.
 
-    `centre` is (lateral, forward) of the axis, `lean` its forward shift per height above 0.5,
-    `turn` an extra yaw in radians. `order` sorts the solids for painting, low numbers first.
+    `centre` is (lateral, forward) of the axis and `axis` its extra forward shift at `heights`;
+    `turn` is an extra yaw in radians. `bias` brings a layer nearer to the camera (body heights), so
+    that a coat hides the leg that would poke through it.
     """
 
-    order: float
     heights: np.ndarray
     lateral: np.ndarray
     forward: np.ndarray
     surface: Surface
     centre: tuple[float, float] = (0.0, 0.0)
-    lean: float = 0.0
+    axis: np.ndarray | float = 0.0
     turn: float = 0.0
+    bias: float = 0.0
 
 
 @dataclass(frozen=True)
 class Limb:
-    """A tapered capsule from `start` to `end` (points) with radii `radii` at its two ends."""
+    """A round rod from `start` to `end` (points), its `radii` evenly spaced along it, with round
+    ends; `bias` as in Stack."""
 
     start: np.ndarray
     end: np.ndarray
-    radii: tuple[float, float]
+    radii: tuple[float, ...]
     surface: Surface
+    bias: float = 0.0
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Limbs that are joined, painted in sequence; together they shade what lies behind them."""
-
-    order: float
-    limbs: tuple[Limb, ...]
-
-
-Solid = Stack | Chain
+Solid = Stack | Limb

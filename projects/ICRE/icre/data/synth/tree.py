@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -96,7 +97,16 @@ def _render_all(root: Path, options: DemoOptions, shots: list[Shot],
 
 def _render_chunk(root: Path, options: DemoOptions, shots: list[Shot]) -> int:
     for shot in shots:
-        image, quality = render_shot(options, shot)
-        settings = {"quality": quality} if shot.path.endswith(".jpg") else {}
-        Image.fromarray(image).save(root / shot.path, **settings)
+        (root / shot.path).write_bytes(encode(options, shot))
     return len(shots)
+
+
+def encode(options: DemoOptions, shot: Shot) -> bytes:
+    """The rendered image as the bytes of its file, JPEG or BMP by the ending of its path."""
+    image, quality = render_shot(options, shot)
+    buffer = BytesIO()
+    if shot.path.endswith(".jpg"):
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    else:
+        Image.fromarray(image).save(buffer, "BMP")
+    return buffer.getvalue()
