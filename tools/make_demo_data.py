@@ -14,7 +14,7 @@ from pathlib import Path
 from icre.data.synth import benchmarks
 from icre.data.synth.layout import LAYOUTS, DemoError, DemoOptions
 from icre.data.synth.levels import LEVELS
-from icre.data.synth.sheet import save_sheet
+from icre.data.synth.sheet import save_pictures, save_sheet
 from icre.data.synth.tree import is_finished, write_tree
 
 
@@ -25,6 +25,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one per core")
     parser.add_argument("--contact-sheet", type=Path, metavar="PNG",
                         help="also draw the first identities before all cameras")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER",
+                        help="only draw the pictures of docs/synth.md into the folder")
     demo = parser.add_argument_group("demo data")
     demo.add_argument("--layout", default="sysu", choices=list(LAYOUTS))
     demo.add_argument("--ids", type=int, default=300,
@@ -52,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     """Do what is asked; returns the exit status (2: bad arguments, with one line on stderr)."""
     args = parse(argv)
     try:
-        if args.record and args.benchmark:
+        if args.pictures:
+            print(*save_pictures(args.pictures, args.seed), sep="\n")
+        elif args.record and args.benchmark:
             for name, value in benchmarks.record(args.benchmark, args.workers).items():
                 print(f"{name}: {value.images} images, {value.sha256}")
         elif args.verify and args.benchmark and args.root:

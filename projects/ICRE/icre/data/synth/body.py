@@ -130,11 +130,11 @@ def solids(person: Person, pose: Pose) -> list[Solid]:
 
 def _trunk(person: Person, shape: tuple[np.ndarray, ...], j: Joints) -> list[Solid]:
     top, bottom = person.top, person.bottom
-    parts = [_garment(person, shape, j, top.hem, 0.852, top.ease, top.flare * 0.35, 0.012)]
+    parts = [_garment(person, shape, j, top.hem, 0.852, top.ease, top.flare * 0.35, 0.028)]
     if top.tail:
         inner = Surface(person.cloth("inner", person.fabric.inner))
         parts.append(_tube(shape, j, np.linspace(top.hem - top.tail, top.hem + 0.03, 4),
-                           top.ease * 0.5, 0.2, inner, 0.008))
+                           top.ease * 0.5, 0.2, inner, 0.018))
     if top.kind != "dress":
         skirt = bottom.kind in SKIRTS
         heights = np.linspace(bottom.edge if skirt else 0.462, 0.62, 9)
@@ -148,7 +148,7 @@ def _trunk(person: Person, shape: tuple[np.ndarray, ...], j: Joints) -> list[Sol
         heights = np.array([0.822, 0.832, 0.850, 0.864, 0.872])
         radii = np.array([0.040, 0.052, 0.050, 0.042, 0.020])
         parts.append(Stack(heights, radii, radii, uniform(
-            person.palette["scarf"], 1.0), centre=(0.0, lean + 0.006), bias=0.02))
+            person.palette["scarf"], 1.0), centre=(0.0, lean + 0.006), bias=0.035))
     return parts
 
 

@@ -133,10 +133,10 @@ def _waist(wearer: Wearer) -> list[Solid]:
     """A belt bag: a strap around the waist and a pouch in front."""
     low = np.array([0.585, 0.59, 0.605, 0.61])
     belt = Stack(low, np.full(4, wearer.wide * 0.99), np.full(4, wearer.deep * 1.04),
-                 _strap(wearer), bias=0.012)
+                 _strap(wearer), bias=0.035)
     size = wearer.person.bag.size
     return [belt, Stack(*_rounded(0.56 - 0.01 * size, 0.615, 0.055 * size, 0.03 * size),
-                        _cloth(wearer), centre=(0.0, wearer.deep + 0.012), bias=0.012)]
+                        _cloth(wearer), centre=(0.0, wearer.deep + 0.012), bias=0.035)]
 
 
 BAGS = {"backpack": _backpack, "cross": _cross, "tote": _tote, "handbag": _handbag, "case": _case,

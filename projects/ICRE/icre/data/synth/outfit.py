@@ -181,6 +181,8 @@ def sleeve_surfaces(person: Person, upper: float, fore: float) -> tuple[Surface,
     cloth = below if top.kind == "vest" else person.cloth("top", person.fabric.top)
     if accent.sleeves == "all" or (accent.yoke < 1 and top.sleeve > 1 and top.kind != "vest"):
         cloth = mark
+    if top.sleeve == 0:
+        return Surface(skin, rough=0.0), Surface(skin, rough=0.0)
     first, second = min(top.sleeve, 1) * upper * 1.15, (top.sleeve - 1) * fore
     over: list[tuple[Mask, Cloth]] = []
     if accent.sleeves == "stripe":

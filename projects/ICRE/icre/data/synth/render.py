@@ -14,7 +14,7 @@ from .raster import Canvas, View
 from .shade import ground_shadow, lit
 
 DIRECTIONS = 8
-FILLS = 0.885  # share of the box's height that a person of 1.70 m fills
+FILLS = 0.875  # share of the box's height that a person of 1.70 m fills
 PASSERS = 0.35  # share of occlusions that are another person
 
 
@@ -71,7 +71,7 @@ def _view(person: Person, camera: Camera, moment: Moment, size: tuple[int, int],
     tall = float(unit.project(0.0, 1.0, 0.0)[1])
     grown = 0.6 + 0.4 * person.build.height / 1.7
     return View(moment.yaw, camera.height, distance, FILLS * height * moment.scale * grown / tall,
-                (width * (0.5 + moment.shift[0]), height * (0.955 + moment.shift[1])))
+                (width * (0.5 + moment.shift[0]), height * (0.945 + moment.shift[1])))
 
 
 def _occlude(canvas: Canvas, camera: Camera, level: Level, rng: np.random.Generator) -> None:
