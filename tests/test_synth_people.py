@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from icre.data.synth import body, camera, layout, materials, people, person, raster, scene
+from icre.data.synth import (
+    body, camera, exact, layout, materials, people, person, raster, scene,
+)
 from icre.data.synth.layout import DemoOptions
 from icre.data.synth.levels import LEVELS
 from icre.data.synth.materials import Material
@@ -227,3 +229,13 @@ def test_noise_of_a_sensor_twice_as_fine_is_averaged_down():
         made = replace(made, spot=np.float32(1), exposure=1.0, row_noise=0.0, noise=0.02)
         spreads.append(camera.expose(made, grey, hour, LEVELS["standard"], rng).std())
     assert spreads[0] == pytest.approx(spreads[1] / 2, rel=0.1)
+
+
+def test_exact_functions_are_close_to_numpys():
+    x = np.linspace(-1, 1, 4001).astype(np.float32)
+    wide = np.linspace(-20, 20, 4001).astype(np.float32)
+    assert exact.arcsin(x).dtype == exact.sin(wide).dtype == np.float32
+    np.testing.assert_allclose(exact.arcsin(x), np.arcsin(x.astype(float)), atol=5e-7)
+    np.testing.assert_allclose(exact.sin(wide), np.sin(wide.astype(float)), atol=1e-7)
+    np.testing.assert_allclose(exact.cos(wide), np.cos(wide.astype(float)), atol=1e-7)
+    np.testing.assert_allclose(exact.bell(x * x), np.exp(-x.astype(float) ** 2), atol=0.04)

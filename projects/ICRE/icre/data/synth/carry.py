@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import exact
 from .outfit import shade_of
 from .person import Person
 from .solids import Limb, Solid, Stack, Surface, plain, uniform
@@ -44,7 +45,7 @@ def _hood(person: Person, place: dict) -> Stack:
     bow = np.maximum(1 - u * u, 0.02) ** 0.4
     heights = 0.925 + 0.10 * u
     face = (lambda p: p.inside(np.maximum(
-        np.hypot(p.tau * 0.062, (p.y - 0.932) * 0.72) - 0.046, 0.84 - p.y)))
+        exact.length(p.tau * 0.062, (p.y - 0.932) * 0.72) - 0.046, 0.84 - p.y)))
     return Stack(heights, 0.062 * bow, 0.074 * bow, Surface(
         person.cloth("top", person.fabric.top), cut=face), bias=0.006, **place)
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from icre.modality import VISIBLE
 
+from . import exact
+
 Colours = tuple[tuple[int, int, int], ...]
 
 # sRGB 0..255. What people wear: dark and grey far more often than bright, hence the repetitions.
@@ -99,7 +101,7 @@ def _dots(y: np.ndarray, s: np.ndarray, sharpness: float) -> np.ndarray:
     row = np.floor(y)
     across = s + np.float32(0.5) * (row - 2 * np.floor(row / 2))
     y, across = y - row - np.float32(0.5), across - np.floor(across) - np.float32(0.5)
-    return np.clip((np.float32(0.3) - np.sqrt(y * y + across * across)) * sharpness
+    return np.clip((np.float32(0.3) - exact.length(y, across)) * sharpness
                    + np.float32(0.5), 0, 1)
 
 
@@ -110,8 +112,8 @@ def _zigzag(y: np.ndarray, s: np.ndarray, sharpness: float) -> np.ndarray:
 def _blotches(y: np.ndarray, s: np.ndarray, sharpness: float) -> np.ndarray:
     """Camouflage: where a sum of four waves is high."""
     wave = np.float32(np.pi)
-    high = (np.sin(wave * (2 * y + s)) + np.sin(wave * (y - 2 * s) + 1)
-            + np.sin(wave * (3 * s + y) + 2) + np.sin(wave * (y - s)))
+    high = (exact.sin(wave * (2 * y + s)) + exact.sin(wave * (y - 2 * s) + 1)
+            + exact.sin(wave * (3 * s + y) + 2) + exact.sin(wave * (y - s)))
     return np.clip(high * (np.float32(0.15) * sharpness) + np.float32(0.5), 0, 1)
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import exact
 from .materials import Cloth, Material
 from .person import SKIRTS, Person
 from .solids import Mask, Patch, Surface, plain
@@ -46,7 +47,7 @@ def top_surface(person: Person, radius: float) -> Surface:
 
 
 PRINTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "disc": lambda s, y: 0.042 - np.hypot(s, y - CHEST),
+    "disc": lambda s, y: 0.042 - exact.length(s, y - CHEST),
     "bar": lambda s, y: np.minimum(0.07 - np.abs(s), 0.02 - np.abs(y - CHEST)),
     "panel": lambda s, y: np.minimum(0.05 - np.abs(s), 0.06 - np.abs(y - CHEST + 0.02)),
     "lines": lambda s, y: np.minimum(np.minimum(0.055 - np.abs(s), 0.045 - np.abs(y - CHEST)),
@@ -90,16 +91,16 @@ def _neckline(person: Person) -> list[tuple[Mask, Cloth]]:
     if kind in BARE_NECK:
         skin = plain(person.palette["skin"])
         deep = 0.035 if kind != "tee" else 0.016
-        over = [(lambda p: p.inside(p.y - 0.835 + deep * np.cos(p.tau)), skin)]
+        over = [(lambda p: p.inside(p.y - 0.835 + deep * exact.cos(p.tau)), skin)]
         if kind == "tank":
             over.append((lambda p: p.inside(np.minimum(
                 p.y - 0.765, 0.35 - np.abs(np.abs(p.tau) - np.pi / 2))), skin))
         return over
     if kind in ("coat", "jacket", "shirt", "polo"):
         lapel = 0.09 if kind == "coat" else 0.035
-        return [(lambda p: p.inside(np.minimum(p.y - 0.815 + lapel * np.maximum(np.cos(p.tau), 0),
+        return [(lambda p: p.inside(np.minimum(p.y - 0.815 + lapel * np.maximum(exact.cos(p.tau), 0),
                                                1.0)), shade_of(base, 1.35))]
-    return [(lambda p: p.inside(p.y - 0.828 + 0.012 * np.cos(p.tau)), shade_of(base, 0.7))]
+    return [(lambda p: p.inside(p.y - 0.828 + 0.012 * exact.cos(p.tau)), shade_of(base, 0.7))]
 
 
 def _gap(patch: Patch, angle: float, radius: float) -> np.ndarray:
@@ -116,13 +117,13 @@ def _pouch(patch: Patch) -> np.ndarray:
 def _sash(patch: Patch, radius: float, side: int) -> np.ndarray:
     """A strap from one shoulder to the other hip: a plane through the trunk, seen on both sides."""
     slope = -0.30 / 0.16 * side
-    line = 0.83 + slope * (radius * np.sin(patch.tau) + side * 0.06)
+    line = 0.83 + slope * (radius * exact.sin(patch.tau) + side * 0.06)
     return patch.inside(0.011 - np.abs(patch.y - line) / np.hypot(1, slope))
 
 
 def _braces(patch: Patch, radius: float) -> np.ndarray:
-    off_centre = np.abs(np.abs(radius * np.sin(patch.tau)) - 0.062)
-    front = np.minimum(np.cos(patch.tau) * radius, patch.y - 0.67)
+    off_centre = np.abs(np.abs(radius * exact.sin(patch.tau)) - 0.062)
+    front = np.minimum(exact.cos(patch.tau) * radius, patch.y - 0.67)
     return patch.inside(np.minimum(0.014 - off_centre, front))
 
 
@@ -214,7 +215,7 @@ def face_surface(person: Person) -> Surface:
 def _pair(patch: Patch, tau: float, y: float, wide: float, high: float) -> np.ndarray:
     """Two flat ellipses on either side of the face."""
     off = (np.abs(patch.tau) - tau) * 0.048
-    return patch.inside((1 - np.hypot(off / wide, (patch.y - y) / high)) * high)
+    return patch.inside((1 - exact.length(off / wide, (patch.y - y) / high)) * high)
 
 
 def hairline(low: float, fringe: float) -> Mask:

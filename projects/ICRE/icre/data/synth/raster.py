@@ -12,6 +12,7 @@ import numpy as np
 
 from icre.modality import VISIBLE
 
+from . import exact
 from .solids import Limb, Patch, Solid, Stack, Surface
 
 FAR = -9.0  # depth of the background, in body heights towards the camera
@@ -138,7 +139,7 @@ class Canvas:
         inside *= np.clip((high - y) * px + 0.5, 0, 1)
         y = np.minimum(y + (deep * np.float32(sin_p / cos_p)) * nz, np.float32(high))
         inside *= np.clip((y - low) * px + 0.5, 0, 1)
-        tau = _wrapped(np.arcsin(v) - turn)
+        tau = _wrapped(exact.arcsin(v) - turn)
         depth = (z + deep * nz) * np.float32(cos_p) + y * np.float32(sin_p)
         size = float(stack.lateral.max() + stack.forward.max()) / 2
         unit = 1 / np.sqrt(1 + slope * slope)
@@ -175,7 +176,7 @@ class Canvas:
         px, side, way = np.float32(self.view.px), trace.side, trace.way
         inside = np.clip((1 - trace.far) * (trace.radius * px) + np.float32(0.5), 0, 1)
         nz = np.sqrt(np.maximum(1 - trace.far * trace.far, 0))
-        tau = _wrapped(np.arcsin(-side if way[1] < 0 else side) - np.float32(self.view.yaw))
+        tau = _wrapped(exact.arcsin(-side if way[1] < 0 else side) - np.float32(self.view.yaw))
         real = np.float32(np.linalg.norm(limb.end - limb.start))
         depth = ends[0] + trace.along * (ends[1] - ends[0]) + trace.radius * nz
         normal = (side * np.float32(way[1]), side * np.float32(-way[0]), nz)

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from icre.modality import VISIBLE
 
+from . import exact
 from .materials import Cloth, Material, Weave, linear
 
 WIDER, TALLER = 5.0, 1.15  # size of the painted panorama in box widths and box heights
@@ -237,7 +238,7 @@ def _panel(image: np.ndarray, panel: Panel, modality: int, x: np.ndarray, y: np.
     top, bottom = top * TALLER, bottom * TALLER
     if panel.oval:
         wide, high = (right - left) / 2, (bottom - top) / 2
-        off = np.hypot((x - left - wide) / wide, (y - top - high) / high)
+        off = exact.length((x - left - wide) / wide, (y - top - high) / high)
         edge = 0.15 * grain[1] * (panel.grain > 0.3)
         inside = np.clip((1 - off + edge) * min(wide, high) * px + 0.5, 0, 1)
     else:

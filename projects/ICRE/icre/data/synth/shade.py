@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from . import exact
 from .raster import Canvas
 from .solids import Limb, Solid
 
@@ -48,7 +49,8 @@ def ground_shadow(canvas: Canvas, solids: list[Solid], light: Light) -> np.ndarr
     x, y = canvas.x[None, ::step], canvas.y[::step, None]
     sin, _ = canvas.tilt
     flat = max(sin, 0.12)
-    dark = 0.8 * np.exp(-(x / np.float32(0.13)) ** 2 - (y / np.float32(0.25 * flat)) ** 2)
+    x_off, y_off = x / np.float32(0.13), y / np.float32(0.25 * flat)
+    dark = np.float32(0.8) * exact.bell(x_off * x_off + y_off * y_off)
     lx, ly, lz = light.direction
     strokes = [_stroke(canvas, solid) for solid in solids]
     for start, end, radius in strokes if light.shadow > 0.1 else ():
