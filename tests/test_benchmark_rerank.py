@@ -44,7 +44,7 @@ def test_sides_that_disagree_are_not_timed(main, monkeypatch):  # noqa: F811
 
 @pytest.mark.parametrize("words, message", [
     (["rerank", "--sizes", "20"], "--sizes 20: at least 100 images are needed"),
-    ([*SMALL, "--repeat", "0"], "0 rounds"),
+    ([*SMALL, "--repeat", "0"], "--repeat 0: at least 1 round is needed"),
 ])
 def test_odd_arguments_are_one_line(main, capsys, words, message):  # noqa: F811
     assert main(words) == 2

@@ -1,5 +1,6 @@
 """Peak memory of a piece of work, as the kernel counts it (Linux)."""
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ def peak_memory(work: Callable[[], Any]) -> tuple[Any, dict[str, int] | None]:
         Its result, and {"rise": bytes above what was held before, "process": bytes of the whole
         process at the peak}; None where the kernel does not tell.
     """
+    # Freed memory that the allocator keeps would be used again unseen.
+    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
     try:
         (_PROCESS / "clear_refs").write_text("5")  # resets VmHWM, see proc(5)
     except OSError:

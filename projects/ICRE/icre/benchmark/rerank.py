@@ -1,6 +1,7 @@
 """`tools/benchmark.py rerank`: re-ranking against fast-reid's own two functions, by size."""
 
 import argparse
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from icre.benchmark.report import alternate, environment
 from icre.errors import UserError
 from icre.evaluation import records
 from icre.retrieval.neighbours import nearest
-from icre.retrieval.rerank import mix, path_for, rerank
+from icre.retrieval.rerank import mix, path_for, rerank, whole
 from icre.retrieval.rerank_options import Reranking
 
 K1, K2, LAMBDA = 20, 6, 0.3
@@ -26,7 +27,7 @@ FEW, HALF = 0.038, 0.5  # shares of queries: 3,800 among 100,000, and as many as
 _TOLERANCE = 1e-4
 # Two searches order images whose distances are equal but for rounding differently.
 _MAY_DIFFER = 1e-3
-_REPEAT_UP_TO = 10_000  # images; a larger run is timed once
+_REPEAT_UP_TO = 10_000  # images; a larger size is run once for time and memory
 Sides = dict[str, Callable[[], np.ndarray]]
 
 
@@ -55,6 +56,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     if min(args.sizes) < 100:
         raise UserError(f"--sizes {min(args.sizes)}: at least 100 images are needed")
+    if args.repeat < 1:
+        raise UserError(f"--repeat {args.repeat}: at least 1 round is needed")
+    _ours(torch.from_numpy(clustered(100, 16)).to(args.device), 4, "fastreid", 0.0)  # compiles
     rows = [_one_size(size, args) for size in tqdm(sorted(args.sizes), "sizes", disable=None)]
     result = environment() | {
         "benchmark": "rerank", "device": args.device, "threads": torch.get_num_threads(),
@@ -104,8 +108,8 @@ def _one_size(size: int, args: argparse.Namespace) -> dict[str, Any]:
             lambda: _ours(placed, few, "original", LAMBDA),
             lambda: fastreid_rerank.original(features, few, K1, K2, LAMBDA)),
     }
-    rounds = args.repeat if size <= _REPEAT_UP_TO else 1
-    return {"images": size, "queries": few, "rounds": rounds, "jobs": [
+    rounds = args.repeat if size <= _REPEAT_UP_TO else 0
+    return {"images": size, "queries": few, "rounds": max(rounds, 1), "jobs": [
         _measure(name, {"ours": ours, "theirs": theirs} if theirs_too else {"ours": ours}, rounds)
         for name, (ours, theirs) in jobs.items()
         # half of many queries is a result of many gigabytes, and there is nothing to compare it with
@@ -114,8 +118,12 @@ def _one_size(size: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(name: str, sides: Sides, rounds: int) -> dict[str, Any]:
-    """Memory in a first round, which also compiles; then the times."""
-    found = {side: peak_memory(work) for side, work in sides.items()}
+    """Memory in a first round, whose time counts where it is the only one; then the times."""
+    found, seconds = {}, {}
+    for side, work in sides.items():
+        start = time.perf_counter()
+        found[side] = peak_memory(work)
+        seconds[side] = [time.perf_counter() - start]
     differ = None
     if "theirs" in sides:
         difference = np.abs(found["ours"][0] - found["theirs"][0])
@@ -126,7 +134,8 @@ def _measure(name: str, sides: Sides, rounds: int) -> dict[str, Any]:
     memory = {side: peak and peak["rise"] for side, (_, peak) in found.items()}
     process = found["ours"][1] and found["ours"][1]["process"]
     del found
-    _, seconds, _ = alternate(sides, rounds)
+    if rounds:
+        _, seconds, _ = alternate(sides, rounds)
     median = {side: float(np.median(values)) for side, values in seconds.items()}
     return {
         "job": name, "ours": median["ours"], "theirs": median.get("theirs"),
@@ -146,7 +155,7 @@ def _ours(features: Tensor, queries: int, algorithm: str, lambda_value: float) -
 def _after_search(features: Tensor, queries: int, near: Tensor) -> np.ndarray:
     choice = Reranking("fastreid", K1, K2, 0.0)
     blocks = mix(path_for(features.device), choice, features, queries, near, None)
-    return torch.cat([block for _, block in blocks]).cpu().numpy()
+    return whole(blocks, queries, len(features) - queries).cpu().numpy()
 
 
 def _or_dash(value: float | None, form: str, unit: float = 1) -> str:

@@ -5,18 +5,26 @@ time of faiss's flat index (10,000 x 256, k = 20: 0.4 s against 1.1 s), so faiss
 alone can do, approximate search.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-# Distances held at once: 16 MB near a CPU's caches; an accelerator wants few large blocks.
-_PAIRS = {"cpu": 2**22, "other": 2**26}
-BAR_FROM = 50_000  # images; fewer take seconds
+# Distances held at once: 16 MB near a CPU's caches; an accelerator wants few large blocks. With
+# fewer rows a product only reads its other side again and again.
+_PAIRS, _ROWS = {"cpu": 2**22, "other": 2**26}, 128
+_BAR_FROM = 50_000  # images; fewer take seconds
 
 
 def block_rows(device: torch.device, columns: int) -> int:
-    """How many rows of a matrix with so many columns make a block on the device, at least 1."""
-    return max(1, _PAIRS["cpu" if device.type == "cpu" else "other"] // max(1, columns))
+    """How many rows of a matrix with so many columns make a block on the device."""
+    return max(_ROWS, _PAIRS["cpu" if device.type == "cpu" else "other"] // columns)
+
+
+def bar(starts: range, what: str, images: int) -> Iterable[int]:
+    """`starts` with a progress bar, where there are many images and a terminal to show it."""
+    return tqdm(starts, what, leave=False, disable=True if images < _BAR_FROM else None)
 
 
 def nearest(features: Tensor, k: int, farthest: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -36,7 +44,7 @@ def nearest(features: Tensor, k: int, farthest: bool = False) -> tuple[Tensor, T
     indices = torch.empty((len(features), k), dtype=torch.int64, device=features.device)
     far = torch.empty_like(norms) if farthest else None
     starts = range(0, len(features), block_rows(features.device, len(features)))
-    for start in tqdm(starts, "neighbours", leave=False, disable=len(features) < BAR_FROM):
+    for start in bar(starts, "neighbours", len(features)):
         rows = slice(start, start + starts.step)
         # x.y - |y|^2 / 2 falls as |x - y| grows
         nearness = torch.addmm(norms, features[rows], features.T, beta=-0.5)

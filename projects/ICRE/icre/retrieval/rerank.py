@@ -12,12 +12,11 @@ from types import ModuleType
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from icre.errors import UserError
 from icre.evaluation.reranked import Reranker
 from icre.retrieval import rerank_tensor
-from icre.retrieval.neighbours import BAR_FROM, block_rows, nearest
+from icre.retrieval.neighbours import bar, block_rows, nearest
 from icre.retrieval.rerank_options import Reranking
 
 Features = np.ndarray | Tensor
@@ -54,9 +53,7 @@ def rerank(
 def rerank_with(choice: Reranking, query: Features, gallery: Features) -> Features:
     """`rerank` by a choice that is made already."""
     features = _joined(query, gallery)
-    result = torch.empty((len(query), len(gallery)), device=features.device)
-    for places, block in _blocks(features, len(query), choice):
-        result[places] = block
+    result = whole(_blocks(features, len(query), choice), len(query), len(gallery))
     return result.numpy() if isinstance(query, np.ndarray) else result
 
 
@@ -87,8 +84,18 @@ def jaccard_distance(query: Tensor, gallery: Tensor, k1: int, k2: int) -> np.nda
     """fast-reid's `build_dist(query, gallery, "jaccard")`: (Q, G), features of any norm."""
     features = torch.cat([query, gallery]).float()
     choice = Reranking("fastreid", k1, k2, lambda_value=0)
-    blocks = [block for _, block in _blocks(features, len(query), choice)]
-    return torch.cat(blocks).cpu().numpy()
+    blocks = _blocks(features, len(query), choice)
+    return whole(blocks, len(query), len(gallery)).cpu().numpy()
+
+
+def whole(blocks: Iterator[tuple[slice, Tensor]], queries: int, gallery: int) -> Tensor:
+    """Put blocks that cover all queries together, (Q, G)."""
+    result = None
+    for places, block in blocks:
+        if result is None:
+            result = block.new_empty((queries, gallery))
+        result[places] = block
+    return result
 
 
 def path_for(device: torch.device) -> ModuleType:
@@ -124,7 +131,7 @@ def mix(
     codes = path.encode(features, near, scale, lists, queries)
     gallery, step = features[queries:], rows or block_rows(features.device, images - queries)
     starts = range(0, queries, step)
-    for start in tqdm(starts, "re-ranking", leave=False, disable=images < BAR_FROM):
+    for start in bar(starts, "re-ranking", images):
         places = slice(start, min(start + step, queries))
         common = path.overlap(codes, places)
         jaccard = 1 - common / (2 - common)
