@@ -10,8 +10,7 @@ import pytest
 import torch
 from conftest import CONFIGS
 
-from icre.benchmark import measure
-from icre.benchmark.measure import PARTS, Marks, PeakMemory, count_flops, gemm_peak
+from icre.benchmark.measure import PARTS, Marks, count_flops, gemm_peak, warm_and_peak
 from icre.benchmark.options import STOCK
 from icre.benchmark.public_code import load_clone
 from icre.benchmark.public_loops import three_groups
@@ -193,12 +192,16 @@ def test_flops_of_a_product_are_counted_by_hand():
     assert gemm_peak(CPU, torch.float32, seconds=0.0) > 0
 
 
-@pytest.mark.skipif(measure._resident("VmHWM") is None, reason="needs Linux's /proc")
-def test_peak_memory_sees_what_is_used_and_given_back():
-    memory = PeakMemory(CPU)
-    large = memory.peak(lambda: torch.ones(64 << 20, dtype=torch.uint8).sum().item())
-    assert large is None or large > 60 << 20  # None: the kernel does not let the peak be reset
-    small = PeakMemory(CPU).peak(lambda: torch.ones(1).sum().item())
+def test_peak_memory_is_of_what_is_built_and_used():
+    uses = []
+
+    def use(built):
+        uses.append(torch.ones(32 << 20, dtype=torch.uint8).sum().item())
+
+    built, peak = warm_and_peak(CPU, lambda: torch.ones(64 << 20, dtype=torch.uint8), use)
+    assert len(built) == 64 << 20 and len(uses) == 3
+    assert peak is None or peak > 90 << 20  # None: not on Linux
+    _, small = warm_and_peak(CPU, lambda: torch.ones(1), lambda built: built.sum())
     assert small is None or small < 30 << 20
 
 

@@ -10,7 +10,7 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from icre.benchmark.measure import PeakMemory
+from icre.benchmark.measure import warm_and_peak
 from icre.benchmark.options import (
     Builders,
     add_row_arguments,
@@ -65,13 +65,14 @@ def _measure(
     def extract(row: Row) -> torch.Tensor:
         return row.extract(batch["images"], batch["modalities"], args.flip)
 
+    def ready(build: Callable[[], Row]) -> Row:
+        row = build()
+        row.test_mode()
+        return row
+
     rows, peaks = {}, {}
     for name, build in builders.items():
-        memory = PeakMemory(setup.device)
-        rows[name] = build()
-        rows[name].test_mode()
-        extract(rows[name])
-        peaks[name] = memory.peak(lambda: extract(rows[name]))
+        rows[name], peaks[name] = warm_and_peak(setup.device, lambda: ready(build), extract)
     rates: dict[str, list[float]] = {name: [] for name in rows}
     turns, title = args.rounds * len(rows), f"batches of {size}"
     with tqdm(total=turns, desc=title, leave=False, disable=None) as bar:

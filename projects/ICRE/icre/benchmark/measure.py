@@ -1,15 +1,17 @@
 """What a step costs: time and its parts, memory, arithmetic; and what the device could do."""
 
-import ctypes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from icre.benchmark.memory import peak_memory
+
+T = TypeVar("T")
 
 PARTS = ("data", "forward", "backward", "optimiser")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -93,54 +95,34 @@ class SeenModel:
         return getattr(self._model, name)
 
 
-class PeakMemory:
-    """Bytes that a row needs: CUDA's allocator on a GPU, else the resident set of this process.
+def warm_and_peak(
+    device: torch.device, build: Callable[[], T], use: Callable[[T], Any]
+) -> tuple[T, int | None]:
+    """Build something, use it three times, and see how far memory rose above the begin.
 
-    Make one before the row is built; `peak` then runs a function and tells how far memory rose
-    above the begin. None where the system does not tell (a CPU without Linux's /proc).
+    Returns:
+        What was built, and bytes: of CUDA's allocator on a GPU (in the last use, so without what
+        cuDNN tries out first), else of this process's resident set; None where that is not told.
     """
+    def warmed() -> T:
+        built = build()
+        use(built)
+        use(built)
+        return built
 
-    def __init__(self, device: torch.device):
-        self.device = device
-        if device.type == "cuda":
-            self.begin = torch.cuda.memory_allocated(device)
-        else:
-            _give_back_free_memory()
-            self.begin = _resident("VmRSS")
-
-    def peak(self, function: Callable[[], Any]) -> int | None:
-        """Bytes above the begin while `function` runs."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            function()
-            return torch.cuda.max_memory_allocated(self.device) - self.begin
-        if self.begin is None or not _reset_resident_peak():
-            function()
-            return None
-        function()
-        return max(_resident("VmHWM") - self.begin, 0)
+    if device.type != "cuda":
+        built, found = peak_memory(lambda: _used(warmed(), use))
+        return built, found and found["rise"]
+    begin = torch.cuda.memory_allocated(device)
+    built = warmed()
+    torch.cuda.reset_peak_memory_stats(device)
+    use(built)
+    return built, torch.cuda.max_memory_allocated(device) - begin
 
 
-def _resident(key: str) -> int | None:
-    """VmRSS (now) or VmHWM (highest since the last reset), in bytes."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(key)), None)
-
-
-def _reset_resident_peak() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets VmHWM
-    except OSError:
-        return False
-    return True
-
-
-def _give_back_free_memory() -> None:
-    """What the last row freed would else be used again, and not be seen."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim:
-        trim(0)
+def _used(built: T, use: Callable[[T], Any]) -> T:
+    use(built)
+    return built
 
 
 def count_flops(function: Callable[[], Any]) -> int:

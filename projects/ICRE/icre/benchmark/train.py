@@ -11,7 +11,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from icre.benchmark import profile
-from icre.benchmark.measure import PARTS, PeakMemory, count_flops, synchronise
+from icre.benchmark.measure import PARTS, count_flops, synchronise, warm_and_peak
 from icre.benchmark.options import (
     add_row_arguments,
     read_setup,
@@ -103,12 +103,9 @@ def _rate(row: Row, setup: Setup, steps: int) -> float:
 
 def _build(build: Callable[[], Row], setup: Setup) -> tuple[Row, dict[str, Any]]:
     """A warm row, and what need not be timed: memory, arithmetic and parameters."""
-    memory = PeakMemory(setup.device)
-    row = build()
-    row.step()
-    row.step()
+    row, peak = warm_and_peak(setup.device, build, lambda built: built.step())
     facts = {
-        "name": row.name, "precision": row.precision, "peak_bytes": memory.peak(row.step),
+        "name": row.name, "precision": row.precision, "peak_bytes": peak,
         "step_flops": count_flops(row.step),
         "parameters": sum(parameter.numel() for parameter in row.model.parameters()),
     }
