@@ -119,11 +119,12 @@ def _one_size(size: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def _measure(name: str, sides: Sides, rounds: int) -> dict[str, Any]:
     """Memory in a first round, whose time counts where it is the only one; then the times."""
-    found, seconds = {}, {}
+    found, seconds, cpu_seconds = {}, {}, {}
     for side, work in sides.items():
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         found[side] = peak_memory(work)
         seconds[side] = [time.perf_counter() - start]
+        cpu_seconds[side] = [time.process_time() - cpu_start]
     differ = None
     if "theirs" in sides:
         difference = np.abs(found["ours"][0] - found["theirs"][0])
@@ -135,13 +136,14 @@ def _measure(name: str, sides: Sides, rounds: int) -> dict[str, Any]:
     process = found["ours"][1] and found["ours"][1]["process"]
     del found
     if rounds:
-        _, seconds, _ = alternate(sides, rounds)
+        _, seconds, cpu_seconds = alternate(sides, rounds)
     median = {side: float(np.median(values)) for side, values in seconds.items()}
     return {
         "job": name, "ours": median["ours"], "theirs": median.get("theirs"),
         "ratio": median["theirs"] / median["ours"] if "theirs" in median else None,
-        "seconds": seconds, "ours_memory": memory["ours"], "theirs_memory": memory.get("theirs"),
-        "ours_process_memory": process, "differ": differ,
+        "seconds": seconds, "cpu_seconds": cpu_seconds, "differ": differ,
+        "ours_memory": memory["ours"], "theirs_memory": memory.get("theirs"),
+        "ours_process_memory": process,
     }
 
 
