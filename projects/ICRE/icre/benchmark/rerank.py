@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--theirs-up-to", type=int, default=10_000, metavar="N",
         help="largest size for fast-reid: it holds three dense N x N matrices (10000)")
     parser.add_argument("--dimensions", type=int, default=256, help="of a feature (256)")
-    parser.add_argument("--repeat", type=int, default=2, help="timed rounds up to 10,000 images (2)")
+    parser.add_argument("--repeat", type=int, default=2, help="rounds up to 10,000 images (2)")
     parser.add_argument("--seed", type=int, default=0, help="of the features")
     parser.add_argument("--device", default="cpu", help="device of our side")
     parser.add_argument("--json", help="where to write the result")
@@ -112,7 +112,7 @@ def _one_size(size: int, args: argparse.Namespace) -> dict[str, Any]:
     return {"images": size, "queries": few, "rounds": max(rounds, 1), "jobs": [
         _measure(name, {"ours": ours, "theirs": theirs} if theirs_too else {"ours": ours}, rounds)
         for name, (ours, theirs) in jobs.items()
-        # half of many queries is a result of many gigabytes, and there is nothing to compare it with
+        # half of 100,000 would make 10 GB, and there is nothing to compare it with
         if theirs_too or "half" not in name
     ]}
 

@@ -149,15 +149,17 @@ def _blocks(
 
 def _joined(query: Features, gallery: Features) -> Tensor:
     """Query and gallery checked and stacked, (Q + G, D) float32."""
-    if not any(isinstance(query, kind) and isinstance(gallery, kind) for kind in (np.ndarray, Tensor)):
-        kinds = " and ".join(type(one).__name__ for one in (query, gallery))
+    pair = (query, gallery)
+    if not any(all(isinstance(one, kind) for one in pair) for kind in (np.ndarray, Tensor)):
+        kinds = " and ".join(type(one).__name__ for one in pair)
         raise UserError(f"features are {kinds}: give two arrays or two tensors")
     first, second = (
-        one.detach() if isinstance(one, Tensor) else torch.tensor(one) for one in (query, gallery))
+        one.detach() if isinstance(one, Tensor) else torch.tensor(one) for one in pair)
     sides = {"query": first, "gallery": second}
     for name, side in sides.items():
         if side.ndim != 2 or 0 in side.shape:
-            raise UserError(f"{name} features must be (N, D) and not empty, not {tuple(side.shape)}")
+            shape = tuple(side.shape)
+            raise UserError(f"{name} features must be (N, D) and not empty, not {shape}")
         if not side.is_floating_point():
             raise UserError(f"{name} features must be float32, not {side.dtype}")
     for what, one, other in (
