@@ -27,6 +27,7 @@ REQUIREMENTS = [
     "tqdm",
     "matplotlib",
     "h5py",
+    "numba",  # compiled loops of re-ranking on a CPU
 ]
 
 
