@@ -56,6 +56,7 @@ def test_train_measures_each_row_in_each_round(measured):
     for row in rows.values():
         assert len(row["rounds"]) == 2 and min(row["rounds"]) > 0
         assert row["step_ms"] == pytest.approx(1000 * 8 / row["images_per_second"])
+        assert row["cpu_ms"] > 0
         assert list(row["split_ms"]) == list(PARTS) and min(row["split_ms"].values()) >= 0
         assert 1 / 20 < sum(row["split_ms"].values()) / row["step_ms"] < 20  # of other steps
         assert row["step_flops"] >= 8 * 2 * 2.5 * row["macs_per_image"]  # backward: twice forward
@@ -73,9 +74,9 @@ def test_the_table_says_what_the_json_says(measured):
         cells = [cell.strip() for cell in next(
             line for line in table if line.split("|")[1].strip() == row["name"]).split("|")[1:-1]]
         split = [f"{row['split_ms'][part]:.1f}" for part in PARTS]
-        assert cells[1:9] == [
+        assert cells[1:10] == [
             row["precision"], f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}",
-            f"{row['step_ms']:.1f}", *split,
+            f"{row['step_ms']:.1f}", f"{row['cpu_ms']:.1f}", *split,
         ]
         assert cells[-1] == f"{row['parameters'] / 1e6:.1f}"
     assert [line for line in printed.splitlines() if "left out" in line] == result["left_out"]

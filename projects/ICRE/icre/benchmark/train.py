@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 from statistics import fmean, median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_row_arguments(parser)
     parser.add_argument("--batch", type=int, help="images per step (default: the first config's)")
     parser.add_argument("--data", metavar="ROOT",
-                        help="DATASETS.ROOT of images that each loop loads in its own way (default: "
-                        "random images in memory, not augmented)")
+                        help="DATASETS.ROOT of images that each loop loads in its own way "
+                        "(default: random images in memory, not augmented)")
     parser.add_argument("--profile", action="store_true",
                         help="also each row's dearest operations, and what bounds its step")
 
@@ -48,13 +48,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rows, facts = {}, {}
     for name in tqdm(builders, "building and warming up", leave=False, disable=None):
         rows[name], facts[name] = _build(builders[name], setup)
-    rates, splits = _alternate(rows, setup, args.steps, args.rounds)
+    rates, cpu_ms, splits = _alternate(rows, setup, args.steps, args.rounds)
     for name in rows:
         ratios = [mine / other for mine, other in zip(rates[name], rates[reference])]
         facts[name] |= {
             "images_per_second": median(rates[name]), "rounds": rates[name],
             "ratio": median(ratios),
-            "step_ms": 1000 * setup.batch / median(rates[name]),
+            "step_ms": 1000 * setup.batch / median(rates[name]), "cpu_ms": median(cpu_ms[name]),
             "split_ms": {part: 1000 * fmean(one[part] for one in splits[name]) for part in PARTS},
         }
     result = environment() | shared_facts(setup) | {
@@ -74,31 +74,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _alternate(
     rows: dict[str, Row], setup: Setup, steps: int, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[dict[str, float]]]]:
-    """Per row and round the images per second, and the seconds of each part of a step.
+) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, list[dict[str, float]]]]:
+    """Per row and round: images per second, CPU milliseconds of a step, seconds of its parts.
 
     The rows take turns. Each first uses up what its workers have loaded while others ran.
     """
-    rates, splits = {name: [] for name in rows}, {name: [] for name in rows}
+    rates, cpu_ms, splits = ({name: [] for name in rows} for _ in range(3))
     with tqdm(total=rounds * len(rows), desc="timing", leave=False, disable=None) as bar:
         for _ in range(rounds):
             for name, row in rows.items():
                 for _ in range(1 + setup.prefetched):
                     row.step()
-                rates[name].append(_rate(row, setup, steps))
+                wall, cpu = _time(row, setup, steps)
+                rates[name].append(setup.batch / wall)
+                cpu_ms[name].append(1000 * cpu)
                 splits[name].append(row.marks.split(row.step, steps))
                 bar.update()
-    return rates, splits
+    return rates, cpu_ms, splits
 
 
-def _rate(row: Row, setup: Setup, steps: int) -> float:
-    """Images per second over `steps` steps."""
+def _time(row: Row, setup: Setup, steps: int) -> tuple[float, float]:
+    """Mean wall seconds and CPU seconds (of this process, without workers) of a step."""
     synchronise(setup.device)
-    start = perf_counter()
+    start, cpu_start = perf_counter(), process_time()
     for _ in range(steps):
         row.step()
     synchronise(setup.device)
-    return setup.batch * steps / (perf_counter() - start)
+    return (perf_counter() - start) / steps, (process_time() - cpu_start) / steps
 
 
 def _build(build: Callable[[], Row], setup: Setup) -> tuple[Row, dict[str, Any]]:
@@ -137,7 +139,7 @@ def _line(row: dict[str, Any], reference: str) -> dict[str, str]:
     return {
         "row": row["name"], "precision": row["precision"],
         "images/s": f"{row['images_per_second']:.1f}", f"x {reference}": f"{row['ratio']:.2f}",
-        "step ms": f"{row['step_ms']:.1f}",
+        "step ms": f"{row['step_ms']:.1f}", "CPU ms": f"{row['cpu_ms']:.1f}",
         **{f"{part} ms": f"{row['split_ms'][part]:.1f}" for part in PARTS},
         "peak MiB": "-" if peak is None else f"{peak / 2**20:.0f}",
         "GMAC/image": f"{row['macs_per_image'] / 1e9:.2f}",
