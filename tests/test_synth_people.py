@@ -208,7 +208,7 @@ def test_each_modality_is_blind_to_half_of_the_palette(modality, half, monkeypat
 
 
 def test_levels_are_ordered_in_every_column():
-    rows = [LEVELS[name] for name in ("easy", "mild", "standard", "hard", "extreme")]
+    rows = [LEVELS[name] for name in ("plain", "easy", "mild", "standard", "hard", "extreme")]
     assert list(LEVELS.values()) == rows
     for name in ("family", "occluded", "dusk", "noise", "blur", "jitter"):
         values = [getattr(row, name) for row in rows]
