@@ -1,4 +1,4 @@
-"""tools/benchmark.py search: the vectors are as stated, recall is counted rightly, files are written."""
+"""tools/benchmark.py search: the stated vectors, recall rightly counted, files written."""
 
 import json
 

@@ -138,7 +138,7 @@ def test_a_gallery_smaller_than_the_number_of_matches():
 def test_the_index_survives_its_file(tmp_path):
     index = indexes.build("hnsw", unit(50), progress=False)
     faiss.write_index(index, str(tmp_path / "i"))
-    assert faiss.read_index(str(tmp_path / "i")).hnsw.efSearch == index.hnsw.efSearch == 256
+    assert faiss.read_index(str(tmp_path / "i")).hnsw.efSearch == index.hnsw.efSearch == 512
 
 
 def test_sources_of_every_kind(tmp_path, monkeypatch):
@@ -180,7 +180,8 @@ def test_bad_sources_are_named(tmp_path, monkeypatch):
     plain = picture(tmp_path / "a.jpg")
     (tmp_path / "empty").mkdir()
     for name, content in {
-        "l.txt": "a.jpg\nb.jpg\n", "m.csv": "path,modality\na.jpg,night\n", "n.csv": "file\na.jpg\n",
+        "l.txt": "a.jpg\nb.jpg\n", "m.csv": "path,modality\na.jpg,night\n",
+        "n.csv": "file\na.jpg\n",
     }.items():
         (tmp_path / name).write_text(content)
     (tmp_path / "movie.bin").write_bytes(b"\xff\xfe\xfd")

@@ -298,7 +298,8 @@ def test_the_page_escapes_names_and_survives_lost_images(gallery, tmp_path):
         opened.images, paths=["/gone/<b>.jpg"] * len(opened.images),
         identities=["<script>"] * len(opened.images)))
     queries = replace(opened.images.take([0]), paths=["/q.jpg"], identities=[""])
-    save_page(answer(lost, queries, np.array(opened.features[:1]), top=2), tmp_path / "p.html", "<t>")
+    answers = answer(lost, queries, np.array(opened.features[:1]), top=2)
+    save_page(answers, tmp_path / "p.html", "<t>")
     text = (tmp_path / "p.html").read_text()
     assert "<script" not in text and "&lt;script&gt;" in text and "&lt;t&gt;" in text
     assert text.count("cannot be read") == 3

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     gallery, queries = clustered(args.size, args.queries, args.dimensions, args.seed)
     exact = indexes.build("flat", gallery, progress=False)
     truth, (seconds, _) = _search("flat", exact, gallery, queries)
-    rows = [{"index": "flat", "effort": None, "recall@1": 1.0, "recall@10": 1.0, "ratio": 1.0, "cpu_ratio": 1.0,
+    rows = [{"index": "flat", "effort": None, "recall@1": 1.0, "recall@10": 1.0,
+             "ratio": 1.0, "cpu_ratio": 1.0,
              "queries_per_second": len(queries) / seconds, "build_seconds": None,
              "memory_gib": gallery.nbytes / 2**30, "default": True}]
     for kind in args.kinds:

@@ -1,4 +1,4 @@
-"""What a gallery answers to query images: ranked matches, and whether the person is there at all."""
+"""What a gallery answers to query images: ranked matches, and whether the person is there."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -76,7 +76,7 @@ class Answer:
     def reason(self) -> str:
         """Why, in one line."""
         if self.here is None:
-            return f"best similarity {self.best:.3f}; the gallery is not calibrated for such queries"
+            return f"best similarity {self.best:.3f}; no calibration for queries of this modality"
         side = "above" if self.here else "not above"
         doubt = "" if self.held_out else ", not assured: calibrated on people of the training"
         return (f"best similarity {self.best:.3f}, {side} {self.threshold:.3f} (false alarms: "
@@ -125,8 +125,8 @@ def _threshold(gallery: Gallery, modality: str, far: float | None) -> float | No
     if modality in gallery.calibrations:
         return gallery.calibrations[modality].threshold(far or DEFAULT_FAR)
     if far is not None:
-        raise UserError(f"--far: gallery {gallery.folder} is not calibrated for {modality} queries: "
-                        "run tools/search.py calibrate first")
+        raise UserError(f"--far: gallery {gallery.folder} is not calibrated for {modality} "
+                        "queries: run tools/search.py calibrate first")
     return None
 
 

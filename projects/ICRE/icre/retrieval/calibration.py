@@ -61,8 +61,8 @@ class Calibration:
 
     def tar(self, threshold: float) -> float | None:
         """Share of searches for a person who is there that would be answered rightly, 0 to 1."""
-        scores = Scores(np.array(self.genuine), np.array(self.impostor), np.array(self.beaten, bool))
-        return scores.tar(threshold)
+        beaten = np.array(self.beaten, dtype=bool)
+        return Scores(np.array(self.genuine), np.array(self.impostor), beaten).tar(threshold)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -75,7 +75,7 @@ def _trainable(index: faiss.IndexIVF, cells: int) -> faiss.Index:
 
 def _hnsw(dimensions: int, count: int) -> faiss.Index:
     index = faiss.IndexHNSWFlat(dimensions, 16, _INNER)
-    index.hnsw.efConstruction, index.hnsw.efSearch = 40, 256
+    index.hnsw.efConstruction, index.hnsw.efSearch = 40, 512
     return index
 
 

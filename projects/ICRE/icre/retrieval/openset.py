@@ -1,16 +1,16 @@
 """When is a match a match? Score distributions and acceptance rates, in both senses of "FAR".
 
-Scores are cosine similarities; a score is accepted when it is above the threshold. (T: trials of a
-protocol; the terms in brackets are those of ISO/IEC 19795-1.)
+Scores are cosine similarities; a score is accepted when it is above the threshold. The terms in
+brackets are those of ISO/IEC 19795-1.
 
 - Per comparison (verification): an impostor trial is a query and a gallery image of two people, a
   genuine trial one of the same person. TAR is the share of genuine pairs that are accepted at a
   threshold that accepts the share FAR of the impostor pairs [FMR].
 - Per search (open-set identification): an impostor trial is a search of a whole gallery for a
   person who is not in it, and its score that of the best match; here, each query against the
-  gallery without that person's own images. FAR is the share of such searches that are answered with
-  anybody at all [FPIR]. TAR is the share of the searches for a person who is there in which the best
-  match is right and accepted [TPIR at rank 1].
+  gallery without that person's own images. FAR is the share of such searches that are answered
+  with anybody at all [FPIR]. TAR is the share of the searches for a person who is there in which
+  the best match is right and accepted [TPIR at rank 1].
 
 The second grows with the gallery and is what a person at a screen meets: it is what
 `tools/search.py` means by `--far`.

@@ -1,4 +1,4 @@
-"""One HTML file with queries and what was found for each; pictures inside, nothing from a network."""
+"""One HTML file with queries and what was found; pictures inside, nothing from a network."""
 
 import base64
 import io
@@ -67,7 +67,7 @@ def save_page(answers: Sequence[Answer], path: str | Path, title: str) -> None:
 
 def _legend(answers: Sequence[Answer]) -> str:
     queries = f"{len(answers)} quer{'y' if len(answers) == 1 else 'ies'}"
-    parts = [f"{queries}; below each match its rank, distance (smaller is nearer), person and place"]
+    parts = [f"{queries}; below each match: rank, distance (smaller is nearer), person and place"]
     matches = [match for one in answers for match in one.matches]
     if any(match.right is not None for match in matches):
         parts.append("green frame: the same person, red: another")
@@ -98,9 +98,10 @@ def _figure(match: Match, reranked: bool) -> str:
     lines = [f"<b>#{match.rank}</b> {match.distance:.3f}"]
     lines += [f"s {match.similarity:.3f}"] if reranked else []
     lines += [escape(match.identity)] if match.identity else []
+    lines.append(_where(match.modality, match.camera))
     return (
         f'<figure class="{" ".join(styles)}" title="{escape(match.path)}">{_picture(match.path)}'
-        f"<figcaption>{'<br>'.join(lines)}<br>{_where(match.modality, match.camera)}</figcaption></figure>"
+        f"<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
     )
 
 
