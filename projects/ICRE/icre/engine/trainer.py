@@ -37,13 +37,14 @@ from icre.engine.inference import run_inference
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import reranking, resolve_device
 from icre.engine.step import Step, compile_model, memory_layout
+from icre.engine.tensorboard import show_picture
 from icre.engine.validation import BestOnValidation
 from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.modeling.pretrained import pretrained_file
-from icre.retrieval.ranking import save_rankings
 from icre.retrieval.rerank import reranker
+from icre.visual.ranking import save_rankings
 
 logger = logging.getLogger("fastreid.icre")
 LOG_EVERY = 20  # iterations
@@ -251,6 +252,7 @@ def _keep(cfg: CfgNode, name: str, evaluator: ProtocolEvaluator) -> None:
     save_rankings(
         evaluator.features, evaluator.records[0], evaluator.root, evaluator.permutation_file, picture
     )
+    show_picture(f"ranking/{name}", picture)
     logger.info("ranking lists: %s", picture)
 
 

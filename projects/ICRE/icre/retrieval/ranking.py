@@ -1,21 +1,19 @@
-"""The ranking picture: some queries, the ten images found for each, right or wrong by their frame."""
+"""Ranking lists: what was found for some queries of a protocol, and which queries to look at."""
 
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from icre.data.image import read_image
+from icre.errors import UserError
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.files import replaced
 from icre.evaluation.matlab import read_permutation
-from icre.evaluation.plan import plan
+from icre.evaluation.plan import Setting, plan
 from icre.evaluation.protocol import CAMERA_RULES
-
-RIGHT, WRONG, QUERY = (46, 160, 67), (207, 34, 46), (100, 110, 120)
-HEIGHT, FRAME, GAP, CAPTION = 144, 5, 4, 16  # pixels
+from icre.evaluation.score import trial_values
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,71 @@ class RankingList:
         query: row of the query.
         found: rows in the order of the ranking.
         right: whether each of them is of the query's identity.
+        ap: average precision of the whole ranking, 0 to 1.
     """
 
     query: int
     found: np.ndarray
     right: np.ndarray
+    ap: float
+
+
+def _even(pids: np.ndarray, ap: np.ndarray, count: int, seed: int) -> np.ndarray:
+    return np.linspace(0, len(pids) - 1, min(count, len(pids)), dtype=int)
+
+
+def _random(pids: np.ndarray, ap: np.ndarray, count: int, seed: int) -> np.ndarray:
+    return np.sort(random.Random(seed).sample(range(len(pids)), min(count, len(pids))))
+
+
+def _worst(pids: np.ndarray, ap: np.ndarray, count: int, seed: int) -> np.ndarray:
+    order = np.argsort(ap, kind="stable")
+    first = np.sort(np.unique(pids[order], return_index=True)[1])
+    return order[first[:count]]
+
+
+# (pids (Q,), average precisions (Q,), wanted count, seed) -> places of the chosen queries
+PICKS: dict[str, Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]] = {
+    "even": _even,  # at even distances in the order of identities and cameras
+    "random": _random,
+    "worst": _worst,  # the lowest average precision, one query of an identity
+}
+
+
+def pick_queries(
+    pids: np.ndarray, ap: np.ndarray, pick: str | Sequence[int], count: int, seed: int = 0
+) -> np.ndarray:
+    """Which of some queries to look at.
+
+    Args:
+        pids, ap: (Q,) identity and average precision of each.
+        pick: a key of `PICKS`, or identities: then each has its share of `count`, one at least.
+        count: how many queries.
+        seed: of "random".
+
+    Returns:
+        Their places, in the order to show them.
+
+    Raises:
+        UserError: an unknown identity (names some), no count.
+    """
+    if count < 1:
+        raise UserError(f"--queries {count}: at least 1 is needed")
+    if isinstance(pick, str):
+        if pick not in PICKS:
+            raise UserError(f"--pick {pick}: use {', '.join(PICKS)} or identities")
+        return PICKS[pick](pids, ap, count, seed)
+    chosen = []
+    for pid in pick:
+        own = np.flatnonzero(pids == pid)
+        if not len(own):
+            known = np.unique(pids)
+            some = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
+            raise UserError(f"identity {pid} asks nothing here; {len(known)} do: {some}")
+        chosen.append(own[_even(own, ap, max(1, count // len(pick)), seed)])
+    if not chosen:
+        raise UserError("no identity is picked: name one or more")
+    return np.concatenate(chosen)
 
 
 def ranking_lists(
@@ -40,93 +98,56 @@ def ranking_lists(
     permutation_file: Path | None = None,
     queries: int = 8,
     top: int = 10,
+    pick: str | Sequence[int] = "even",
+    seed: int = 0,
 ) -> list[RankingList]:
     """The first places of some queries in a protocol's first trial.
 
-    The queries are not chosen by their result: of all that have a match they are taken at even
-    distances, in the order of `FeatureSet.ordered`.
+    Only queries that have a match are taken. By default they are not chosen by their result.
 
     Args:
         data: in the order of `FeatureSet.ordered`.
         protocol, draw: a setting, as a record names it.
         permutation_file: where the draw is official.
         queries, top: how many lists, and how long.
+        pick, seed: see `pick_queries`.
     """
+    if top < 1:
+        raise UserError(f"--top {top}: at least 1 is needed")
     permutation = read_permutation(permutation_file) if draw == "official" else None
-    setting = plan(data, protocol, draw, permutation)
-    gallery = setting.galleries[0]
-    asking = setting.query if setting.asked is None else setting.query[setting.asked[0]]
-    pids, camids = torch.from_numpy(data.pids), torch.from_numpy(data.camids)
-    rule = CAMERA_RULES[setting.protocol.barred]
-    answers = torch.from_numpy(gallery)
-
-    def allowed(rows: np.ndarray) -> np.ndarray:
-        rows = torch.from_numpy(rows)
-        if rule is None:
-            return np.ones((len(rows), len(gallery)), dtype=bool)
-        return ~rule(pids[rows], camids[rows], pids[answers], camids[answers]).numpy()
-
-    matched = (allowed(asking) & (data.pids[asking][:, None] == data.pids[gallery])).any(axis=1)
-    asking = asking[matched]
-    chosen = asking[np.linspace(0, len(asking) - 1, min(queries, len(asking)), dtype=int)]
+    setting = _first_trial(plan(data, protocol, draw, permutation))
+    asking, gallery = setting.sides()[0]
+    values = trial_values(data, [setting])[0][0]
+    matched = np.flatnonzero(values.place.numpy() > 0)
+    if not len(matched):
+        raise UserError(f"{protocol}: no query has a match in the gallery")
+    ap = values.ap.numpy()[matched]
+    picked = pick_queries(data.pids[asking[matched]], ap, pick, queries, seed)
+    chosen = asking[matched[picked]]
     unit = data.features / np.linalg.norm(data.features, axis=1, keepdims=True)
-    distance = np.where(allowed(chosen), 1 - unit[chosen] @ unit[gallery].T, np.inf)
+    distance = 1 - unit[chosen] @ unit[gallery].T
+    distance[~_allowed(data, setting, chosen, gallery)] = np.inf
     lists = []
-    for query, row in zip(chosen, distance):
+    for query, row, precision in zip(chosen, distance, ap[picked]):
         order = np.argsort(row, kind="stable")[:top]
         found = gallery[order[np.isfinite(row[order])]]
-        lists.append(RankingList(int(query), found, data.pids[found] == data.pids[query]))
+        right = data.pids[found] == data.pids[query]
+        lists.append(RankingList(int(query), found, right, float(precision)))
     return lists
 
 
-def draw_rankings(data: FeatureSet, lists: list[RankingList], root: Path, title: str) -> Image.Image:
-    """Draw one row per query: the query, then what was found; green is right, red is wrong.
-
-    Args:
-        data: the features that `lists` speak of; their paths are read below `root`.
-        lists: from `ranking_lists`.
-        root: the data set's folder.
-        title: stands above.
-    """
-    images = [[_read(data, root, row) for row in (one.query, *one.found)] for one in lists]
-    width = max(image.width for row in images for image in row)
-    columns = max(len(row) for row in images)
-    cell_w, cell_h = width + 2 * FRAME + GAP, HEIGHT + 2 * FRAME + CAPTION + GAP
-    sheet = Image.new("RGB", (GAP * 4 + cell_w * columns, 24 + cell_h * len(lists)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    pen.text((GAP, 5), title, fill="black", font=font)
-    for line, (one, row) in enumerate(zip(lists, images)):
-        colours = [QUERY, *(RIGHT if right else WRONG for right in one.right)]
-        for place, (image, index, colour) in enumerate(zip(row, (one.query, *one.found), colours)):
-            corner = (GAP + place * cell_w + (GAP * 2 if place else 0), 24 + line * cell_h)
-            sheet.paste(ImageOps.expand(image, FRAME, colour), corner)
-            text = f"{'query' if place == 0 else f'#{place}'} c{data.camids[index]}"
-            pen.text((corner[0], corner[1] + HEIGHT + 2 * FRAME), text, fill=colour, font=font)
-    return sheet
-
-
-def save_rankings(
-    data: FeatureSet, record: dict, root: Path, permutation_file: Path | None, path: Path
-) -> None:
-    """Write the ranking picture of a result record's protocol as PNG.
-
-    Args:
-        data: the features the record was made from, in any order.
-        record: a result record.
-        root, permutation_file: of the data set.
-        path: of the picture.
-    """
-    data = data.ordered()
-    lists = ranking_lists(data, record["protocol"], record["draw"], permutation_file)
-    title = (
-        f"{record['protocol']}, {record['draw'] or 'no'} draw, trial 1: query, top ten; "
-        f"green = same person, red = another (c = camera). "
-        f"Rank-1 over {record['trials']} trials: {record['Rank-1']['mean']:.1f} %"
+def _first_trial(setting: Setting) -> Setting:
+    return replace(
+        setting, galleries=setting.galleries[:1], asked=setting.asked and setting.asked[:1]
     )
-    with replaced(path) as temporary:
-        draw_rankings(data, lists, root, title).save(temporary)
 
 
-def _read(data: FeatureSet, root: Path, row: int) -> Image.Image:
-    image = read_image(str(root / data.paths[row]))
-    return image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.BICUBIC)
+def _allowed(
+    data: FeatureSet, setting: Setting, asking: np.ndarray, gallery: np.ndarray
+) -> np.ndarray:
+    """(Q, G) bool, False where the camera rule takes an image from a query's gallery."""
+    rule = CAMERA_RULES[setting.protocol.barred]
+    if rule is None:
+        return np.ones((len(asking), len(gallery)), dtype=bool)
+    columns = (data.pids[asking], data.camids[asking], data.pids[gallery], data.camids[gallery])
+    return ~rule(*map(torch.from_numpy, columns)).numpy()

@@ -17,6 +17,8 @@ from icre.evaluation.compare import FIGURES, Bootstrap, compare_seeds
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.files import replaced
 from icre.evaluation.matlab import Permutation, read_permutation
+from icre.visual.curves import SWEPT, draw_sweep
+from icre.visual.style import save_figure
 
 
 def summarise(spec: Spec, bootstrap: Bootstrap = Bootstrap()) -> list[dict[str, Any]]:
@@ -68,30 +70,24 @@ def write(spec: Spec, entries: list[dict[str, Any]], out: Path) -> list[Path]:
         _write_csv(entries, file)
     records.save({
         "title": spec.title, "protocol": spec.protocol, "draw": spec.draw,
-        "reference": spec.reference, "rows": entries,
+        "reference": spec.reference, "sweep": spec.sweep and spec.sweep[0], "rows": entries,
     }, paths[2])
     if spec.sweep and entries:
         paths += [out / "curve.png", out / "curve.pdf"]
         figure = curve(spec, entries)
         for path in paths[3:]:
-            with replaced(path) as file:
-                figure.savefig(file)
+            save_figure(figure, path)
     return paths
 
 
 def curve(spec: Spec, entries: list[dict[str, Any]]) -> matplotlib.figure.Figure:
     """Rank-1 and mAP over the swept values, with the deviation over seeds (the paper's Fig. 3)."""
-    figure = matplotlib.figure.Figure(figsize=(4.5, 3), layout="constrained", dpi=150)
-    axes = figure.subplots()
     values = {str(value): float(value) for value in spec.sweep[1]}
-    for name, style in (("Rank-1", "o-"), ("mAP", "s--")):
-        points = sorted((values[e["row"]], e[name]["mean"], e[name]["std"]) for e in entries)
-        x, y, deviation = zip(*points)
-        axes.errorbar(x, y, yerr=deviation, fmt=style, capsize=3, label=name)
-    axes.set(xlabel=spec.sweep[0].removeprefix("MODEL."), ylabel=f"{spec.protocol}, %")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
+    points = {
+        name: [(values[e["row"]], e[name]["mean"], e[name]["std"]) for e in entries]
+        for name in SWEPT
+    }
+    return draw_sweep(spec.sweep[0], points, f"{spec.protocol}, {spec.draw or 'no'} draw")
 
 
 def _entry(

@@ -1,0 +1,214 @@
+"""Curves: CMC of features, losses and figures of a run, and figures over a swept value (Fig. 3)."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from icre.errors import UserError
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.matlab import Permutation
+from icre.evaluation.plan import prepare
+from icre.evaluation.protocol import PROTOCOLS
+from icre.evaluation.rank import QueryValues
+from icre.evaluation.score import trial_values
+from icre.visual.style import COLOURS, COLUMN, LINES, MARKERS, check_count, new_figure, styled
+
+# of a swept figure: colour, line, mark
+SWEPT = {"Rank-1": (COLOURS[0], "-", "o"), "mAP": (COLOURS[1], "--", "s")}
+Scalars = dict[str, tuple[list[int], list[float]]]
+
+
+@dataclass(frozen=True)
+class CMC:
+    """Share of the queries whose first hit is among the first k, in percent, k = 1, 2, ...
+
+    Args:
+        mean: (K,) over the trials.
+        std: (K,) population standard deviation over the draws; None where there is no draw.
+        setting: protocol, draw and trials, for a label.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray | None
+    setting: str
+
+
+def cmc(
+    features: FeatureSet, protocol: str | None = None, draw: str | None = None,
+    perm: str | Path | Permutation | None = None, ranks: int = 20,
+) -> CMC:
+    """The CMC curve of a protocol; arguments and errors as of `icre.evaluation.score.score`.
+
+    Args:
+        protocol: None: the first of the data set.
+        ranks: K.
+    """
+    if ranks < 2:
+        raise UserError(f"--ranks {ranks}: a curve needs at least 2")
+    data, chosen = prepare(features, protocol and [protocol], draw, perm)
+    setting = chosen[0]
+    rows = np.array([_shares(one, ranks) for one in trial_values(data, [setting])[0]])
+    drawn = f"{setting.draw} draw, {setting.trials} trials" if setting.draw else "no draw"
+    std = rows.std(0) if setting.draw else None
+    return CMC(rows.mean(0), std, f"{setting.name}, {drawn}")
+
+
+def _shares(values: QueryValues, ranks: int) -> np.ndarray:
+    place = values.place.numpy()
+    place = place[place > 0]  # 0: no match in the gallery, so not asked
+    if not len(place):
+        raise UserError("no query has a match in the gallery")
+    return 100 * (place[:, None] <= np.arange(1, ranks + 1)).mean(0)
+
+
+@styled
+def draw_cmc(models: Mapping[str, CMC], width: float = COLUMN) -> Figure:
+    """One curve per model with Rank-1 in the legend; the band is the deviation over the draws."""
+    check_count(list(models))
+    settings = {one.setting for one in models.values()}
+    if len(settings) > 1:
+        raise UserError(f"curves of different settings: {'; '.join(sorted(settings))}")
+    figure = new_figure(width, 2.1)
+    axes = figure.add_subplot()
+    for number, (name, one) in enumerate(models.items()):
+        k, colour = np.arange(1, len(one.mean) + 1), COLOURS[number]
+        axes.plot(k, one.mean, color=colour, linestyle=LINES[number % len(LINES)],
+                  marker=MARKERS[number], label=f"{name} (Rank-1 {one.mean[0]:.1f})")
+        if one.std is not None:
+            axes.fill_between(k, one.mean - one.std, one.mean + one.std, color=colour, alpha=0.2,
+                              linewidth=0)
+    axes.set(xlabel="rank k", ylabel="queries found by rank k, %", ylim=(None, 100),
+             xlim=(1, len(k)), xticks=[1, *range(5, len(k) + 1, 5)])
+    axes.set_title(settings.pop(), loc="left", fontsize=6.5)
+    axes.grid()
+    axes.legend(loc="lower right")
+    return figure
+
+
+def read_scalars(path: str | Path) -> Scalars:
+    """What a run's scalars.json holds: name -> (iterations, values), in the order of the file.
+
+    Raises:
+        UserError: no such file, or a line that is no JSON object with an iteration.
+    """
+    path, found = Path(path), {}
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; a run writes it while it trains")
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            step = int(entry.pop("iteration"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path}: line {number} is no JSON object with an iteration") from None
+        for name, value in entry.items():
+            steps, values = found.setdefault(name, ([], []))
+            # a resumed run writes its last steps again
+            while steps and steps[-1] >= step:
+                steps.pop(), values.pop()
+            steps.append(step)
+            values.append(float(value))
+    if not found:
+        raise UserError(f"{path} is empty: the run has not logged anything yet")
+    return found
+
+
+@styled
+def draw_training(
+    runs: Mapping[str, Scalars], setting: str | None = None, width: float = COLUMN
+) -> Figure:
+    """Small panels: every loss, the learning rate, the training accuracy, Rank-1 and mAP.
+
+    A run has one colour and line in all panels.
+
+    Args:
+        runs: name -> what `read_scalars` found.
+        setting: "<protocol>/<draw>" or "<protocol>" of the scored figures; default: of what was
+            logged the first in the order of PROTOCOLS.
+        width: inches.
+    """
+    check_count(list(runs))
+    names = dict.fromkeys(name for one in runs.values() for name in one)
+    setting = _scored_setting(names, setting)
+    losses = sorted((n for n in names if n.startswith("loss_") or n == "total_loss"),
+                    key=lambda name: name != "total_loss")
+    shown = [*losses, *(n for n in ("lr", "health/cls_accuracy") if n in names)]
+    shown += [f"{setting}/{name}" for name in ("Rank-1", "mAP")] if setting else []
+    if not shown:
+        raise UserError("the runs logged no loss, learning rate or score: there is nothing to draw")
+    columns = 2 if width < 5 else 4
+    rows = -(-len(shown) // columns)
+    figure = new_figure(width, 0.95 * rows + 0.3)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, name in zip(panels, shown):
+        _one_scalar(axes, name, runs)
+    for axes in panels[len(shown):]:
+        axes.set_visible(False)
+    figure.supxlabel("iteration", fontsize=7)
+    handles = [axes.get_legend_handles_labels() for axes in panels[:len(shown)]]
+    lines = {label: line for pair in handles for line, label in zip(*pair)}
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=min(len(lines), 4))
+    return figure
+
+
+def _scored_setting(names: Iterable[str], asked: str | None) -> str | None:
+    """The setting whose scores to show: of those that match `asked`, the plainest and first."""
+    known = [name.removesuffix("/Rank-1") for name in names if name.endswith("/Rank-1")]
+    found = [name for name in known if asked is None or f"{name}/".startswith(f"{asked}/")]
+    if asked and not found:
+        raise UserError(f"no run logged {asked}; logged are: {', '.join(known) or 'none'}")
+    return min(found, key=_place_of_setting, default=None)
+
+
+def _place_of_setting(name: str) -> tuple:
+    """Test before validation, plain before re-ranked, then in the order of PROTOCOLS."""
+    parts = name.split("/")
+    place = [number for number, one in enumerate(PROTOCOLS) if one in parts]
+    return ("validation" in parts, "rerank" in parts, place or [len(PROTOCOLS)], name)
+
+
+def _one_scalar(axes: Axes, name: str, runs: Mapping[str, Scalars]) -> None:
+    scored = "/" in name and not name.startswith("health/")
+    for number, (run, scalars) in enumerate(runs.items()):
+        if name in scalars:
+            look = {"color": COLOURS[number], "linestyle": LINES[number % len(LINES)], "label": run}
+            # scores are few, and may be only one
+            axes.plot(*scalars[name], marker=MARKERS[number] if scored else "", **look)
+    title = name.removeprefix("health/")
+    if scored:
+        setting, figure = name.rsplit("/", 1)
+        title = f"{figure}, % ({setting})"
+    axes.set_title(title, loc="left", fontsize=5.5 if scored else 6.5)
+    axes.grid()
+    axes.locator_params(nbins=4)
+    axes.ticklabel_format(scilimits=(-2, 4))
+    axes.set_xlim(0, 1.05 * max(steps[-1] for one in runs.values() for steps, _ in one.values()))
+
+
+@styled
+def draw_sweep(
+    key: str, points: Mapping[str, Sequence[tuple[float, float, float]]], setting: str,
+    width: float = COLUMN,
+) -> Figure:
+    """Figures over the values of one config key, with their deviation over seeds.
+
+    Args:
+        key: the swept key.
+        points: figure ("Rank-1", "mAP") -> (value, mean, std) in percent, in any order.
+        setting: protocol and draw, for the label.
+        width: inches.
+    """
+    figure = new_figure(width, 2.1)
+    axes = figure.add_subplot()
+    for name, (colour, line, mark) in SWEPT.items():
+        x, y, deviation = zip(*sorted(points[name]))
+        axes.errorbar(x, y, yerr=deviation, color=colour, linestyle=line, marker=mark, capsize=2,
+                      label=name)
+    axes.set(xlabel=key.removeprefix("MODEL."), ylabel=f"{setting}, %")
+    axes.grid()
+    axes.legend()
+    return figure

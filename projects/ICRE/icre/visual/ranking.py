@@ -1,0 +1,114 @@
+"""The ranking picture: some queries, the images found for each, right or wrong by their frame."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from icre.data.image import read_image
+from icre.errors import UserError
+from icre.evaluation.features import FeatureSet
+from icre.modality import INFRARED
+from icre.retrieval.ranking import RankingList, ranking_lists
+from icre.visual.style import BLACK, GREEN, PAGE, VERMILION, new_figure, save_figure, styled
+
+RIGHT, WRONG = (GREEN, "-", "✓"), (VERMILION, "--", "✗")  # colour, frame, mark
+PIXELS = 256  # height to which smaller images are enlarged, so that viewers do not smear them
+GAP, CAPTION, SIDE = 0.10, 0.2, 0.2  # of an image's height: between columns, below, at the left
+
+
+@styled
+def draw_rankings(
+    data: FeatureSet, lists: Sequence[RankingList], root: Path, title: str = "",
+    width: float = PAGE,
+) -> Figure:
+    """One row per query: the query, then what was found.
+
+    A solid green frame and a tick are the same person, a dashed vermilion one and a cross another.
+    Below each image stand its place, mark and camera; beside the query its identity and AP.
+
+    Args:
+        data: the features that `lists` speak of; their paths are read below `root`.
+        lists: from `ranking_lists`.
+        root: the data set's folder.
+        title: stands above; may be empty.
+        width: inches.
+
+    Raises:
+        UserError: no list, or an image that cannot be read.
+    """
+    if not lists:
+        raise UserError("the selection is empty: there is no ranking list to draw")
+    images = [[_read(root / data.paths[row]) for row in (one.query, *one.found)] for one in lists]
+    aspect = max(image.width / image.height for row in images for image in row)
+    across = SIDE + max(map(len, images)) * (aspect + GAP) + 2 * GAP
+    down = len(lists) * (1 + CAPTION)
+    scale = width / across  # inches that an image is high
+    size = min(6.5, 72 * scale * CAPTION * 0.6)  # points
+    figure = new_figure(width, down * scale + (0.2 if title else 0.02))
+    axes = figure.add_subplot()
+    for line, (one, row) in enumerate(zip(lists, images)):
+        top = line * (1 + CAPTION)
+        axes.text(SIDE / 2, top + 0.5, f"id {data.pids[one.query]}   AP {one.ap:.2f}",
+                  rotation=90, ha="center", va="center", fontsize=size)
+        for place, (image, index) in enumerate(zip(row, (one.query, *one.found))):
+            left = SIDE + place * (aspect + GAP) + (2 * GAP if place else 0)
+            look = (RIGHT if one.right[place - 1] else WRONG) if place else (BLACK, "-", "")
+            _place(axes, image, left, top, look, min(1.4, 1.8 * scale))
+            text = f"{place}{look[2]} c{data.camids[index]}" if place else _kind(data, index)
+            axes.text(left + image.width / image.height / 2, top + 1.03, text, color=look[0],
+                      ha="center", va="top", fontsize=size)
+    axes.set(xlim=(0, across), ylim=(down, -0.03), aspect="equal")
+    axes.axis("off")
+    if title:
+        figure.suptitle(title, fontsize=6.5, x=0.01, ha="left")
+    return figure
+
+
+def save_rankings(
+    data: FeatureSet, record: dict, root: Path, permutation_file: Path | None, path: Path
+) -> None:
+    """Write the ranking picture of a result record's protocol.
+
+    Args:
+        data: the features the record was made from, in any order.
+        record: a result record.
+        root, permutation_file: of the data set.
+        path: of the picture.
+    """
+    data = data.ordered()
+    lists = ranking_lists(data, record["protocol"], record["draw"], permutation_file)
+    rank_1 = f"Rank-1 over {record['trials']} trials: {record['Rank-1']['mean']:.1f} %"
+    title = f"{describe(record['protocol'], record['draw'])}. {rank_1}"
+    save_figure(draw_rankings(data, lists, root, title), path, dpi=200)
+
+
+def describe(protocol: str, draw: str | None) -> str:
+    """What the lists of a setting are, for a title."""
+    return f"{protocol}, {draw or 'no'} draw, first trial (c: camera, {RIGHT[2]} same person)"
+
+
+def _kind(data: FeatureSet, query: int) -> str:
+    kind = "IR" if data.modalities[query] == INFRARED else "VIS"
+    return f"{kind} c{data.camids[query]}"
+
+
+def _place(
+    axes: Axes, image: Image.Image, left: float, top: float, look: tuple[str, str, str],
+    line: float,
+) -> None:
+    right = left + image.width / image.height
+    axes.imshow(np.asarray(image), extent=(left, right, top + 1, top), interpolation="antialiased")
+    axes.add_patch(Rectangle((left, top), right - left, 1, fill=False, color=look[0],
+                             linestyle=look[1], linewidth=line))
+
+
+def _read(path: Path) -> Image.Image:
+    image = read_image(str(path))
+    if image.height >= PIXELS:
+        return image
+    return image.resize((round(image.width * PIXELS / image.height), PIXELS), Image.BICUBIC)

@@ -1,0 +1,85 @@
+"""One look for all figures: colours for every eye, column width, files without a date.
+
+Colours: Okabe and Ito, Color Universal Design (jfly.uni-koeln.de/color), told apart by people with
+any of the common colour deficiencies; where a colour carries the message, a mark repeats it.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from icre.errors import UserError
+from icre.evaluation.files import replaced
+
+COLUMN, PAGE = 3.3, 6.9  # inches: a column of the usual two-column paper, and both columns
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BLACK, GRAY = "#E69F00", "#56B4E9", "#000000", "#999999"
+# In the order of use; gray in place of their yellow, which is lost on white paper.
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GRAY)
+LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+# What a format would write of the time and the version, left out: equal data, equal bytes.
+_METADATA = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    ".svg": {"Date": None, "Creator": None},
+}
+_RC = {
+    "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6.5,
+    "xtick.labelsize": 6.5, "ytick.labelsize": 6.5, "axes.linewidth": 0.6, "lines.linewidth": 1.1,
+    "lines.markersize": 3, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "xtick.major.size": 2, "ytick.major.size": 2, "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False, "legend.handlelength": 1.6,
+    "grid.alpha": 0.25, "grid.linewidth": 0.5, "svg.hashsalt": "icre", "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorator: draw in this look, without changing matplotlib's settings for anybody else."""
+    @functools.wraps(draw)
+    def inner(*args: object, **kwargs: object) -> Figure:
+        with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_RC}):
+            return draw(*args, **kwargs)
+    return inner
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that lays itself out; no window and no global state."""
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def check_format(path: str | Path) -> Path:
+    """`path`, or a UserError where its suffix is no format of ours (asked before long work)."""
+    path = Path(path)
+    if path.suffix.lower() not in _METADATA:
+        formats = ", ".join(_METADATA)
+        raise UserError(f"--out {path}: the suffix decides the format, one of {formats}")
+    return path
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
+    """Write PNG, PDF or SVG by the suffix; the same figure gives the same bytes.
+
+    Args:
+        figure: of any function in this package.
+        path: its suffix decides; an interrupted save leaves the old file.
+        dpi: of a PNG, and of the images inside a PDF or SVG.
+
+    Raises:
+        UserError: another suffix.
+    """
+    suffix = check_format(path).suffix.lower()
+    settings = {**matplotlib.rcParamsDefault, **_RC}
+    with matplotlib.rc_context(settings), replaced(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=_METADATA[suffix])
+
+
+def check_count(names: Sequence[str]) -> None:
+    """A UserError where there are more models than distinct colours."""
+    if len(names) > len(COLOURS):
+        raise UserError(f"{len(names)} models: a figure tells {len(COLOURS)} apart, name fewer")
