@@ -26,6 +26,7 @@ REQUIREMENTS = [
     "tensorboard",
     "tqdm",
     "matplotlib",
+    "grad-cam",  # figures of what a model looks at
     "h5py",
     "numba",  # compiled loops of re-ranking on a CPU
 ]

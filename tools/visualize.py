@@ -1,0 +1,8 @@
+"""Draw figures of runs and feature files: see `--help` and docs/figures.md."""
+
+import sys
+
+from icre.engine.figures import main
+
+if __name__ == "__main__":
+    sys.exit(main())
