@@ -38,7 +38,7 @@ def root(features, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "pdf", "svg"])
 def test_the_same_figure_gives_the_same_bytes_without_a_date(suffix, tmp_path):
     for name in ("a", "b"):
         figure = new_figure(2, 1)
@@ -56,8 +56,8 @@ def test_a_figure_has_its_width_in_the_file(tmp_path):
 
 
 def test_unknown_formats_are_refused():
-    with pytest.raises(UserError, match=r"--out a.jpg: .* \.png, \.pdf, \.svg"):
-        check_format("a.jpg")
+    with pytest.raises(UserError, match=r"--out a.gif: .* \.png, \.jpg, \.pdf, \.svg"):
+        check_format("a.gif")
 
 
 def luminance(colour: str) -> float:

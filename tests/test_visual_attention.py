@@ -42,8 +42,8 @@ def cam_by_hand(model, batch, layer: str) -> np.ndarray:
             and batch["modalities"][other] != batch["modalities"][row]
         ]
         centre = torch.stack([features[other] / features[other].norm() for other in others]).mean(0)
-        cosine = features[row] @ centre.detach() / (features[row].norm() * centre.norm())
-        gradient = torch.autograd.grad(cosine, kept["map"], retain_graph=True)[0][row]
+        match = features[row] @ centre.detach()
+        gradient = torch.autograd.grad(match, kept["map"], retain_graph=True)[0][row]
         weights = gradient.mean(dim=(1, 2))
         cam = sum(weight * channel for weight, channel in zip(weights, kept["map"][row])).relu()
         result.append(stretched(cam))

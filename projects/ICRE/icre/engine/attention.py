@@ -1,8 +1,10 @@
 """What a model looks at: Grad-CAM on any layer, MPFR's masks, SDCE's cross-attention.
 
 Grad-CAM (Selvaraju et al., ICCV 2017) comes from the `grad-cam` package. Test identities have no
-class, so what is explained is the match itself: the cosine similarity of an image's feature to the
-mean feature of the same person's images in the other modality.
+class, so what is explained is the match itself: an image's feature times the mean feature of the
+same person's images in the other modality, which is the logit of a class with these weights. (Not
+the cosine: it does not grow with the feature, so the parts of a map speak for and against it in
+equal measure, and what Grad-CAM keeps of them, its positive part, is often nothing.)
 
 Shapes: B images of H x W pixels, (h, w) the grid of the layer.
 """
@@ -46,10 +48,10 @@ def grad_cam(model: nn.Module, batch: Mapping, layer: str = FINAL) -> np.ndarray
         with _outputs(wrapped, lambda module, _: module is target) as seen, torch.no_grad():
             unit = F.normalize(wrapped(batch["images"]).float())
         _check_maps(layer, [output for _, _, output in seen], len(unit))
-        similarities = [_Similarity(centre) for centre in _other_centres(unit, batch)]
+        matches = [_Match(centre) for centre in _other_centres(unit, batch)]
         explainer = GradCAM(wrapped, [target])
         try:  # not its own context manager, which swallows an IndexError
-            return explainer(batch["images"], similarities)
+            return explainer(batch["images"], matches)
         finally:
             explainer.activations_and_grads.release()
             model.zero_grad()
@@ -121,14 +123,14 @@ class _ImagesOnly(nn.Module):
             hook.remove()
 
 
-class _Similarity:
-    """Cosine of a feature (D,) and a centre (D,): what is explained."""
+class _Match:
+    """A feature (D,) times a centre (D,): what is explained."""
 
     def __init__(self, centre: Tensor):
         self.centre = centre
 
     def __call__(self, feature: Tensor) -> Tensor:
-        return F.cosine_similarity(feature, self.centre, dim=0)
+        return feature @ self.centre
 
 
 def _other_centres(unit: Tensor, batch: Mapping) -> Tensor:

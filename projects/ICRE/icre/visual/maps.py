@@ -79,7 +79,7 @@ def draw_maps(
         axes.text((min(own) + max(own) + 1) / 2 + shift[pid], -0.06, f"id {pid}", ha="center")
     axes.set(xlim=(-SIDE, across), ylim=(block_height * len(stacked), -TOP), aspect="equal")
     axes.axis("off")
-    _bar(figure, axes, blocks)
+    _bar(figure, axes, blocks, 1 / len(stacked))
     return figure
 
 
@@ -117,11 +117,11 @@ def _overlay(
     axes.imshow(np.asarray(large), extent=extent, cmap=COLOUR_MAP, alpha=OPACITY, vmin=0, vmax=1)
 
 
-def _bar(figure: Figure, axes: Axes, blocks: Sequence[MapBlock]) -> None:
-    """The colours' meaning; a map that is stretched has no unit."""
+def _bar(figure: Figure, axes: Axes, blocks: Sequence[MapBlock], height: float) -> None:
+    """The colours' meaning, in a bar of `height` of the figure's; stretched maps have no unit."""
     if not blocks:
         return
-    bar = figure.colorbar(ScalarMappable(cmap=COLOUR_MAP), ax=axes, shrink=0.4, aspect=30, pad=0.01,
+    bar = figure.colorbar(ScalarMappable(cmap=COLOUR_MAP), ax=axes, shrink=height, aspect=20, pad=0.01,
                           ticks=[0, 1])
     stretched = not all(block.absolute for block in blocks)
     bar.ax.set_yticklabels(["low", "high"] if stretched else ["0", "1"])

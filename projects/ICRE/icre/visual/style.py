@@ -22,11 +22,12 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GRAY)
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-# What a format would write of the time and the version, left out: equal data, equal bytes.
-_METADATA = {
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-    ".svg": {"Date": None, "Creator": None},
+# How each format is written. Time and version are left out: equal data, equal bytes.
+_FORMATS = {
+    ".png": {"metadata": {"Software": None}},
+    ".jpg": {"pil_kwargs": {"quality": 85}},
+    ".pdf": {"metadata": {"CreationDate": None, "Producer": None, "Creator": None}},
+    ".svg": {"metadata": {"Date": None, "Creator": None}},
 }
 _RC = {
     "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6.5,
@@ -56,19 +57,19 @@ def new_figure(width: float, height: float) -> Figure:
 def check_format(path: str | Path) -> Path:
     """`path`, or a UserError where its suffix is no format of ours (asked before long work)."""
     path = Path(path)
-    if path.suffix.lower() not in _METADATA:
-        formats = ", ".join(_METADATA)
+    if path.suffix.lower() not in _FORMATS:
+        formats = ", ".join(_FORMATS)
         raise UserError(f"--out {path}: the suffix decides the format, one of {formats}")
     return path
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
-    """Write PNG, PDF or SVG by the suffix; the same figure gives the same bytes.
+    """Write PNG, JPEG, PDF or SVG by the suffix; the same figure gives the same bytes.
 
     Args:
         figure: of any function in this package.
         path: its suffix decides; an interrupted save leaves the old file.
-        dpi: of a PNG, and of the images inside a PDF or SVG.
+        dpi: of a PNG or JPEG, and of the images inside a PDF or SVG.
 
     Raises:
         UserError: another suffix.
@@ -76,7 +77,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
     suffix = check_format(path).suffix.lower()
     settings = {**matplotlib.rcParamsDefault, **_RC}
     with matplotlib.rc_context(settings), replaced(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=_METADATA[suffix])
+        figure.savefig(temporary, dpi=dpi, format=suffix[1:], **_FORMATS[suffix])
 
 
 def check_count(names: Sequence[str]) -> None:

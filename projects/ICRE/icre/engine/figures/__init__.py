@@ -17,8 +17,8 @@ _FEATURES = "an .npz of features, or a run's folder"
 def parser() -> argparse.ArgumentParser:
     """Command line."""
     result = argparse.ArgumentParser(
-        description="Draw figures of models. The suffix of --out decides the format: .png, .pdf or "
-        ".svg; the same input gives the same bytes."
+        description="Draw figures of models. The suffix of --out decides the format: .png, .jpg, "
+        ".pdf or .svg; the same input gives the same bytes."
     )
     subs = result.add_subparsers(dest="command", required=True, metavar="FIGURE")
     _ranking(subs)
@@ -44,9 +44,9 @@ def _run(args: argparse.Namespace) -> None:
 def _command(subs, name: str, draw, text: str, width: str) -> argparse.ArgumentParser:
     sub = subs.add_parser(name, help=text, description=text)
     sub.set_defaults(draw_figure=draw)
-    sub.add_argument("--out", required=True, type=Path, metavar="FILE.{png,pdf,svg}")
+    sub.add_argument("--out", required=True, type=Path, metavar="FILE.{png,jpg,pdf,svg}")
     sub.add_argument("--width", type=float, metavar="INCHES", help=f"default: {width}")
-    sub.add_argument("--dpi", type=int, default=300, help="of a PNG, and of images in a PDF (300)")
+    sub.add_argument("--dpi", type=int, default=300, help="of a PNG or JPEG, and of images in a PDF (300)")
     return sub
 
 
