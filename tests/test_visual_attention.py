@@ -26,8 +26,15 @@ def batch():
     return small_batch(8)  # two people, two images of each modality
 
 
-def cam_by_hand(model, batch, layer: str) -> np.ndarray:
-    """Grad-CAM's definition, image by image: ReLU(sum_c mean(gradient_c) * map_c)."""
+WEIGHTS = {
+    "gradcam": lambda gradient: gradient.mean(dim=(1, 2), keepdim=True),
+    "hirescam": lambda gradient: gradient,
+    "layercam": lambda gradient: gradient.relu(),
+}
+
+
+def cam_by_hand(model, batch, layer: str, kind: str) -> np.ndarray:
+    """The definitions, image by image: ReLU(sum_c weight_c * map_c)."""
     kept = {}
     hook = model.get_submodule(layer).register_forward_hook(
         lambda _, inputs, output: kept.update(map=output)
@@ -44,8 +51,7 @@ def cam_by_hand(model, batch, layer: str) -> np.ndarray:
         centre = torch.stack([features[other] / features[other].norm() for other in others]).mean(0)
         match = features[row] @ centre.detach()
         gradient = torch.autograd.grad(match, kept["map"], retain_graph=True)[0][row]
-        weights = gradient.mean(dim=(1, 2))
-        cam = sum(weight * channel for weight, channel in zip(weights, kept["map"][row])).relu()
+        cam = (WEIGHTS[kind](gradient) * kept["map"][row]).sum(0).relu()
         result.append(stretched(cam))
     cells = torch.stack(result)[:, None]
     size = batch["images"].shape[2:]
@@ -57,10 +63,13 @@ def stretched(cam: torch.Tensor) -> torch.Tensor:
     return (cam - cam.min()) / (cam.max() - cam.min() + 1e-7)
 
 
-@pytest.mark.parametrize("layer", ["backbone.stages.layer2", "enhance.bn0"])
-def test_grad_cam_is_its_definition(model, batch, layer):
-    found = grad_cam(model, batch, layer)
-    wanted = cam_by_hand(model, batch, layer)
+@pytest.mark.parametrize(("layer", "kind"), [
+    ("backbone.stages.layer2", "gradcam"), ("enhance.bn0", "gradcam"), ("enhance.bn0", "hirescam"),
+    ("enhance.bn0", "layercam"),
+])
+def test_cams_are_their_definitions(model, batch, layer, kind):
+    found = grad_cam(model, batch, layer, kind)
+    wanted = cam_by_hand(model, batch, layer, kind)
     assert found.shape == (8, 64, 32) and wanted.max() > 0.9
     np.testing.assert_allclose(found, wanted, atol=2e-3)
 

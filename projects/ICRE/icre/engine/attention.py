@@ -1,10 +1,8 @@
-"""What a model looks at: Grad-CAM on any layer, MPFR's masks, SDCE's cross-attention.
+"""What a model looks at: Grad-CAM and two kin on any layer, MPFR's masks, SDCE's cross-attention.
 
-Grad-CAM (Selvaraju et al., ICCV 2017) comes from the `grad-cam` package. Test identities have no
-class, so what is explained is the match itself: an image's feature times the mean feature of the
-same person's images in the other modality, which is the logit of a class with these weights. (Not
-the cosine: it does not grow with the feature, so the parts of a map speak for and against it in
-equal measure, and what Grad-CAM keeps of them, its positive part, is often nothing.)
+The three come from the `grad-cam` package. Test identities have no class, so what is explained is the
+match itself: an image's feature times the mean feature of the same person's images in the other
+modality, which is the logit of a class with these weights.
 
 Shapes: B images of H x W pixels, (h, w) the grid of the layer.
 """
@@ -21,10 +19,18 @@ from icre.errors import UserError
 from icre.modeling.enhance import Enhanced
 from icre.modeling.sdce import SDCE, Attention
 
+# Of a map x and its gradient g at the logit, summed over channels; what is negative becomes 0.
+CAMS = {
+    "gradcam": "GradCAM",  # mean(g) x: Selvaraju et al., ICCV 2017
+    "hirescam": "HiResCAM",  # g x: Draelos and Carin, 2020
+    "layercam": "LayerCAM",  # [g]_+ x: Jiang et al., TIP 2021
+}
 FINAL = "final"  # not a module's name: the map that the heads pool, F_e or X_4
 
 
-def grad_cam(model: nn.Module, batch: Mapping, layer: str = FINAL) -> np.ndarray:
+def grad_cam(
+    model: nn.Module, batch: Mapping, layer: str = FINAL, kind: str = "gradcam"
+) -> np.ndarray:
     """Where a map speaks for the match with the same person in the other modality.
 
     Args:
@@ -32,15 +38,17 @@ def grad_cam(model: nn.Module, batch: Mapping, layer: str = FINAL) -> np.ndarray
         batch: `images` (B, 3, H, W) in 0..255, `modalities` (B,), `targets` (B,) identities, each
             of them with images of both modalities.
         layer: a module's name, such as backbone.stages.layer3, or "final": what the heads read.
+        kind: one of CAMS.
 
     Returns:
-        (B, H, W) in 0..1, each image stretched from its own minimum to its maximum.
+        (B, H, W) in 0..1, each image stretched from its own minimum to its maximum; all 0 where
+        no part of the map speaks for the match.
 
     Raises:
         UserError: no such layer (names some), its output is no map of all images, or an identity
             without images in the other modality.
     """
-    from pytorch_grad_cam import GradCAM  # brings OpenCV, which is slow to import
+    import pytorch_grad_cam  # brings OpenCV, which is slow to import
 
     wrapped = _ImagesOnly(model, batch)
     with wrapped.final_map(layer == FINAL):
@@ -49,7 +57,7 @@ def grad_cam(model: nn.Module, batch: Mapping, layer: str = FINAL) -> np.ndarray
             unit = F.normalize(wrapped(batch["images"]).float())
         _check_maps(layer, [output for _, _, output in seen], len(unit))
         matches = [_Match(centre) for centre in _other_centres(unit, batch)]
-        explainer = GradCAM(wrapped, [target])
+        explainer = getattr(pytorch_grad_cam, CAMS[kind])(wrapped, [target])
         try:  # not its own context manager, which swallows an IndexError
             return explainer(batch["images"], matches)
         finally:

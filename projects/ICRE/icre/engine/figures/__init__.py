@@ -109,7 +109,7 @@ def _attention(subs) -> None:
     sub.add_argument("--show", nargs="+", default=["gradcam"], metavar="WHAT",
                      help=f"{', '.join(SHOWN)} (gradcam); what a model lacks is left out")
     sub.add_argument("--layer", default="final", metavar="MODULE",
-                     help="of Grad-CAM, such as backbone.stages.layer3; default: final, the map that "
+                     help="of the first three, such as backbone.stages.layer3; default: final, the map that "
                      "the heads pool")
     sub.add_argument("--pick", type=int, nargs="+", metavar="ID", help="people; default: random")
     sub.add_argument("--people", type=int, default=2, metavar="N", help="drawn at random (2)")

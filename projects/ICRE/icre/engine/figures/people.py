@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from icre.data.dataset import CrossModalDataset
 from icre.data.image import read_image
 from icre.data.loader import collate, load_dataset
 from icre.data.pipeline import build_pipeline
-from icre.engine.attention import cross_attention, grad_cam, stage_masks
+from icre.engine.attention import CAMS, FINAL, cross_attention, grad_cam, stage_masks
 from icre.engine.step import to_device
 from icre.errors import UserError
 from icre.modality import INFRARED, VISIBLE
@@ -94,9 +95,11 @@ def _even(items: list, count: int) -> list:
     return [items[place] for place in places]
 
 
-def _gradcam(name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[MapBlock]:
-    where = "" if layer == "final" else f"\n{layer}"
-    return [MapBlock(f"{name}\nGrad-CAM{where}", grad_cam(model, batch, layer))]
+def _cam(
+    kind: str, name: str, model: torch.nn.Module, batch: dict, layer: str
+) -> list[MapBlock]:
+    where = "" if layer == FINAL else f"\n{layer}"
+    return [MapBlock(f"{name}\n{CAMS[kind]}{where}", grad_cam(model, batch, layer, kind))]
 
 
 def _masks(name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[MapBlock]:
@@ -111,5 +114,5 @@ def _cross(name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[M
 
 # (model's name, model, batch, layer) -> its blocks, none where the model has no such part
 SHOWN: dict[str, Callable[[str, torch.nn.Module, dict, str], list[MapBlock]]] = {
-    "gradcam": _gradcam, "masks": _masks, "cross": _cross,
+    **{kind: partial(_cam, kind) for kind in CAMS}, "masks": _masks, "cross": _cross,
 }
