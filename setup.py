@@ -63,6 +63,7 @@ setup(
     extras_require={
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu-cu12"],
+        "export": ["onnx", "onnxruntime", "onnxscript"],
         "test": ["pytest"],
     },
 )

@@ -28,19 +28,24 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_image(path: str) -> Image.Image:
-    """Read `path` as an 8-bit RGB image, turned as its EXIF orientation says.
+def read_image(source: str | Image.Image) -> Image.Image:
+    """An image as 8-bit RGB, turned as its EXIF orientation says.
 
-    Gray, palette, RGBA (alpha is dropped) and 16-bit files (stretched to 0..255) are converted.
+    Gray, palette, RGBA (alpha is dropped) and 16-bit images (stretched to 0..255) are converted.
+
+    Args:
+        source: a file's path, or an image that is opened already.
 
     Raises:
         UserError: the file is missing or broken; the message names it.
     """
     try:
-        with Image.open(path) as image:
+        if isinstance(source, Image.Image):
+            return _to_rgb(ImageOps.exif_transpose(source))
+        with Image.open(source) as image:
             return _to_rgb(ImageOps.exif_transpose(image))
     except _BROKEN as error:
-        raise UserError(f"cannot read image {path}: {error}") from None
+        raise UserError(f"cannot read image {source}: {error}") from None
 
 
 def _find_fault(path: str) -> str | None:

@@ -54,14 +54,7 @@ class SafeCheckpointer(Checkpointer):
         return super().load(path, checkpointables)
 
     def _load_file(self, f: str) -> dict:
-        try:
-            checkpoint = torch.load(f, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises a dozen kinds for a damaged file
-            reason = str(error).splitlines()[0][:150]
-            raise UserError(f"checkpoint {f} cannot be read as plain tensors: {reason}") from None
-        if not isinstance(checkpoint, dict) or "model" not in checkpoint:
-            raise UserError(f"checkpoint {f} has no entry 'model': it was not written by fast-reid")
-        return checkpoint
+        return read_checkpoint(f)
 
     def _log_incompatible_keys(self, incompatible) -> None:
         wrong = [name for name, *shapes in incompatible.incorrect_shapes if not self._class_count(*shapes)]
@@ -80,6 +73,22 @@ class SafeCheckpointer(Checkpointer):
     def _class_count(self, theirs: tuple, ours: tuple) -> bool:
         """Whether two shapes differ in the number of identities alone, and that is allowed."""
         return self.weights_only and len(theirs) == len(ours) == 2 and theirs[1:] == ours[1:]
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Everything in a checkpoint, on the CPU; nothing in it is run.
+
+    Raises:
+        UserError: the file is damaged, holds code, or is no checkpoint.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        reason = str(error).splitlines()[0][:150]
+        raise UserError(f"checkpoint {path} cannot be read as plain tensors: {reason}") from None
+    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
+        raise UserError(f"checkpoint {path} has no entry 'model': it was not written by fast-reid")
+    return checkpoint
 
 
 def origin(cfg: CfgNode) -> dict:

@@ -1,7 +1,7 @@
 """A trained model as a function from images to unit vectors."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,12 @@ class Embedder:
         self._run(images, collector)
         return np.concatenate(collector.parts)
 
+    def features_of(self, batches: Iterable[dict]) -> np.ndarray:
+        """(N, D) float32 unit vectors of at least one batch, as a test loader gives them."""
+        collector = _Collector()
+        self._infer(batches, collector)
+        return np.concatenate(collector.parts)
+
     def _run(self, images: ImageTable, evaluator) -> None:
         data = _TestImages(
             tuple((path, 0, 0) for path in images.paths),
@@ -91,9 +97,11 @@ class Embedder:
         if not len(images):
             evaluator.reset()
             return
+        self._infer(build_test_loader(self.cfg, data), evaluator)
+
+    def _infer(self, batches: Iterable[dict], evaluator) -> None:
         device = resolve_device(self.cfg.MODEL.DEVICE)
-        loader = build_test_loader(self.cfg, data)
-        run_inference(self.model, loader, evaluator, device, self.cfg.TEST.FLIP.ENABLED)
+        run_inference(self.model, batches, evaluator, device, self.cfg.TEST.FLIP.ENABLED)
 
 
 class _Collector:

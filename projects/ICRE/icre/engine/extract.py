@@ -1,12 +1,17 @@
-"""Features of a test set from a config and a checkpoint: tools/extract_features.py."""
+"""Features of a test set by a checkpoint or an exported file: tools/extract_features.py."""
 
 import argparse
 from pathlib import Path
 
+import torch
+
 import icre.engine  # noqa: F401  (registration)
+from fastreid.config import CfgNode
+
 from icre import cli
 from icre.data.loader import build_test_loader, load_dataset, verify_datasets
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
+from icre.engine.exported import Exported
 from icre.engine.inference import run_inference
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
@@ -21,7 +26,10 @@ def parser() -> argparse.ArgumentParser:
         "for any fast-reid model."
     )
     result.add_argument("--config-file", required=True, metavar="FILE")
-    result.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint of it")
+    by = result.add_mutually_exclusive_group(required=True)
+    by.add_argument("--weights", metavar="FILE", help="a checkpoint of it")
+    by.add_argument("--exported", metavar="DIR_OR_FILE",
+                    help="what tools/export.py made of it, in its place")
     result.add_argument("--out", required=True, type=Path, metavar="NPZ")
     result.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return result
@@ -41,13 +49,27 @@ def _run(args: argparse.Namespace) -> None:
         raise UserError(f"DATASETS.TESTS is {cfg.DATASETS.TESTS}: name one data set")
     data = load_dataset(cfg, cfg.DATASETS.TESTS[0])
     verify_datasets(cfg, train=False)
-    model = Trainer.build_model(cfg)
-    checkpoint = SafeCheckpointer(model).load(args.weights, checkpointables=[])
-    refuse_other_split(cfg, checkpoint, args.weights)
+    if args.exported:
+        model, checkpoint = _exported(cfg, args.exported)
+        device, flip = torch.device("cpu"), False  # a file flips by itself
+    else:
+        model = Trainer.build_model(cfg)
+        checkpoint = SafeCheckpointer(model).load(args.weights, checkpointables=[])
+        device, flip = resolve_device(cfg.MODEL.DEVICE), cfg.TEST.FLIP.ENABLED
+    refuse_other_split(cfg, checkpoint, args.weights or args.exported)
     root = getattr(data, "folder", Path(cfg.DATASETS.ROOT))
     loader, collector = build_test_loader(cfg, data), FeatureCollector(root)
-    device = resolve_device(cfg.MODEL.DEVICE)
-    run_inference(model, loader, collector, device, cfg.TEST.FLIP.ENABLED)
+    run_inference(model, loader, collector, device, flip)
     collector.features.save(args.out)
     print(f"{args.out}: {len(collector.features)} images, "
           f"{collector.features.features.shape[1]} dimensions")
+
+
+def _exported(cfg: CfgNode, path: str) -> tuple[Exported, dict]:
+    """The file as a model, and of its checkpoint what `refuse_other_split` reads."""
+    model = Exported(path)
+    if model.size != tuple(cfg.INPUT.SIZE_TEST) or cfg.INPUT.CROP.ENABLED:
+        raise UserError(f"{model.files[0]} takes images of {list(model.size)} (height, width) without a "
+                        f"crop, not INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: name its own config")
+    split = model.about.get("regdb_split")
+    return model, {"regdb_split": int(split) if split else None}

@@ -37,7 +37,8 @@ def run_inference(
         What the evaluator returns; an empty dict on other ranks than the first.
     """
     evaluator.reset()
-    quiet = True if not comm.is_main_process() else None  # None: only on a terminal
+    one = len(loader) == 1  # a bar that is full at once tells nothing
+    quiet = True if one or not comm.is_main_process() else None  # None: only on a terminal
     with inference_context(model):
         for batch in tqdm(loader, "extracting features", unit="batch", disable=quiet):
             batch = to_device(batch, device)

@@ -1,0 +1,84 @@
+"""A model as one graph from 8-bit images to unit vectors: what an exported file holds.
+
+The two-stream backbone sorts the rows of a batch by modality, which no exported graph can hold. So
+a file either has one modality's stem, or computes both stems and keeps the right one of each image
+(the stem is a small part of the network: conv1 and bn1, with SPECIFIC_STAGES 1 layer1 too).
+
+Shapes: B images of the config's H x W, D dimensions of the feature.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from icre.modality import NAMES, VISIBLE
+from icre.modeling import TwoStreamResNet
+
+
+class OneStem(TwoStreamResNet):
+    """The backbone with one modality's stem, which takes every image.
+
+    Args:
+        backbone: whose layers are taken over.
+        modality: a name of `icre.modality`.
+    """
+
+    def __init__(self, backbone: TwoStreamResNet, modality: str):
+        nn.Module.__init__(self)
+        self.channels, self.stages = backbone.channels, backbone.stages
+        self.stems = nn.ModuleDict({modality: backbone.stems[modality]})
+
+    def _stem(self, images: Tensor, modalities: Tensor) -> Tensor:
+        (stem,) = self.stems.values()
+        return stem(images)
+
+
+class BothStems(TwoStreamResNet):
+    """The backbone that computes both stems for every image and keeps the one of its modality.
+
+    Args:
+        backbone: whose layers are taken over.
+    """
+
+    def __init__(self, backbone: TwoStreamResNet):
+        nn.Module.__init__(self)
+        self.channels, self.stages = backbone.channels, backbone.stages
+        self.stems = backbone.stems
+
+    def _stem(self, images: Tensor, modalities: Tensor) -> Tensor:
+        visible, infrared = (self.stems[name](images) for name in NAMES)
+        return torch.where((modalities == VISIBLE).view(-1, 1, 1, 1), visible, infrared)
+
+
+class Deployed(nn.Module):
+    """Normalisation, the model, flip averaging where asked for, and L2 normalisation.
+
+    Args:
+        model: features from a batch, in evaluation mode; any fast-reid model. It is copied.
+        modality: whose stem to keep; None: both (a two-stream model), or there is but one.
+        flip: average the features of each image and its mirror image (TEST.FLIP).
+    """
+
+    def __init__(self, model: nn.Module, modality: str | None = None, flip: bool = False):
+        super().__init__()
+        self.model, self.flip = copy.deepcopy(model).eval(), flip
+        if is_two_stream(model):
+            backbone = self.model.backbone
+            self.model.backbone = OneStem(backbone, modality) if modality else BothStems(backbone)
+
+    def forward(self, images: Tensor, modalities: Tensor | None = None) -> Tensor:
+        """(B, H, W, 3) uint8 RGB, and where both stems are kept (B,) int64 -> (B, D) float32."""
+        if modalities is None:
+            modalities = torch.zeros(images.shape[:1], dtype=torch.int64)
+        pixels = images.permute(0, 3, 1, 2).float()
+        # fast-reid's own models normalise in place: the mirror images are made before that
+        passes = [pixels, pixels.flip(3)] if self.flip else [pixels]
+        features = [self.model({"images": one, "modalities": modalities}) for one in passes]
+        return F.normalize(sum(features) / len(features))
+
+
+def is_two_stream(model: nn.Module) -> bool:
+    """Whether the features of an image depend on its modality."""
+    return isinstance(getattr(model, "backbone", None), TwoStreamResNet)

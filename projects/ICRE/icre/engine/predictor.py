@@ -1,0 +1,166 @@
+"""`icre.load`: a trained model as a function from images to unit vectors.
+
+    import icre
+    predictor = icre.load("output/demo")
+    night = predictor("query.jpg", modality="infrared")   # (1, D)
+    day = predictor("gallery/", modality="visible")       # (N, D)
+    similarity = night @ day.T                            # cosine
+
+Shapes: N images, D dimensions of the model's feature.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import icre.engine  # noqa: F401  (registration)
+from fastreid.config import CfgNode
+
+from icre.data.image import read_image
+from icre.data.pipeline import build_pipeline
+from icre.engine.deploy import is_two_stream
+from icre.engine.embed import Embedder
+from icre.engine.saved import open_saved
+from icre.errors import UserError
+from icre.modality import NAMES, VISIBLE
+from icre.retrieval.images import collect
+
+# a file, a folder, a list of files; or an image that is in memory
+Source = str | Path | Image.Image | np.ndarray
+
+
+class Predictor:
+    """Features of images by one model, prepared and computed as in its evaluation.
+
+    Args:
+        embedder: the model, on its device.
+
+    Attributes:
+        needs_modality: whether the features depend on the modality; fast-reid's models know none.
+    """
+
+    def __init__(self, embedder: Embedder):
+        self.embedder = embedder
+        self.needs_modality = is_two_stream(embedder.model)
+
+    def __call__(
+        self, images: Source | Sequence[Source], modality: str | Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Features of images; similarity is their dot product (cosine).
+
+        Args:
+            images: one or a list of: a file, a folder (all images below it, in the order of their
+                names), a text file of one path per line, a PIL image, or an array (H, W, 3) of
+                8-bit RGB. Any size; they are resized.
+            modality: a name of `icre.modality`, for all or for each entry of `images`. None: where
+                a path is in the layout of SYSU-MM01, RegDB or LLCM, what that says.
+
+        Returns:
+            (N, D) float32 rows of length 1, in the order of the images.
+
+        Raises:
+            UserError: an image that cannot be read, or whose modality is not known.
+        """
+        sources = [images] if isinstance(images, Source) else list(images)
+        names = _names(modality, len(sources))
+        found = [one for source, name in zip(sources, names) for one in self._images(source, name)]
+        if not found:
+            raise UserError("no images were given: name files, folders or arrays")
+        return self.embedder.features_of(Batches(self.embedder.cfg, *zip(*found)))
+
+    def _images(self, source: Source, name: str | None) -> Iterator[tuple[str | Image.Image, int]]:
+        """(path or image, modality) of each image of a source."""
+        if name is None and not self.needs_modality:
+            name = NAMES[VISIBLE]
+        if isinstance(source, (str, Path)):
+            table = collect([source], name)
+            yield from zip(table.paths, table.modalities.tolist())
+            return
+        if name is None:
+            raise UserError(
+                "an image in memory does not say its modality: give modality="
+                + " or ".join(f'"{one}"' for one in NAMES)
+            )
+        yield _in_memory(source), NAMES.index(name)
+
+
+class Batches:
+    """Batches of images for `run_inference`; threads read one while another is computed.
+
+    Args:
+        cfg: INPUT and TEST.IMS_PER_BATCH are read.
+        images: N paths or opened images.
+        modalities: their integers of `icre.modality`.
+    """
+
+    def __init__(
+        self, cfg: CfgNode, images: Sequence[str | Image.Image], modalities: Sequence[int]
+    ):
+        self.images, self.modalities = images, modalities
+        self.size = cfg.TEST.IMS_PER_BATCH
+        self.pipeline = build_pipeline(cfg, is_train=False, count=len(images))
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.size)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        starts = range(0, len(self.images), self.size)
+        with ThreadPoolExecutor() as pool:
+            coming = pool.map(self._read, self._rows(0))
+            for start in starts:
+                pixels = torch.stack(list(coming))
+                coming = pool.map(self._read, self._rows(start + self.size))
+                modalities = torch.tensor(self.modalities[start : start + self.size])
+                yield {"images": pixels, "modalities": modalities}
+
+    def _rows(self, start: int) -> range:
+        return range(start, min(start + self.size, len(self.images)))
+
+    def _read(self, row: int) -> torch.Tensor:
+        return self.pipeline(row, self.images[row], self.modalities[row], None)["images"]
+
+
+def load(path: str | Path, device: str = "auto") -> Predictor:
+    """The predictor of a finished run, or of a checkpoint.
+
+    Args:
+        path: a run's folder (OUTPUT_DIR) or a checkpoint; see `icre.engine.saved.open_saved`.
+        device: auto (a GPU where there is one), cpu or cuda:N.
+
+    Raises:
+        UserError: there is no checkpoint, no config, or they do not fit each other.
+    """
+    return Predictor(open_saved(path, "MODEL.DEVICE", device))
+
+
+def _names(modality: str | Sequence[str] | None, count: int) -> list[str | None]:
+    """One modality's name, or None, per source."""
+    if modality is None or isinstance(modality, str):
+        names = [modality] * count
+    else:
+        names = list(modality)
+    if len(names) != count:
+        raise UserError(f"{len(names)} modalities were given for {count} images")
+    for name in names:
+        if name is not None and name not in NAMES:
+            raise UserError(f"modality {name!r} is none of {', '.join(NAMES)}")
+    return names
+
+
+def _in_memory(image: Image.Image | np.ndarray) -> Image.Image:
+    """A PIL image; an array must be (H, W, 3) uint8.
+
+    Pillow reads an opened file when it is first looked at: here, because threads follow.
+    """
+    if isinstance(image, Image.Image):
+        return read_image(image)
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"an image is a path, a PIL image or an array, not {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UserError(f"an array must be one image (H, W, 3) of uint8 RGB, not {image.shape} of "
+                        f"{image.dtype}")
+    return Image.fromarray(image)

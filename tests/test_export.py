@@ -1,0 +1,266 @@
+"""tools/export.py: files that score what PyTorch scores, and are not left where they differ."""
+
+import ast
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import icre
+from conftest import CONFIGS
+from icre.engine import export as exporting
+from icre.engine import extract
+from icre.engine.deploy import BothStems, Deployed, OneStem
+from icre.engine.embed import Embedder, read_config
+from icre.engine.saved import open_saved
+from icre.engine.trainer import Trainer
+from icre.errors import UserError
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.score import score
+from icre.modality import NAMES
+from small_model import randomise_norms, small_batch, small_model
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package, reason=f"export needs {package}")
+
+EXAMPLE = Path(__file__).parents[1] / "projects/ICRE/examples/predict_onnx.py"
+SMALL = ("MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "4", "INPUT.SIZE_TEST", "[48, 16]")
+RESNET18 = ("MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", "512")
+
+
+def load_example():
+    spec = importlib.util.spec_from_file_location("predict_onnx", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def arguments(run: Path, out: Path, *options: str) -> list[str]:
+    return ["--weights", str(run), "--out", str(out), *options]
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run, tmp_path_factory) -> Path:
+    """visible.onnx, infrared.onnx and model.onnx of the finished run; not to be changed."""
+    out = tmp_path_factory.mktemp("exported")
+    assert exporting.main(arguments(finished_run, out)) == 0
+    assert exporting.main(arguments(finished_run, out, "--single")) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "infrared.onnx", "model.onnx", "visible.onnx"]
+    return out
+
+
+@pytest.fixture(scope="module")
+def embedder(finished_run) -> Embedder:
+    return open_saved(finished_run, "MODEL.DEVICE", "cpu")
+
+
+def untrained(config: str, tmp_path: Path, *options: str) -> Embedder:
+    """A model with random weights and norms."""
+    cfg = read_config(CONFIGS / config, *SMALL, *options)
+    torch.manual_seed(0)
+    model = Trainer.build_model(cfg)
+    randomise_norms(model)
+    torch.save({"model": model.state_dict()}, tmp_path / "random.pth")
+    return Embedder(cfg, tmp_path / "random.pth")
+
+
+@pytest.fixture(scope="module")
+def torchscript(embedder, tmp_path_factory) -> Path:
+    """visible.pt and infrared.pt of the finished run; not to be changed."""
+    out = tmp_path_factory.mktemp("torchscript")
+    for name in NAMES:
+        assert exporting.export(embedder, out, "torchscript", name)[1] <= 1e-6
+    return out
+
+
+@pytest.mark.parametrize("which", ["modalities.onnx", "model.onnx", "modalities.pt"])
+def test_exported_files_score_the_runs_protocol_numbers(
+    which, exported, torchscript, finished_run, demo_root, tmp_path
+):
+    place = {"modalities.onnx": exported, "model.onnx": exported / "model.onnx",
+             "modalities.pt": torchscript}[which]
+    out = tmp_path / "features.npz"
+    assert extract.main(["--config-file", str(finished_run / "config.yaml"), "--exported",
+                         str(place), "--out", str(out), "TEST.IMS_PER_BATCH", "5"]) == 0
+    perm = demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
+    found = {(one["protocol"], one["draw"]): one for one in score(FeatureSet.load(out), perm=perm)}
+    expected = json.loads((finished_run / "metrics.json").read_text())
+    assert len(expected) == len(found) == 6
+    for record in expected:
+        ours = found[record["protocol"], record["draw"]]
+        for metric in ("Rank-1", "mAP", "mINP"):
+            assert ours[metric]["mean"] == pytest.approx(record[metric]["mean"], abs=1e-6)
+
+
+def test_the_example_gives_the_features_of_icre_load(exported, finished_run, demo_root):
+    folders = {"visible": demo_root / "SYSU-MM01/cam1", "infrared": demo_root / "SYSU-MM01/cam3"}
+    example, predictor = load_example(), icre.load(finished_run, "cpu")
+    for name, folder in folders.items():
+        expected = predictor(folder)
+        for file, modality in ((f"{name}.onnx", None), ("model.onnx", name)):
+            model = example.Model(str(exported / file))
+            found = model.features(example.find_images([str(folder)]), modality, batch=4)
+            np.testing.assert_allclose(found, expected, atol=exporting.TOLERANCE)
+
+
+def test_what_is_no_exported_model_is_refused_in_one_line(
+    exported, finished_run, tmp_path, capsys
+):
+    shutil.copy(finished_run / "model_final.pth", tmp_path / "renamed.onnx")
+    shutil.copy(finished_run / "model_final.pth", tmp_path / "model.pth")
+    for place, options, message in (
+        (exported / "visible.onnx", (), "visible.onnx takes visible images, and there are infrared"),
+        (exported, ("INPUT.SIZE_TEST", "[32, 32]"), "not INPUT.SIZE_TEST [32, 32]"),
+        (tmp_path, (), "is no exported model: name a file of tools/export.py, or a folder"),
+        (tmp_path / "model.pth", (), "its name ends in none of .onnx, .pt"),
+        (tmp_path / "renamed.onnx", (), "renamed.onnx cannot be read"),
+    ):
+        assert extract.main(["--config-file", str(finished_run / "config.yaml"), "--exported",
+                             str(place), "--out", str(tmp_path / "out.npz"), *options]) == 2
+        *progress, error = capsys.readouterr().err.splitlines()
+        assert error.startswith("error: ") and message in error
+        assert not any(line and "img/s" not in line for line in progress)
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_torchscript_files_agree_and_carry_the_same_metadata(
+    exported, torchscript, embedder, tmp_path
+):
+    extra = {"metadata.json": ""}
+    torch.jit.load(str(torchscript / "infrared.pt"), _extra_files=extra)
+    about = json.loads(extra["metadata.json"])
+    in_onnx = load_example().Model(str(exported / "infrared.onnx")).session.get_modelmeta()
+    assert about == in_onnx.custom_metadata_map
+    assert (about["height"], about["width"], about["modality"]) == ("32", "16", "infrared")
+    assert about["config"] == embedder.cfg.dump() and len(about["weights_sha256"]) == 64
+    both, difference = exporting.export(embedder, tmp_path, "torchscript")
+    assert both.name == "model.pt" and difference <= 1e-6
+
+
+@pytest.mark.parametrize("config, options, modality, format_name", [
+    ("Demo/baseline_r18.yml", (), "infrared", "onnx"),
+    ("SYSU/two_stream_agw_r50.yml", RESNET18, None, "torchscript"),
+    ("SYSU/bagtricks_r50.yml", (*RESNET18, "TEST.FLIP.ENABLED", "True"), None, "onnx"),
+    ("SYSU/agw_r50.yml", RESNET18, None, "torchscript"),
+    ("SYSU/sbs_r50.yml", RESNET18, None, "torchscript"),
+    ("SYSU/mgn_r50.yml", (), None, "torchscript"),
+])
+def test_baselines_and_fast_reids_models_agree(config, options, modality, format_name, tmp_path):
+    model = untrained(config, tmp_path, *options)
+    path, difference = exporting.export(model, tmp_path / "out", format_name, modality)
+    assert difference <= exporting.TOLERANCE
+    assert list((tmp_path / "out").iterdir()) == [path]
+
+
+def test_a_graph_with_both_stems_is_the_two_with_one():
+    model = small_model().eval()
+    randomise_norms(model)
+    batch = small_batch(6)
+    images, modalities = batch["images"] / 64 - 2, batch["modalities"]
+    expected = model.backbone(images, modalities)
+    both = BothStems(model.backbone)(images, modalities)
+    one = [OneStem(model.backbone, name)(images, modalities) for name in NAMES]
+    for stage, maps in expected.items():
+        torch.testing.assert_close(both[stage], maps, atol=1e-3, rtol=1e-4)
+        for row, modality in enumerate(modalities):
+            torch.testing.assert_close(one[modality][stage][row], maps[row], atol=1e-3, rtol=1e-4)
+    assert (one[0]["layer4"] - one[1]["layer4"]).abs().max() > 0.1
+
+
+def test_a_deployed_model_leaves_the_original_as_it_was():
+    model = small_model().eval()
+    backbone = model.backbone
+    images = torch.randint(0, 256, (3, 64, 32, 3), dtype=torch.uint8)
+    features = Deployed(model, "visible")(images)
+    assert model.backbone is backbone and set(backbone.stems) == set(NAMES)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(3))
+
+
+def test_a_file_that_differs_is_not_left(embedder, tmp_path, monkeypatch):
+    """The check is against the model, not the graph: a graph of the wrong stem is refused."""
+    wrong = exporting.Deployed
+    monkeypatch.setattr(
+        exporting, "Deployed", lambda model, modality, flip: wrong(model, "infrared", flip))
+    with pytest.raises(UserError, match="visible.pt was not written: it differs from PyTorch by"):
+        exporting.export(embedder, tmp_path, "torchscript", "visible")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--format", "tflite"], "--format tflite: unknown; known: onnx, torchscript"),
+    (["--modality", "thermal"], "--modality thermal: unknown; known: visible, infrared, both"),
+    (["--single", "--modality", "visible"], "leave out --modality visible"),
+    (["--weights", "nowhere.pth"], "nowhere.pth is missing: name a run's folder or a checkpoint"),
+    (["--weights", str(CONFIGS)], "has no model_final.pth: let it finish"),
+    (["--weights", __file__], "cannot be read as plain tensors"),
+    (["--config-file", "nowhere.yml"], "config file nowhere.yml is missing"),
+    (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST must be [height, width]"),
+])
+def test_bad_input_ends_in_one_line(finished_run, tmp_path, capsys, options, message):
+    given = arguments(finished_run, tmp_path / "out", *options)
+    assert exporting.main(given) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named(finished_run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert exporting.main(arguments(finished_run, tmp_path / "file")) == 2
+    assert f"cannot write {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_fast_reids_models_have_no_modality_to_choose(tmp_path, capsys):
+    untrained("SYSU/bagtricks_r50.yml", tmp_path, *RESNET18)
+    given = ["--config-file", str(CONFIGS / "SYSU/bagtricks_r50.yml"), "--weights",
+             str(tmp_path / "random.pth"), "--out", str(tmp_path / "out"), "--single", *RESNET18]
+    assert exporting.main([*given, "MODEL.HEADS.NUM_CLASSES", "4"]) == 2
+    assert "Baseline has one stem for every modality" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named(finished_run, tmp_path, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: (
+        None if name == "onnxscript" else find(name, *rest)))
+    assert exporting.main(arguments(finished_run, tmp_path)) == 2
+    assert "pip install onnxscript" in capsys.readouterr().err
+
+
+def test_the_example_needs_onnxruntime_numpy_and_pillow_alone():
+    tree = ast.parse(EXAMPLE.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+             for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    roots = {name.split(".")[0] for name in names}
+    assert roots - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "PIL"}
+
+
+def test_the_example_finds_images_again(exported, demo_root, tmp_path, capsys):
+    example, out = load_example(), str(tmp_path / "gallery.npz")
+    folder = demo_root / "SYSU-MM01/cam1"
+    query = sorted(folder.rglob("*.jpg"))[3]
+    example.main([str(exported / "visible.onnx"), str(folder), "--out", out])
+    example.main([str(exported / "model.onnx"), str(query), "--modality", "visible",
+                  "--match", out, "--top", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(query) and len(lines) == 3
+    assert lines[1].split() == ["1.000", str(query)]
+
+
+def test_the_example_refuses_in_one_line(exported, demo_root, tmp_path):
+    example = load_example()
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    visible = example.Model(str(exported / "visible.onnx"))
+    either = example.Model(str(exported / "model.onnx"))
+    for model, modality, message in ((visible, "infrared", "for visible images, not infrared ones"),
+                                     (either, None, "visible or infrared"),
+                                     (visible, None, "cannot read image .*broken.png")):
+        with pytest.raises(ValueError, match=message):
+            model.features([tmp_path / "broken.png"], modality)
+    with pytest.raises(ValueError, match="no images in"):
+        example.find_images([str(demo_root / "SYSU-MM01/exp")])

@@ -1,0 +1,8 @@
+"""Write a model as ONNX or TorchScript, checked against PyTorch: see `--help`."""
+
+import sys
+
+from icre.engine.export import main
+
+if __name__ == "__main__":
+    sys.exit(main())
