@@ -98,8 +98,9 @@ def _even(items: list, count: int) -> list:
 def _cam(
     kind: str, name: str, model: torch.nn.Module, batch: dict, layer: str
 ) -> list[MapBlock]:
-    where = "" if layer == FINAL else f"\n{layer}"
-    return [MapBlock(f"{name}\n{CAMS[kind]}{where}", grad_cam(model, batch, layer, kind))]
+    where = "" if layer == FINAL else f"\n{layer.removeprefix('backbone.')}"
+    title = CAMS[kind].replace("GradCAM", "Grad-CAM")
+    return [MapBlock(f"{name}\n{title}{where}", grad_cam(model, batch, layer, kind))]
 
 
 def _masks(name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[MapBlock]:
