@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conftest import CONFIGS, SHORT, train, train_status
 from icre.engine import extract
 from icre.engine.checkpoint import SafeCheckpointer
-from icre.engine.hooks import EpochCheckpointer
+from icre.engine.hooks import TrainingCheckpointer
 from icre.engine.setup import load_config
 from icre.engine.trainer import Trainer
 from icre.errors import UserError
@@ -94,13 +94,13 @@ def test_one_seed_gives_one_result(finished_run, demo_root, tmp_path):
 
 
 def test_a_killed_run_resumes_where_it_was(finished_run, demo_root, tmp_path, monkeypatch):
-    saved = EpochCheckpointer.after_epoch
+    saved = TrainingCheckpointer.after_epoch
 
     def save_then_die(hook):
         saved(hook)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(EpochCheckpointer, "after_epoch", save_then_die)
+    monkeypatch.setattr(TrainingCheckpointer, "after_epoch", save_then_die)
     with pytest.raises(KeyboardInterrupt):
         train(demo_root, tmp_path)
     assert not (tmp_path / "model_final.pth").exists()

@@ -1,15 +1,44 @@
 """What every command-line tool shares: bad input ends in one line, not in a traceback."""
 
+import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from icre.errors import UserError
+from icre.errors import RunEnded, UserError
+
+# What the machine refuses, not the program: no room, no right.
+_REFUSED = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.ENOTDIR, errno.EISDIR,
+}
 
 
 def run(command: Callable[[], int | None]) -> int:
-    """Call `command`; returns the exit status: its own or 0, or 2 after a UserError's one line."""
+    """Call `command`; returns the exit status: its own or 0, or that of the error it ends in.
+
+    One line is printed after a UserError (status 2) and after RunEnded (its own status).
+    """
     try:
-        return command() or 0
+        with disk_faults():
+            return command() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _end(error, 2)
+    except RunEnded as error:
+        return _end(error, error.status)
+
+
+@contextmanager
+def disk_faults() -> Iterator[None]:
+    """Make a UserError of a full disk and of a file or folder that may not be read or written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        raise UserError(f"{error}: make room, or give the right to it") from error
+
+
+def _end(error: Exception, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status

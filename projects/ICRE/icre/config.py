@@ -16,6 +16,7 @@ def add_icre_config(cfg: CN) -> None:
     """
     cfg.SEED = 0  # seeds Python, NumPy, torch and the sampler; every rank adds its own offset
     cfg.MODEL.DEVICE = "auto"  # auto | cpu | cuda | cuda:N
+    cfg.DIST_TIMEOUT = 1800  # seconds that ranks wait for each other: longer than rank 0 scores
     _add_model(cfg)
     _add_data(cfg)
     _add_solver(cfg)
@@ -91,6 +92,10 @@ def _add_data(cfg: CN) -> None:
     cfg.INPUT.BATCHED = True
     # Memory [GiB] of a machine, shared by its processes, for decoded training images; 0: none.
     cfg.DATALOADER.CACHE_GB = 8.0
+    # A training image that cannot be read: stop | replace (by the next one of its identity and
+    # modality that can; the log names both). A test image always stops: it would change the figures.
+    cfg.DATALOADER.CORRUPT = "stop"
+    cfg.DATALOADER.TIMEOUT = 600  # seconds that a worker may take for a batch; 0: for ever
 
 
 def _add_solver(cfg: CN) -> None:
@@ -98,6 +103,11 @@ def _add_solver(cfg: CN) -> None:
     cfg.SOLVER.WARMUP_EPOCHS = 0.0
     # learning rate of MPFR and SDCE over SOLVER.BASE_LR (they start untrained)
     cfg.SOLVER.ENHANCE_LR_FACTOR = 1.0
+    # Beside CHECKPOINT_PERIOD, fast-reid's (epochs between numbered copies that stay): model_last is
+    # written after every epoch and, if > 0, every CHECKPOINT_ITERS steps; the last CHECKPOINT_KEEP
+    # of them stay.
+    cfg.SOLVER.CHECKPOINT_ITERS = 0
+    cfg.SOLVER.CHECKPOINT_KEEP = 2
     # of weights and images in memory: auto (channels_last on a GPU) | contiguous | channels_last
     cfg.SOLVER.LAYOUT = "auto"
     cfg.SOLVER.COMPILE = ""  # backend of torch.compile, such as inductor; empty: not compiled

@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong", as opposed to "the program is wrong"."""
+"""The exceptions that are no defects: the input is wrong, or a run was ended from outside."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,17 @@ class UserError(ValueError):
     Command-line tools print the message alone and exit with status 2; any other exception is a
     defect and keeps its traceback.
     """
+
+
+STOPPED = 75  # exit status of a run that left on request, as sysexits.h's EX_TEMPFAIL: go on later
+
+
+class RunEnded(RuntimeError):
+    """A run that ended early for a reason outside of its input: asked to, or a process of it died.
+
+    Command-line tools print the message, one line that says how to go on, and exit with `status`.
+    """
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status

@@ -1,9 +1,15 @@
 """fast-reid's image data set, with the modality of each image and a reproducible augmentation."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.data.common import CommDataset
+
+from icre.errors import UserError
+
+logger = logging.getLogger("fastreid.icre")
+CORRUPT = {"stop": False, "replace": True}  # DATALOADER.CORRUPT -> `replace`
 
 
 class CrossModalDataset(CommDataset):
@@ -14,6 +20,7 @@ class CrossModalDataset(CommDataset):
         modalities: VISIBLE or INFRARED per item.
         pipeline: (index, path, modality, seed) -> the image's fields (`icre.data.pipeline`).
         relabel: map pids and camids to 0..n-1 (training).
+        replace: take the next image of the same identity and modality for one that cannot be read.
 
     An index may be an int, or a pair (int, draw) as `SeededBatchSampler` gives: the draw's number
     then seeds the augmentation, so it does not depend on how many workers share the work.
@@ -25,13 +32,28 @@ class CrossModalDataset(CommDataset):
         modalities: Sequence[int],
         pipeline: Callable[[int, str, int, int | None], dict],
         relabel: bool,
+        replace: bool = False,
     ):
         super().__init__(list(items), transform=None, relabel=relabel)
         self.modalities = [int(m) for m in modalities]
         self.pipeline = pipeline
+        self.replace = replace
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict:
         index, draw = index if isinstance(index, tuple) else (index, None)
+        try:
+            return self._read(index, draw)
+        except UserError as error:
+            for other in self._alike(index) if self.replace else ():
+                try:
+                    sample = self._read(other, draw)
+                except UserError:
+                    continue
+                logger.warning("%s; %s takes its place", error, sample["img_paths"])
+                return sample
+            raise
+
+    def _read(self, index: int, draw: int | None) -> dict:
         path, pid, camid = self.img_items[index]
         modality = self.modalities[index]
         return {
@@ -41,3 +63,10 @@ class CrossModalDataset(CommDataset):
             "modalities": modality,
             "img_paths": path,
         }
+
+    def _alike(self, index: int) -> Iterator[int]:
+        """The other images of an image's identity and modality, from the next one round to it."""
+        count, pid, modality = len(self), self.img_items[index][1], self.modalities[index]
+        for other in (at % count for at in range(index + 1, index + count)):
+            if self.img_items[other][1] == pid and self.modalities[other] == modality:
+                yield other

@@ -1,17 +1,20 @@
 """Data loaders from a config, on fast-reid's registry, samplers and collator."""
 
+from collections.abc import Iterable
+
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
+from fastreid.data import samplers
 from fastreid.data.datasets import DATASET_REGISTRY
-from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
 
 from icre.data.base import VisibleInfraredSet
-from icre.data.dataset import CrossModalDataset
+from icre.data.dataset import CORRUPT, CrossModalDataset
+from icre.data.faults import outlive_sigterm
 from icre.data.image import verify_images
 from icre.data.pipeline import build_pipeline
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
@@ -19,8 +22,20 @@ from icre.errors import UserError
 from icre.modality import VISIBLE
 
 CROSS_MODALITY = "CrossModalitySampler"
+# fast-reid's: config, items, images per process -> sampler. Seeded, or each would draw a seed of its
+# own from the generators of the run, and another one when the run is resumed.
+STOCK = {
+    "NaiveIdentitySampler": lambda cfg, items, batch: samplers.NaiveIdentitySampler(
+        items, batch, cfg.DATALOADER.NUM_INSTANCE, cfg.SEED),
+    "BalancedIdentitySampler": lambda cfg, items, batch: samplers.BalancedIdentitySampler(
+        items, batch, cfg.DATALOADER.NUM_INSTANCE, cfg.SEED),
+    "TrainingSampler": lambda cfg, items, batch: samplers.TrainingSampler(
+        len(items), seed=cfg.SEED),
+    "ImbalancedDatasetSampler": lambda cfg, items, batch: samplers.ImbalancedDatasetSampler(
+        items, seed=cfg.SEED),
+}
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
-SAMPLERS = (CROSS_MODALITY, *IDENTITY_SAMPLERS, "TrainingSampler", "ImbalancedDatasetSampler")
+SAMPLERS = (CROSS_MODALITY, *STOCK)
 
 
 def load_dataset(cfg: CfgNode, name: str, validation: bool = False):
@@ -52,11 +67,12 @@ def verify_datasets(cfg: CfgNode, train: bool) -> None:
 
     Args:
         cfg: DATASETS.TESTS and, when `train`, DATASETS.NAMES are read.
-        train: check the training images too.
+        train: check the training images too, where they must all be readable (DATALOADER.CORRUPT).
 
     Raises:
         UserError: names the first broken file, or what a data set is missing.
     """
+    train = train and not CORRUPT[cfg.DATALOADER.CORRUPT]
     items = []
     for name in dict.fromkeys((*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS)):
         is_test = name in cfg.DATASETS.TESTS
@@ -85,7 +101,9 @@ def build_train_set(cfg: CfgNode) -> CrossModalDataset:
         items += data.train
         modalities += modalities_of(data, data.train)
     pipeline = build_pipeline(cfg, is_train=True, count=len(items))
-    return CrossModalDataset(items, modalities, pipeline, relabel=True)
+    return CrossModalDataset(
+        items, modalities, pipeline, relabel=True, replace=CORRUPT[cfg.DATALOADER.CORRUPT]
+    )
 
 
 def build_train_loader(
@@ -117,7 +135,11 @@ def build_train_loader(
 
 
 def build_test_loader(cfg: CfgNode, data) -> DataLoader:
-    """Query, then gallery images of a data set, in order, shared out over the ranks."""
+    """Query, then gallery images of a data set, in order, shared out over the ranks.
+
+    Whole batches of TEST.IMS_PER_BATCH are, and not single images: an image's feature depends in its
+    last bits on what else is in its batch, and N processes are to find what one finds.
+    """
     items = data.query + data.gallery
     test_set = CrossModalDataset(
         items,
@@ -125,9 +147,10 @@ def build_test_loader(cfg: CfgNode, data) -> DataLoader:
         build_pipeline(cfg, is_train=False, count=len(items)),
         relabel=False,
     )
-    per_rank = max(cfg.TEST.IMS_PER_BATCH // comm.get_world_size(), 1)
-    batches = torch.utils.data.BatchSampler(InferenceSampler(len(test_set)), per_rank, False)
-    return _loader(cfg, test_set, batches)
+    batches = list(BatchSampler(range(len(test_set)), cfg.TEST.IMS_PER_BATCH, drop_last=False))
+    share = -(-len(batches) // comm.get_world_size())
+    first = share * comm.get_rank()
+    return _loader(cfg, test_set, batches[first : first + share])
 
 
 def iters_per_epoch(cfg: CfgNode, train_set: CrossModalDataset) -> int:
@@ -151,7 +174,7 @@ def _build_sampler(cfg: CfgNode, train_set: CrossModalDataset, per_rank: int) ->
         )
     if name != CROSS_MODALITY:
         _require_identities(cfg, train_set, per_rank)
-        return fastreid_build._train_loader_from_config(cfg, train_set=train_set)["sampler"]
+        return STOCK[name](cfg, train_set.img_items, per_rank)
     if per_rank % (2 * instances):
         raise UserError(
             f"SOLVER.IMS_PER_BATCH gives {per_rank} images per process; it must be a multiple of "
@@ -182,13 +205,20 @@ def _require_identities(cfg: CfgNode, train_set: CrossModalDataset, per_rank: in
         )
 
 
-def _loader(cfg: CfgNode, dataset: CrossModalDataset, batch_sampler: Sampler) -> DataLoader:
+def _loader(
+    cfg: CfgNode, dataset: CrossModalDataset, batches: Iterable[list]
+) -> DataLoader:
+    workers = cfg.DATALOADER.NUM_WORKERS
     return DataLoader(
         dataset,
-        batch_sampler=batch_sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_sampler=batches,
+        num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
+        timeout=cfg.DATALOADER.TIMEOUT if workers else 0,
+        worker_init_fn=outlive_sigterm,
+        # for the workers' seed, which would else be drawn from the generator of the run
+        generator=torch.Generator(),
     )
 
 

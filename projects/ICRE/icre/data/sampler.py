@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
 from icre.errors import UserError
@@ -102,6 +103,34 @@ def _with_both_modalities(pools: dict[tuple, list[int]], pids: Sequence) -> list
     return usable
 
 
+class OwnRandom:
+    """While entered, NumPy's and torch's global generators are a stream's own, and go on with it.
+
+    fast-reid's samplers draw from the global ones, which the model, evaluations and other streams
+    draw from too; with these a stream depends on its seed and on nothing else.
+
+    Args:
+        seed: of both.
+    """
+
+    def __init__(self, seed: int):
+        generator = torch.Generator()
+        generator.manual_seed(seed)
+        self._state = np.random.RandomState(seed % 2**32).get_state(), generator.get_state()
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *error) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        ours, theirs = self._state, (np.random.get_state(), torch.get_rng_state())
+        np.random.set_state(ours[0])
+        torch.set_rng_state(ours[1])
+        self._state = theirs
+
+
 class SeededBatchSampler(Sampler[list[tuple[int, int]]]):
     """Groups a sampler's indices into batches of (index, seed of its augmentation).
 
@@ -122,9 +151,14 @@ class SeededBatchSampler(Sampler[list[tuple[int, int]]]):
         self.seed, self.rank, self.start_batch = seed, rank, start_batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        own = OwnRandom(self.seed)
         places = enumerate(self.sampler)
         stream = itertools.islice(places, self.start_batch * self.batch_size, None)
-        while batch := list(itertools.islice(stream, self.batch_size)):
+        while True:
+            with own:
+                batch = list(itertools.islice(stream, self.batch_size))
+            if not batch:
+                return
             yield [(int(index), self._draw_seed(place)) for place, index in batch]
 
     def _draw_seed(self, place: int) -> int:

@@ -1,19 +1,21 @@
 """Checkpoints that survive a kill, cannot run code, and know what they belong to."""
 
+import itertools
 import os
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.config import CfgNode
+from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 
 from icre.errors import UserError
 from icre.evaluation.files import replaced
+
+LAST = "model_last"  # what a run resumes from; model_last_1 is the one before it, and so on
 
 
 class SafeCheckpointer(Checkpointer):
@@ -24,17 +26,79 @@ class SafeCheckpointer(Checkpointer):
     of identities, and only when nothing but the weights is loaded.
     """
 
+    keep = 1  # how many of LAST's checkpoints stay
+    continues = False  # whether those in `save_dir` are of this run
+
     def save(self, name: str, **extra: Any) -> None:
-        """Write `<save_dir>/<name>.pth` whole or not at all, then tag it as the last one."""
+        """Write `<save_dir>/<name>.pth` whole or not at all, then tag it as the last one.
+
+        What LAST names moves aside, to `model_last_1.pth` and so on, up to `keep` files.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
         target = Path(self.save_dir) / f"{name}.pth"
-        with replaced(target) as temporary, open(temporary, "wb") as file:
-            torch.save({"model": self.model.state_dict(), **states, **extra}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with replaced(target) as temporary:
+            with open(temporary, "wb") as file:
+                torch.save({"model": self.model.state_dict(), **states, **extra}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if name == LAST:
+                self._move_aside()
         self.tag_last_checkpoint(target.name)
+
+    def _move_aside(self) -> None:
+        """Rename LAST's files by one place; those too many, or of an earlier run, go."""
+        files = self._last_ones()
+        kept = files[: self.keep] if self.continues else files[:1]
+        for file in files[len(kept):]:
+            file.unlink(missing_ok=True)
+        for newer, older in reversed(list(itertools.pairwise(kept))):
+            if newer.is_file():
+                os.replace(newer, older)
+        self.continues = True
+
+    def _last_ones(self) -> list[Path]:
+        """Where LAST's checkpoints are or would be, from the newest to the oldest."""
+        folder = Path(self.save_dir)
+        older = [int(path.stem.rpartition("_")[2]) for path in folder.glob(f"{LAST}_[0-9]*.pth")]
+        count = max([self.keep - 1, *older])
+        return [folder / f"{LAST}.pth", *(folder / f"{LAST}_{n}.pth" for n in range(1, count + 1))]
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
+        """Go on from the newest checkpoint in `save_dir` that can be read, or load `path`'s weights.
+
+        Raises:
+            UserError: as `load` does; with `resume`, that of the newest where none can be read.
+        """
+        self.continues = resume and self.has_checkpoint()
+        if not self.continues:
+            return self.load(path, checkpointables=[])
+        first = None
+        for file in self._resumable():
+            try:
+                checkpoint = self.load(str(file))
+            except UserError as error:
+                self.logger.warning("%s; trying the one before", error)
+                first = first or error
+                continue
+            if first and self.save_to_disk:
+                self.tag_last_checkpoint(file.name)
+            return checkpoint
+        raise first
+
+    def has_checkpoint(self) -> bool:
+        """Whether `save_dir` holds a checkpoint to resume from."""
+        return bool(self._resumable())
+
+    def _resumable(self) -> list[Path]:
+        """The tagged checkpoint, then LAST's; the tag itself may be damaged or missing."""
+        folder, tag = Path(self.save_dir), Path(self.save_dir) / "last_checkpoint"
+        tagged = tag.read_bytes().decode(errors="replace").strip() if tag.is_file() else ""
+        names = {path.name for path in folder.glob("*.pth")}
+        found = [file for file in self._last_ones() if file.name in names]
+        first = folder / tagged if tagged in names else None
+        return [first, *(file for file in found if file != first)] if first else found
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Point `last_checkpoint` at a file, atomically."""
@@ -84,7 +148,7 @@ def read_checkpoint(path: str | Path) -> dict:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        reason = str(error).splitlines()[0][:150]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:150]
         raise UserError(f"checkpoint {path} cannot be read as plain tensors: {reason}") from None
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         raise UserError(f"checkpoint {path} has no entry 'model': it was not written by fast-reid")
@@ -111,23 +175,22 @@ def refuse_other_split(cfg: CfgNode, checkpoint: dict, path: str) -> None:
         )
 
 
-def rng_state() -> dict:
-    """State of every random generator of this process, as plain tensors, tuples and numbers."""
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
+def start_of(checkpoint: dict, path: str, per_epoch: int) -> int:
+    """Steps that were done when a checkpoint was written.
 
-
-def set_rng_state(state: dict) -> None:
-    """Put back what `rng_state` returned (the GPU's only where there is one)."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    Raises:
+        UserError: they are not of the epoch that it names, or other ranks have read another file.
+    """
+    finished = checkpoint["epoch"] + 1
+    steps = checkpoint.get("iteration", finished * per_epoch)  # fast-reid's own are of whole epochs
+    if not finished * per_epoch <= steps < (finished + 1) * per_epoch:
+        raise UserError(
+            f"checkpoint {path} is of step {steps} in epoch {finished + 1}, which is impossible "
+            f"with {per_epoch} steps an epoch: set SOLVER.IMS_PER_BATCH and the data set as they were"
+        )
+    if len(set(comm.all_gather(steps))) > 1:
+        raise UserError(
+            f"checkpoint {path}: the ranks would go on from different steps; OUTPUT_DIR must be "
+            "one folder that all machines see"
+        )
+    return steps

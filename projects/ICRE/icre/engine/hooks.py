@@ -1,20 +1,26 @@
-"""Training hooks beside fast-reid's: a progress bar, and checkpoints that lose nothing."""
+"""Training hooks beside fast-reid's, and in place of those that a resumed run would mislead."""
 
 import datetime
 import logging
 import sys
+from collections.abc import Callable
 
+import torch
+from torch import nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import icre.compat  # noqa: F401  (before any fastreid import)
-from fastreid.engine.hooks import PeriodicWriter
+from fastreid.config import CfgNode
+from fastreid.engine.hooks import EvalHook, PeriodicWriter
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
-from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import EventWriter, get_event_storage
 
-from icre.engine.checkpoint import rng_state
+from icre.engine.checkpoint import LAST, SafeCheckpointer
+from icre.engine.guard import FiniteGuard
+from icre.engine.rng import rng_state
+from icre.engine.stop import StopRequest, left
 
 logger = logging.getLogger("fastreid.icre")
 _SHOWN = ("health/cls_accuracy", "health/sdce_share", "health/mask_saturation")
@@ -97,26 +103,117 @@ class EpochWriter(PeriodicWriter):
             self.after_epoch()
 
 
-class EpochCheckpointer(HookBase):
-    """Writes `model_last` after every epoch, numbered copies, and `model_final` after the last.
+class TrainingCheckpointer(HookBase):
+    """Writes what a run resumes from, and leaves with it when the run is asked to stop.
 
-    fast-reid's own hook also keeps `model_best` by the test metric, which would be a choice made
-    on the test set; here the last epoch is the result.
+    `model_last` after every epoch and every `every` steps, with a few older ones beside it;
+    numbered copies that stay; `model_final` after the last epoch. fast-reid's own hook also keeps
+    `model_best` by the test metric, which would be a choice made on the test set; here the last
+    epoch is the result.
 
     Args:
         checkpointer: what to write with; only the first rank's writes.
-        period: epochs between two numbered copies that stay.
+        stop: asked after every step.
+        guard: judges the losses before weights are saved.
+        solver: CHECKPOINT_PERIOD (epochs between numbered copies) and CHECKPOINT_ITERS (`every`; 0:
+            epochs only) are read.
         extra: entries that every checkpoint carries (what the model was trained on).
     """
 
-    def __init__(self, checkpointer: Checkpointer, period: int, extra: dict):
-        self.checkpointer, self.period, self.extra = checkpointer, period, extra
+    def __init__(
+        self, checkpointer: SafeCheckpointer, stop: StopRequest, guard: FiniteGuard,
+        solver: CfgNode, extra: dict,
+    ):
+        self.checkpointer, self.stop, self.guard = checkpointer, stop, guard
+        self.period, self.every, self.extra = (
+            solver.CHECKPOINT_PERIOD, solver.CHECKPOINT_ITERS, extra)
+
+    def after_step(self) -> None:
+        """Save in mid-epoch, if it is time or the run is asked to stop."""
+        done = self.trainer.iter + 1
+        if done % self.trainer.iters_per_epoch == 0:
+            return  # the schedulers' step of the epoch is still to come
+        stop = self.stop.agreed()
+        if stop or (self.every and done % self.every == 0):
+            self.checkpointer.save(LAST, **self._state(self.trainer.epoch, done))
+        if stop:
+            raise left(f"after step {done}")
 
     def after_epoch(self) -> None:
         """Save; every rank calls this, since each has random generators of its own."""
-        epoch = self.trainer.epoch
-        state = {"epoch": epoch, "rng": comm.gather(rng_state()), **self.extra}
-        last = epoch + 1 == self.trainer.max_epoch
+        epoch, last = self.trainer.epoch, self.trainer.epoch + 1 == self.trainer.max_epoch
+        state = self._state(epoch + 1, self.trainer.iter)
         if (epoch + 1) % self.period == 0 and not last:
             self.checkpointer.save(f"model_{epoch:04d}", **state)
-        self.checkpointer.save("model_final" if last else "model_last", **state)
+        self.checkpointer.save("model_final" if last else LAST, **state)
+        if self.stop.agreed():
+            raise left(f"after epoch {epoch + 1}")
+
+    def _state(self, epochs: int, steps: int) -> dict:
+        """Beside the weights; `epoch` is fast-reid's, the number from 0 of the last finished one."""
+        self.guard.check()
+        rng = comm.gather(rng_state())
+        return {"epoch": epochs - 1, "iteration": steps, "rng": rng, **self.extra}
+
+
+class Evaluation(EvalHook):
+    """fast-reid's EvalHook, which also evaluates after a failure in the last epoch.
+
+    Args:
+        period: epochs; 0: after the last one only.
+        evaluate: returns figures for the event storage.
+        stop: an evaluation loses nothing, so it is left at once.
+    """
+
+    def __init__(self, period: int, evaluate: Callable[[], dict], stop: StopRequest):
+        super().__init__(period, evaluate)
+        self.stop = stop
+
+    def after_epoch(self) -> None:
+        """Evaluate if it is time."""
+        if due(self.trainer.epoch + 1, self.trainer.max_epoch, self._period):
+            with self.stop.at_once():
+                self._do_eval()
+
+    def after_train(self) -> None:
+        """Nothing; the last epoch's end has evaluated."""
+
+
+def due(finished: int, max_epoch: int, period: int) -> bool:
+    """Whether an evaluation follows that many finished epochs."""
+    return finished == max_epoch or bool(period and finished and finished % period == 0)
+
+
+class LayerFreeze(HookBase):
+    """fast-reid's LayerFreeze and its optimiser's, by the number of the step alone.
+
+    Theirs count steps from the start of the process, so that a resumed run freezes once more, and
+    an evaluation puts their batch norms back into training mode.
+
+    Args:
+        model: DDP or plain; its children named in `layers` are frozen.
+        optimizer: its groups with `freeze_status` "freeze" stay as they are.
+        layers, iters: MODEL.FREEZE_LAYERS, SOLVER.FREEZE_ITERS.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, layers: list[str], iters: int
+    ):
+        model = getattr(model, "module", model)
+        self.frozen = [child for name, child in model.named_children() if name in layers]
+        self.iters = iters
+        optimizer.register_step_pre_hook(self._drop_gradients)
+
+    def before_step(self) -> None:
+        """Batch norms of frozen layers use their running statistics, and keep them."""
+        train = self.trainer.iter >= self.iters
+        for child in self.frozen:
+            if child.training != train:
+                child.train(train)
+
+    def _drop_gradients(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        if self.trainer.iter < self.iters:
+            for group in optimizer.param_groups:
+                if group["freeze_status"] == "freeze":
+                    for parameter in group["params"]:
+                        parameter.grad = None

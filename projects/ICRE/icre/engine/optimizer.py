@@ -1,5 +1,6 @@
 """The optimiser, as fast-reid builds it, but one that trains under torch >= 2."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -8,7 +9,6 @@ import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.config import CfgNode
 from fastreid.solver.build import (
     get_default_optimizer_params,
-    maybe_add_freeze_layer,
     maybe_add_gradient_clipping,
 )
 
@@ -23,8 +23,9 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     """fast-reid's optimiser without its ContiguousParams, under which torch >= 2 trains nothing.
 
     (`zero_grad` now sets gradients to None, which cuts ContiguousParams' views of them.)
-    All of fast-reid's SOLVER keys hold. Parameters with the same settings share a group (fast-reid
-    makes one per parameter), so that torch's fused and foreach steps have something to fuse.
+    All of fast-reid's SOLVER keys hold (FREEZE_ITERS by `icre.engine.hooks.LayerFreeze`).
+    Parameters with the same settings share a group (fast-reid makes one per parameter), so that
+    torch's fused and foreach steps have something to fuse.
 
     Raises:
         UserError: SOLVER.OPT is no optimiser of torch.
@@ -45,7 +46,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     kind = getattr(torch.optim, solver.OPT, None)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise UserError(f"SOLVER.OPT {solver.OPT!r} is no torch optimiser; use SGD, Adam or AdamW")
-    kind = maybe_add_freeze_layer(cfg, maybe_add_gradient_clipping(cfg, kind))
+    kind = maybe_add_gradient_clipping(cfg, kind)
     options = {"fused": True} if solver.OPT in FUSED else {}
     if solver.OPT == "SGD":
         options |= {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
@@ -68,3 +69,24 @@ def _merge(groups: Iterable[dict]) -> list[dict]:
         key = tuple(sorted(settings.items()))
         merged.setdefault(key, {**settings, "params": []})["params"] += group["params"]
     return list(merged.values())
+
+
+def scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
+    """SOLVER.WARMUP_EPOCHS -> SOLVER.WARMUP_ITERS, leaving at least one epoch after it.
+
+    Raises:
+        UserError: the cosine has no epoch left (fast-reid would divide by zero at its end).
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    if cfg.SOLVER.WARMUP_EPOCHS > 0:
+        epochs = min(cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.MAX_EPOCH - 1)
+        cfg.SOLVER.WARMUP_ITERS = round(epochs * iters)
+    cfg.freeze()
+    before = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters), cfg.SOLVER.DELAY_EPOCHS)
+    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and before >= cfg.SOLVER.MAX_EPOCH:
+        raise UserError(
+            f"SOLVER.WARMUP_ITERS or DELAY_EPOCHS take {before} epochs of SOLVER.MAX_EPOCH "
+            f"{cfg.SOLVER.MAX_EPOCH}: nothing is left for CosineAnnealingLR"
+        )
+    return cfg

@@ -20,9 +20,12 @@ from fastreid.utils.logger import setup_logger
 
 from icre.config import add_icre_config
 from icre.data.base import VisibleInfraredSet
+from icre.data.dataset import CORRUPT
 from icre.errors import UserError
+from icre.evaluation.files import replaced
 from icre.evaluation.protocol import SEEDED, find
 from icre.modeling.check import check_model
+from icre.modeling.choice import pick
 from icre.modeling.losses import LOSS_REGISTRY
 from icre.retrieval.rerank_options import Reranking
 
@@ -96,8 +99,10 @@ def _check(cfg: CfgNode) -> None:
     _check_evaluation(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
         raise UserError("TEST.PRECISE_BN.ENABLED is not supported by this trainer; set it to False")
-    if cfg.SOLVER.MAX_EPOCH < 1:
-        raise UserError(f"SOLVER.MAX_EPOCH must be at least 1, got {cfg.SOLVER.MAX_EPOCH}")
+    for key, least in (("MAX_EPOCH", 1), ("CHECKPOINT_KEEP", 1), ("CHECKPOINT_ITERS", 0)):
+        if cfg.SOLVER[key] < least:
+            raise UserError(f"SOLVER.{key} must be at least {least}, got {cfg.SOLVER[key]}")
+    pick("DATALOADER.CORRUPT", cfg.DATALOADER.CORRUPT, CORRUPT)
 
 
 def _check_evaluation(cfg: CfgNode) -> None:
@@ -164,11 +169,13 @@ def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     if comm.is_main_process():
         output.mkdir(parents=True, exist_ok=True)
         if not (getattr(args, "eval_only", False) and (output / "config.yaml").exists()):
-            (output / "config.yaml").write_text(cfg.dump())
+            with replaced(output / "config.yaml") as temporary:
+                temporary.write_text(cfg.dump())
     setup_logger.cache_clear()  # or a second run in this process would write to the first one's log
     logging.getLogger("fastreid").handlers.clear()
     setup_logger(str(output), distributed_rank=comm.get_rank())
     for handler in logging.getLogger("fastreid").handlers:
+        handler.handleError = lambda record: None  # no traceback per line while the disk is full
         if getattr(handler, "stream", None) is sys.stdout:
             handler.setLevel(logging.INFO)  # debug lines are for the file
     logger.debug("Python %s\n%s", sys.version, torch.__config__.show())

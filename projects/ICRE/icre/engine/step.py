@@ -1,6 +1,5 @@
 """One training step: mixed precision that fits the device, and no waiting for the GPU."""
 
-import math
 import time
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 
 from icre.data.pipeline import finish
+from icre.engine.guard import FiniteGuard
 from icre.errors import UserError
 
 
@@ -57,13 +57,15 @@ class Step:
         device: where the batches go.
         amp: the node SOLVER.AMP.
         layout: of the images in memory, as of the model's weights.
+        guard: sees the losses of every step.
     """
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device,
         amp: CfgNode, layout: torch.memory_format = torch.contiguous_format,
+        guard: FiniteGuard | None = None,
     ):
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer, self.guard = model, optimizer, guard
         self.device, self.layout = device, layout
         self.dtype = amp_dtype(amp.DTYPE, device) if amp.ENABLED else torch.float32
         scaled = self.dtype == torch.float16
@@ -79,13 +81,15 @@ class Step:
             log: read the losses and put them into the event storage; that waits for the device.
 
         Raises:
-            FloatingPointError: a loss that is read is not finite.
+            UserError: a loss is not finite, where there is a guard.
         """
         start = time.perf_counter()
         batch = to_device(next(self.batches), self.device, self.layout)
         data_time = time.perf_counter() - start
         with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
             losses = self.model(batch)
+        if self.guard:
+            self.guard.watch(get_event_storage().iter, losses, batch["img_paths"])
         self.optimizer.zero_grad()
         total = sum(losses.values())
         if self.grad_scaler is None:
@@ -107,8 +111,6 @@ class Step:
         means = {name: sum(rank[name] for rank in ranks) / len(ranks) for name in mine}
         total = sum(means.values())
         storage = get_event_storage()
-        if not math.isfinite(total):
-            raise FloatingPointError(f"the loss is not finite at iteration {storage.iter}: {means}")
         storage.put_scalars(data_time=data_time, total_loss=total, **means)
         health = getattr(getattr(self.model, "module", self.model), "health", {})
         storage.put_scalars(**{f"health/{name}": value.item() for name, value in health.items()})

@@ -23,6 +23,11 @@ def parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace) -> None:
     """One process of a run; fast-reid's `main(args)`."""
+    with cli.disk_faults():
+        _work(args)
+
+
+def _work(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     start_run(cfg, args)
     if args.eval_only:

@@ -1,7 +1,6 @@
 """The trainer: fast-reid's DefaultTrainer with what a modern stack and cross-modal data change."""
 
 import logging
-import math
 from collections import OrderedDict
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
 from fastreid.utils.events import JSONWriter, TensorboardXWriter
 
+from icre.data.faults import worker_faults
 from icre.data.loader import (
     build_test_loader,
     build_train_loader,
@@ -26,20 +26,26 @@ from icre.data.loader import (
     iters_per_epoch,
     load_dataset,
 )
-from icre.engine.checkpoint import (
-    SafeCheckpointer,
-    origin,
-    refuse_other_split,
-    set_rng_state,
+from icre.engine.checkpoint import SafeCheckpointer, origin, refuse_other_split, start_of
+from icre.engine.guard import FiniteGuard
+from icre.engine.hooks import (
+    EpochWriter,
+    Evaluation,
+    LayerFreeze,
+    LinePrinter,
+    ProgressBar,
+    TrainingCheckpointer,
+    due,
 )
-from icre.engine.hooks import EpochCheckpointer, EpochWriter, LinePrinter, ProgressBar
 from icre.engine.inference import run_inference
-from icre.engine.optimizer import build_optimizer
+from icre.engine.loop import run_epochs
+from icre.engine.optimizer import build_optimizer, scale_warmup
+from icre.engine.rng import set_rng_states
 from icre.engine.setup import reranking, resolve_device
 from icre.engine.step import Step, compile_model, memory_layout
+from icre.engine.stop import StopRequest
 from icre.engine.tensorboard import show_picture
 from icre.engine.validation import BestOnValidation
-from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.modeling.pretrained import pretrained_file
@@ -66,7 +72,7 @@ class Trainer(DefaultTrainer):
         self.train_set = build_train_set(cfg)
         self.iters_per_epoch = iters_per_epoch(cfg, self.train_set)
         cfg = self.auto_scale_hyperparams(cfg, self.train_set.num_classes)
-        self.cfg = cfg = _scale_warmup(cfg, self.iters_per_epoch)
+        self.cfg = cfg = scale_warmup(cfg, self.iters_per_epoch)
         model, device = self.build_model(cfg), resolve_device(cfg.MODEL.DEVICE)
         layout = memory_layout(cfg.SOLVER.LAYOUT, device)
         model.to(memory_format=layout)
@@ -75,14 +81,16 @@ class Trainer(DefaultTrainer):
         if comm.get_world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
             model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
-        self._trainer = Step(model, optimizer, device, cfg.SOLVER.AMP, layout)
+        self.guard, self.stop = FiniteGuard(Path(cfg.OUTPUT_DIR)), StopRequest()
+        self._trainer = Step(model, optimizer, device, cfg.SOLVER.AMP, layout, self.guard)
         self.scheduler = build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
         scaler = {"grad_scaler": self.grad_scaler} if self.grad_scaler else {}
         self.checkpointer = SafeCheckpointer(
             model, cfg.OUTPUT_DIR, save_to_disk=comm.is_main_process(),
             optimizer=optimizer, **self.scheduler, **scaler,
         )
-        self.start_epoch = self.epoch = 0
+        self.checkpointer.keep = cfg.SOLVER.CHECKPOINT_KEEP
+        self.start_epoch = self.epoch = self.start_iter = 0
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
         self.warmup_iters = cfg.SOLVER.WARMUP_ITERS
@@ -91,28 +99,53 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on after the last finished epoch in OUTPUT_DIR, or start from MODEL.WEIGHTS."""
+        """Go on after the last saved step in OUTPUT_DIR, or start from MODEL.WEIGHTS."""
         checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        refuse_other_split(self.cfg, checkpoint, self.checkpointer.path)
-        if resume and self.checkpointer.has_checkpoint():
+        path = self.checkpointer.path
+        refuse_other_split(self.cfg, checkpoint, path)
+        if self.checkpointer.continues:
             self.start_epoch = self.epoch = checkpoint["epoch"] + 1
-            states = checkpoint["rng"]
-            if len(states) == comm.get_world_size():
-                set_rng_state(states[comm.get_rank()])
-            logger.info("resuming after epoch %d of %d", self.start_epoch, self.max_epoch)
+            self.start_iter = start_of(checkpoint, path, self.iters_per_epoch)
+            set_rng_states(checkpoint["rng"])
+            logger.info(
+                "resuming %s after epoch %d of %d, step %d", path, self.start_epoch,
+                self.max_epoch, self.start_iter,
+            )
 
     def train(self) -> OrderedDict:
-        """Train to the last epoch and return its test results."""
-        self.best = BestOnValidation(Path(self.cfg.OUTPUT_DIR), self.start_epoch)
-        if self.start_epoch >= self.max_epoch:
-            logger.info("epoch %d was the last one: scoring again", self.start_epoch)
-            return self._test_best() if self.cfg.DATASETS.VALIDATION else self._evaluate()
-        loader = build_train_loader(
-            self.cfg, self.train_set, start_batch=self.start_epoch * self.iters_per_epoch
+        """Train to the last epoch and return its test results.
+
+        Raises:
+            RunEnded: SIGTERM asked to leave, or a process that loads images died.
+        """
+        with self.stop, worker_faults():
+            self.best = BestOnValidation(Path(self.cfg.OUTPUT_DIR), self.start_epoch)
+            if self._lacks_validation():
+                with self.stop.at_once():
+                    self._validate(self.start_epoch)
+            if self.start_epoch < self.max_epoch:
+                loader = build_train_loader(self.cfg, self.train_set, self.start_iter)
+                self._trainer.batches = iter(loader)
+                try:
+                    run_epochs(self, self.start_iter, self.max_epoch, self.iters_per_epoch)
+                finally:
+                    self._trainer.batches = None  # ends the workers
+                if not self.cfg.DATASETS.VALIDATION:
+                    return self._last_eval_results
+            else:
+                logger.info("epoch %d was the last one: scoring again", self.start_epoch)
+            with self.stop.at_once():
+                return self._test_best() if self.cfg.DATASETS.VALIDATION else self._evaluate()
+
+    def _lacks_validation(self) -> bool:
+        """Whether the run was ended between an epoch's checkpoint and its validation."""
+        known = {record["epoch"] for record in self.best.records}
+        between = self.start_iter == self.start_epoch * self.iters_per_epoch > 0
+        lacks = (
+            self.cfg.DATASETS.VALIDATION and between and self.start_epoch not in known
+            and due(self.start_epoch, self.max_epoch, self.cfg.TEST.EVAL_PERIOD)
         )
-        self._trainer.batches = iter(loader)
-        TrainerBase.train(self, self.start_epoch, self.max_epoch, self.iters_per_epoch)
-        return self._test_best() if self.cfg.DATASETS.VALIDATION else self._last_eval_results
+        return comm.all_gather(lacks)[0]  # the first rank's file counts
 
     def run_step(self) -> None:
         """One iteration; losses are read now and then, as a reading waits for the device."""
@@ -127,10 +160,11 @@ class Trainer(DefaultTrainer):
         cfg = self.cfg
         ret = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
         if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:
-            ret.append(hooks.LayerFreeze(self.model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS))
-        ret.append(EpochCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, origin(cfg)))
-        # fast-reid's EvalHook cannot be told "after the last epoch only": it divides by the period
-        ret.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD or self.max_epoch, self._evaluate))
+            ret.append(LayerFreeze(
+                self.model, self.optimizer, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS))
+        ret.append(TrainingCheckpointer(
+            self.checkpointer, self.stop, self.guard, cfg.SOLVER, origin(cfg)))
+        ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, self.stop))
         if comm.is_main_process():
             ret.append(EpochWriter(self.build_writers(), period=200))
         return [*ret, ProgressBar()]
@@ -254,24 +288,3 @@ def _keep(cfg: CfgNode, name: str, evaluator: ProtocolEvaluator) -> None:
     )
     show_picture(f"ranking/{name}", picture)
     logger.info("ranking lists: %s", picture)
-
-
-def _scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
-    """SOLVER.WARMUP_EPOCHS -> SOLVER.WARMUP_ITERS, leaving at least one epoch after it.
-
-    Raises:
-        UserError: the cosine has no epoch left (fast-reid would divide by zero at its end).
-    """
-    cfg = cfg.clone()
-    cfg.defrost()
-    if cfg.SOLVER.WARMUP_EPOCHS > 0:
-        epochs = min(cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.MAX_EPOCH - 1)
-        cfg.SOLVER.WARMUP_ITERS = round(epochs * iters)
-    cfg.freeze()
-    before = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters), cfg.SOLVER.DELAY_EPOCHS)
-    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and before >= cfg.SOLVER.MAX_EPOCH:
-        raise UserError(
-            f"SOLVER.WARMUP_ITERS or DELAY_EPOCHS take {before} epochs of SOLVER.MAX_EPOCH "
-            f"{cfg.SOLVER.MAX_EPOCH}: nothing is left for CosineAnnealingLR"
-        )
-    return cfg

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import metric
 from icre.evaluation.files import replaced
@@ -21,7 +22,10 @@ class BestOnValidation:
 
     def __init__(self, output: Path, start_epoch: int = 0):
         self.path, self.weights = output / "validation.json", output / "model_best.pth"
-        known = json.loads(self.path.read_text()) if self.path.is_file() else []
+        try:
+            known = json.loads(self.path.read_text()) if self.path.is_file() else []
+        except ValueError as error:
+            raise UserError(f"{self.path} is damaged ({error}): delete it") from None
         self.records = [record for record in known if record["epoch"] <= start_epoch]
 
     @property
