@@ -5,7 +5,7 @@ draws are drawn too, as another draw is part of what a table's number could have
 answer the same queries against the same galleries in every sample (Efron and Tibshirani, 1993).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from tabulate import tabulate
 
 from icre.errors import UserError
 from icre.evaluation import rank
+from icre.evaluation.breakdown import (
+    FIGURES, asking, gallery_cameras, matched, mean, only_camera, per_query,
+)
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare
 from icre.evaluation.protocol import DEFAULTS
 from icre.evaluation.score import trial_values
-
-FIGURES = ("Rank-1", "mAP", "mINP")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def compare(
     first, (setting,) = prepare(first, None if name is None else [name], draw, perm)
     second = second.ordered()
     check_same_data(first, second)
-    cameras = _gallery_cameras(first, setting)
-    chosen = [setting] + [_only_camera(first, setting, camera) for camera in cameras]
+    cameras = gallery_cameras(first, setting)
+    chosen = [setting] + [only_camera(first, setting, camera) for camera in cameras]
     answers = [trial_values(data, chosen, device) for data in (first, second)]
     rows = [_row(first, setting, answers[0][0], answers[1][0], bootstrap)]
     if not rows[0]:
@@ -118,7 +119,7 @@ def compare_seeds(
     for figure in FIGURES:
         difference = np.stack([pair[figure] for pair in pairs])
         low, high = interval(difference, valid, identities, bootstrap)
-        result[figure] = {"difference": _mean(difference, valid), "low": low, "high": high}
+        result[figure] = {"difference": mean(difference, valid), "low": low, "high": high}
     return result
 
 
@@ -131,13 +132,12 @@ def _paired(
     second = second.ordered()
     check_same_data(first, second)
     ours, theirs = (trial_values(data, [setting], device)[0] for data in (first, second))
-    asking = _asking(setting)
-    _, identities = np.unique(first.pids[asking], return_inverse=True)
+    _, identities = np.unique(first.pids[asking(setting)], return_inverse=True)
     differences = {
-        figure: (_per_query(theirs, figure) - _per_query(ours, figure)).ravel()
+        figure: (per_query(theirs, figure) - per_query(ours, figure)).ravel()
         for figure in FIGURES
     }
-    valid = np.stack([one.place.numpy() > 0 for one in ours])
+    valid = matched(ours)
     return differences | {"valid": valid.ravel(), "identities": identities.ravel()}
 
 
@@ -196,13 +196,13 @@ def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
     whole = [
         {
             "figure": figure, "A": f"{cell['first']:.2f}", "B": f"{cell['second']:.2f}",
-            "B - A": _difference(cell), "is it real?": _verdict(cell),
+            "B - A": difference(cell), "is it real?": verdict(cell),
         }
         for figure, cell in ((figure, result["all"][figure]) for figure in FIGURES)
     ]
     pairs = [
         {"query camera": row["query"], "gallery camera": row["gallery"], "queries": row["queries"]}
-        | {f"{figure}, B - A": _difference(row[figure]) for figure in FIGURES}
+        | {f"{figure}, B - A": difference(row[figure]) for figure in FIGURES}
         for row in result["cameras"]
     ]
     tables = [tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
@@ -210,64 +210,34 @@ def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
     return f"{title}\n\n{tables[0]}\n\nBy camera pair:\n{tables[1]}"
 
 
-def _asking(setting: Setting) -> np.ndarray:
-    """(T, Q) rows of the queries in each trial."""
-    return np.stack([
-        setting.query if places is None else setting.query[places]
-        for places in setting.asked or [None] * setting.trials
-    ])
-
-
-def _gallery_cameras(data: FeatureSet, setting: Setting) -> list[int]:
-    return np.unique(data.camids[np.concatenate(setting.galleries)]).tolist()
-
-
-def _only_camera(data: FeatureSet, setting: Setting, camera: int) -> Setting:
-    galleries = [rows[data.camids[rows] == camera] for rows in setting.galleries]
-    return replace(setting, galleries=galleries)
-
-
 def _row(
     data: FeatureSet, setting: Setting, first: list[rank.QueryValues],
     second: list[rank.QueryValues], bootstrap: Bootstrap, pair: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """One row of the result; empty where a trial has no query with a match."""
-    asking = _asking(setting)
-    valid = np.stack([one.place.numpy() > 0 for one in first])
+    rows, valid = asking(setting), matched(first)
     if pair is not None:
-        valid &= data.camids[asking] == pair[0]
+        valid &= data.camids[rows] == pair[0]
     if not valid.any(axis=1).all():
         return {}
-    pids, identities = np.unique(data.pids[asking], return_inverse=True)
+    pids, identities = np.unique(data.pids[rows], return_inverse=True)
     row = {"query": pair and pair[0], "gallery": pair and pair[1], "queries": int(valid[0].sum()),
            "identities": len(np.unique(pids[identities[valid]]))}
     for figure in FIGURES:
-        a, b = (_per_query(side, figure) for side in (first, second))
+        a, b = (per_query(side, figure) for side in (first, second))
         low, high = interval(b - a, valid, identities, bootstrap)
-        row[figure] = {"first": _mean(a, valid), "second": _mean(b, valid),
-                       "difference": _mean(b - a, valid), "low": low, "high": high}
+        row[figure] = {"first": mean(a, valid), "second": mean(b, valid),
+                       "difference": mean(b - a, valid), "low": low, "high": high}
     return row
 
 
-def _per_query(trials: list[rank.QueryValues], figure: str) -> np.ndarray:
-    """(T, Q) in percent; NaN or 0 where a query has no match."""
-    pick = {
-        "Rank-1": lambda one: (one.place == 1).double(),
-        "mAP": lambda one: one.ap,
-        "mINP": lambda one: one.inp,
-    }[figure]
-    return 100 * np.stack([pick(one).numpy() for one in trials])
-
-
-def _mean(values: np.ndarray, valid: np.ndarray) -> float:
-    return float((np.where(valid, values, 0).sum(axis=1) / valid.sum(axis=1)).mean())
-
-
-def _difference(cell: dict[str, float]) -> str:
+def difference(cell: dict[str, float]) -> str:
+    """A figure's cell of a row, for people."""
     return f"{cell['difference']:+.2f} [{cell['low']:+.2f}, {cell['high']:+.2f}]"
 
 
-def _verdict(cell: dict[str, float]) -> str:
+def verdict(cell: dict[str, float]) -> str:
+    """Whether the interval of a figure's cell leaves 0 out."""
     if cell["low"] > 0 or cell["high"] < 0:
         return "yes"
     return "not shown: the interval holds 0"

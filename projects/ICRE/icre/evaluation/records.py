@@ -69,19 +69,21 @@ def _one_table(records: list[dict[str, Any]]) -> str:
         if split:
             row["split"] = "-" if one["split"] is None else one["split"]
         row |= {
-            "std over": one["std_over"] or "-", "rerank": _rerank(one["rerank"]),
+            "std over": one["std_over"] or "-", "rerank": rerank_label(one["rerank"]),
             "queries": one["valid_queries"], "gallery": one["gallery"],
         }
-        rows.append(row | {name: _mean_std(one[name]) for name in FIGURES})
+        rows.append(row | {name: mean_std(one[name]) for name in FIGURES})
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
-def _mean_std(figure: dict[str, float | None]) -> str:
+def mean_std(figure: dict[str, float | None]) -> str:
+    """A figure of a record, with its deviation where there is one."""
     mean, std = figure["mean"], figure["std"]
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
-def _rerank(rerank: dict[str, Any] | None) -> str:
+def rerank_label(rerank: dict[str, Any] | None) -> str:
+    """A record's field `rerank`, for people."""
     if not rerank:
         return "no"
     return "{algorithm} k1={k1} k2={k2} lambda={lambda}".format_map(rerank)

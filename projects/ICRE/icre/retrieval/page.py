@@ -1,6 +1,5 @@
 """One HTML file with queries and what was found; pictures inside, nothing from a network."""
 
-import base64
 import io
 from collections.abc import Sequence
 from html import escape
@@ -12,6 +11,7 @@ from icre.data.image import read_image
 from icre.errors import UserError
 from icre.evaluation.files import replaced
 from icre.retrieval.answers import Answer, Match
+from icre.webpage import document, picture
 
 HEIGHT, QUALITY = 208, 85  # of the pictures, in pixels and JPEG's scale
 
@@ -55,12 +55,8 @@ def save_page(answers: Sequence[Answer], path: str | Path, title: str) -> None:
         title: its heading, plain text.
     """
     body = "\n".join(_section(one) for one in answers)
-    text = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
-        f"<h1>{escape(title)}</h1>\n<p>{_legend(answers)}</p>\n{body}\n</body></html>\n"
-    )
+    heading = f"<h1>{escape(title)}</h1>\n<p>{_legend(answers)}</p>"
+    text = document(title, _STYLE, f"{heading}\n{body}")
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
@@ -118,5 +114,4 @@ def _picture(path: str) -> str:
     width = max(1, round(image.width * HEIGHT / image.height))
     buffer = io.BytesIO()
     image.resize((width, HEIGHT), Image.BICUBIC).save(buffer, "JPEG", quality=QUALITY)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img alt="{escape(Path(path).name)}" src="data:image/jpeg;base64,{data}">'
+    return picture(buffer.getvalue(), "jpeg", Path(path).name)

@@ -5,6 +5,7 @@ any of the common colour deficiencies; where a colour carries the message, a mar
 """
 
 import functools
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -63,21 +64,28 @@ def check_format(path: str | Path) -> Path:
     return path
 
 
-def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
-    """Write PNG, JPEG, PDF or SVG by the suffix; the same figure gives the same bytes.
+def figure_bytes(figure: Figure, suffix: str, dpi: int = 300) -> bytes:
+    """The file of a figure, the same for the same figure.
 
     Args:
         figure: of any function in this package.
-        path: its suffix decides; an interrupted save leaves the old file.
+        suffix: one that `check_format` takes, in lower case.
         dpi: of a PNG or JPEG, and of the images inside a PDF or SVG.
-
-    Raises:
-        UserError: another suffix.
     """
-    suffix = check_format(path).suffix.lower()
-    settings = {**matplotlib.rcParamsDefault, **_RC}
-    with matplotlib.rc_context(settings), replaced(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format=suffix[1:], **_FORMATS[suffix])
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_RC}):
+        figure.savefig(buffer, dpi=dpi, format=suffix[1:], **_FORMATS[suffix])
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
+    """Write PNG, JPEG, PDF or SVG by the suffix; arguments as of `figure_bytes`.
+
+    An interrupted save leaves the old file; another suffix raises a UserError.
+    """
+    content = figure_bytes(figure, check_format(path).suffix.lower(), dpi)
+    with replaced(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def check_count(names: Sequence[str]) -> None:

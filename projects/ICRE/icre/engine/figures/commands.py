@@ -5,13 +5,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from fastreid.config import CfgNode
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from icre.engine.embed import Embedder
 from icre.engine.figures import sources
-from icre.engine.figures.people import SHOWN, choose_people
-from icre.engine.setup import resolve_device
+from icre.engine.figures.people import People, choose_people, draw_attention
 from icre.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare
@@ -19,7 +18,6 @@ from icre.retrieval.ranking import PICKS, ranking_lists
 from icre.visual import curves as drawn
 from icre.visual.distances import draw_distances, pair_distances
 from icre.visual.embedding import check_method, choose_images, draw_embedding, embed
-from icre.visual.maps import draw_maps
 from icre.visual.ranking import describe, draw_rankings
 from icre.visual.style import COLUMN, PAGE, check_count
 
@@ -75,26 +73,16 @@ def embedding(args: argparse.Namespace) -> Figure:
 
 def attention(args: argparse.Namespace) -> Figure:
     """What models look at in the same images, a block of rows per model and map."""
-    unknown = [what for what in args.show if what not in SHOWN]
-    if unknown:
-        raise UserError(f"--show {unknown[0]}: use {', '.join(SHOWN)}")
     runs = sources.named(args.models, args.names)
     options = ["MODEL.DEVICE", args.device]
     options += ["DATASETS.ROOT", args.root] if args.root else []
     configs = {name: sources.run_config(run, *options) for name, run in runs.items()}
     weights = {name: sources.checkpoint_of(run) for name, run in runs.items()}
-    first = next(iter(configs.values()))
-    people = choose_people(first, args.pick, args.people, args.images, args.seed)
-    blocks = []
-    for name, cfg in tqdm(configs.items(), "models", disable=None):
-        model = Embedder(cfg, weights[name]).model.eval()
-        batch = people.batch(cfg, resolve_device(cfg.MODEL.DEVICE))
-        for what in args.show:
-            blocks += SHOWN[what](name, model, batch, args.layer)
-    if not blocks:
-        raise UserError(f"none of the models has {' or '.join(args.show)}: there is nothing to draw")
-    pictures = people.pictures(first.INPUT.SIZE_TEST)
-    return draw_maps(pictures, people.pids, people.modalities, blocks, args.width or PAGE)
+
+    def choose(cfg: CfgNode) -> People:
+        return choose_people(cfg, args.pick, args.people, args.images, args.seed)
+
+    return draw_attention(configs, weights, choose, args.show, args.layer, args.width or PAGE)
 
 
 def curves(args: argparse.Namespace) -> Figure:

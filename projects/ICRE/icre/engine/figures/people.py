@@ -1,14 +1,17 @@
 """Images of some people, and what models look at in them."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from fastreid.config import CfgNode
+from matplotlib.figure import Figure
 from PIL import Image
+from tqdm import tqdm
 
 import icre.engine  # noqa: F401  (registration)
 from icre.data.dataset import CrossModalDataset
@@ -16,10 +19,13 @@ from icre.data.image import read_image
 from icre.data.loader import collate, load_dataset
 from icre.data.pipeline import build_pipeline
 from icre.engine.attention import CAMS, FINAL, cross_attention, grad_cam, stage_masks
+from icre.engine.embed import Embedder
+from icre.engine.setup import resolve_device
 from icre.engine.step import to_device
 from icre.errors import UserError
 from icre.modality import INFRARED, VISIBLE
-from icre.visual.maps import MapBlock
+from icre.visual.maps import MapBlock, draw_maps
+from icre.visual.style import PAGE
 
 
 @dataclass(frozen=True)
@@ -117,3 +123,37 @@ def _cross(name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[M
 SHOWN: dict[str, Callable[[str, torch.nn.Module, dict, str], list[MapBlock]]] = {
     **{kind: partial(_cam, kind) for kind in CAMS}, "masks": _masks, "cross": _cross,
 }
+
+
+def draw_attention(
+    configs: Mapping[str, CfgNode], weights: Mapping[str, Path],
+    choose: Callable[[CfgNode], People], show: Sequence[str], layer: str = FINAL,
+    width: float = PAGE,
+) -> Figure:
+    """What models look at in the same images, a block of rows per model and map.
+
+    Args:
+        configs, weights: of each model by its name; the images are of the first one's data set.
+        choose: takes the images of it.
+        show: keys of SHOWN; what a model lacks is left out.
+        layer: see `grad_cam`.
+        width: inches.
+
+    Raises:
+        UserError: an unknown key, or nothing to draw.
+    """
+    unknown = [what for what in show if what not in SHOWN]
+    if unknown:
+        raise UserError(f"--show {unknown[0]}: use {', '.join(SHOWN)}")
+    first = next(iter(configs.values()))
+    people = choose(first)
+    blocks = []
+    for name, cfg in tqdm(configs.items(), "models", leave=False, disable=None):
+        model = Embedder(cfg, weights[name]).model.eval()
+        batch = people.batch(cfg, resolve_device(cfg.MODEL.DEVICE))
+        for what in show:
+            blocks += SHOWN[what](name, model, batch, layer)
+    if not blocks:
+        raise UserError(f"none of the models has {' or '.join(show)}: there is nothing to draw")
+    pictures = people.pictures(first.INPUT.SIZE_TEST)
+    return draw_maps(pictures, people.pids, people.modalities, blocks, width)

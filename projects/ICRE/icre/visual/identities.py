@@ -1,0 +1,46 @@
+"""Which people a model finds, and which it does not: a figure's value of each identity."""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from icre.errors import UserError
+from icre.visual.style import COLOURS, GRAY, MARKERS, PAGE, check_count, new_figure, styled
+
+LABELLED = 80  # identities whose numbers fit below a page's width
+
+
+@styled
+def draw_identities(
+    models: Mapping[str, Mapping[int, float]], label: str, width: float = PAGE
+) -> Figure:
+    """A mark per model over each identity; identities by their mean over the models, worst left.
+
+    Args:
+        models: name -> identity -> percent, of the same identities.
+        label: of the percent.
+        width: inches.
+    """
+    check_count(list(models))
+    people = set.intersection(*(set(one) for one in models.values()))
+    if not people:
+        raise UserError("the models share no identity that has a match")
+    order = sorted(people, key=lambda pid: (sum(one[pid] for one in models.values()), pid))
+    places = range(len(order))
+    figure = new_figure(width, 2.0)
+    axes = figure.add_subplot()
+    columns = [[one[pid] for pid in order] for one in models.values()]
+    axes.vlines(places, [min(row) for row in zip(*columns)], [max(row) for row in zip(*columns)],
+                color=GRAY, linewidth=0.6, zorder=0)
+    for number, (name, values) in enumerate(zip(models, columns)):
+        mean = sum(values) / len(values)
+        axes.plot(places, values, linestyle="", marker=MARKERS[number], color=COLOURS[number],
+                  label=f"{name} (mean {mean:.1f})")
+    axes.set(xlabel="identity", ylabel=label, ylim=(0, 103), xlim=(-1, len(order)))
+    if len(order) <= LABELLED:
+        axes.set_xticks(places, [str(pid) for pid in order], rotation=90, fontsize=5)
+    else:
+        axes.set(xticks=[], xlabel=f"{len(order)} identities, worst left")
+    axes.grid(axis="y")
+    axes.legend(loc="lower right")
+    return figure

@@ -1,0 +1,8 @@
+"""Write one HTML page that shows and compares runs: see `--help`."""
+
+import sys
+
+from icre.engine.report import main
+
+if __name__ == "__main__":
+    sys.exit(main())
