@@ -145,7 +145,7 @@ def test_torchscript_files_agree_and_carry_the_same_metadata(
 
 @pytest.mark.parametrize("config, options, modality, format_name", [
     ("Demo/baseline_r18.yml", (), "infrared", "onnx"),
-    ("SYSU/two_stream_agw_r50.yml", RESNET18, None, "torchscript"),
+    ("SYSU/two_stream_agw_r50.yml", RESNET18, None, "onnx"),
     ("SYSU/bagtricks_r50.yml", (*RESNET18, "TEST.FLIP.ENABLED", "True"), None, "onnx"),
     ("SYSU/agw_r50.yml", RESNET18, None, "torchscript"),
     ("SYSU/sbs_r50.yml", RESNET18, None, "torchscript"),
@@ -262,5 +262,13 @@ def test_the_example_refuses_in_one_line(exported, demo_root, tmp_path):
                                      (visible, None, "cannot read image .*broken.png")):
         with pytest.raises(ValueError, match=message):
             model.features([tmp_path / "broken.png"], modality)
+    with pytest.raises(ValueError, match="cannot read model .*broken.png"):
+        example.Model(str(tmp_path / "broken.png"))
+    np.savez(tmp_path / "other.npz", features=np.eye(2), paths=["a", "b"], weights="of another")
+    np.savez(tmp_path / "bare.npz", features=np.eye(2))
+    for name, message in (("other.npz", "made with another model"), ("bare.npz", "cannot read fea"),
+                          ("broken.png", "cannot read features .*broken.png")):
+        with pytest.raises(ValueError, match=message):
+            example.load_gallery(str(tmp_path / name), visible.weights)
     with pytest.raises(ValueError, match="no images in"):
         example.find_images([str(demo_root / "SYSU-MM01/exp")])

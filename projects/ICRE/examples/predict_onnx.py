@@ -9,6 +9,7 @@ know of the model (image size, modality) stands in the .onnx file itself; see do
 
 import argparse
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,12 +30,17 @@ class Model:
     """
 
     def __init__(self, path: str, providers: Sequence[str] = ("CPUExecutionProvider",)):
-        self.session = onnxruntime.InferenceSession(path, providers=list(providers))
+        try:
+            self.session = onnxruntime.InferenceSession(path, providers=list(providers))
+        except Exception as error:  # onnxruntime's kinds have no common name
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"cannot read model {path}: {reason}") from None
         about = self.session.get_modelmeta().custom_metadata_map
         if not {"height", "width", "modality"} <= set(about):
             raise ValueError(f"{path} says no size and modality: make it with tools/export.py")
         self.size = int(about["width"]), int(about["height"])
         self.modality = about["modality"]  # visible, infrared, input or none
+        self.weights = about["weights_sha256"]
 
     def features(
         self, paths: Sequence[str | Path], modality: str | None = None, batch: int = 32
@@ -92,13 +98,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--top", type=int, default=5, help="how many (5)")
     args = parser.parse_args(argv)
     paths = find_images(args.images)
-    features = Model(args.model).features(paths, args.modality)
+    model = Model(args.model)
+    features = model.features(paths, args.modality)
     if args.out:
-        np.savez_compressed(args.out, features=features, paths=np.array(paths))
+        np.savez_compressed(
+            args.out, features=features, paths=np.array(paths), weights=model.weights)
     if args.match:
-        with np.load(args.match) as gallery:
-            show(paths, features @ gallery["features"].T, gallery["paths"], args.top)
+        gallery, found = load_gallery(args.match, model.weights)
+        show(paths, features @ gallery.T, found, args.top)
     print(f"{len(paths)} images, {features.shape[1]} dimensions", file=sys.stderr)
+
+
+def load_gallery(path: str, weights: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features and paths of an .npz of --out; those of another model mean nothing to this one."""
+    try:
+        with np.load(path) as file:
+            features, paths, theirs = file["features"], file["paths"], str(file["weights"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"cannot read features {path}: {error}") from None
+    if theirs != weights:
+        raise ValueError(f"{path} was made with another model: make it again with --out")
+    return features, paths
 
 
 def show(paths: Sequence[str], similarity: np.ndarray, gallery: np.ndarray, top: int) -> None:
