@@ -90,6 +90,6 @@ def write_report(runs: Sequence[Run], options: Options, keys: Sequence[str]) -> 
             content = page.note(str(error))
         sections.append((key, title, content))
     names = ", ".join(run.name for run in runs)
-    intro = page.text(f"By icre {icre.__version__}. Percentages name their protocol and draw; what "
-                      "is not shown says why.")
+    intro = page.text(f"Written by icre {icre.__version__}. Where a part cannot be shown, it says "
+                      "why.")
     return page.page(f"Report: {names}", intro, sections)

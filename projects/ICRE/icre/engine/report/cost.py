@@ -24,7 +24,7 @@ def cost(runs: Sequence[Run], options: Options) -> str:
         rows.append([run.name, size, classifier, *_cells(whole),
                      f"{1e3 / whole.ms:,.0f}" if whole.ms else "-"])
     device = resolve_device(runs[0].cfg.MODEL.DEVICE)
-    caption = (f"Features in batches of {BATCH} on {device}, {torch.get_num_threads()} threads; "
+    caption = (f"Features in batches of {BATCH} on {device}, threads: {torch.get_num_threads()}; "
                "the fastest of 3 passes, one run after the other.")
     heads = ("parameters [M]", "MACs per image [G]", "ms per image")
     tables = [page.table(("run", "image", "classes", *heads, "images per second"), rows, 2, caption)]

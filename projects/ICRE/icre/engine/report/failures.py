@@ -21,13 +21,14 @@ def failures(runs: Sequence[Run], options: Options) -> str:
     people = {name: by_identity(data, setting[name]) for name, data in found.items()}
     one = next(iter(setting.values()))
     label = f"{one.name}, {one.draw or 'no'} draw"
+    mean = ", mean over the runs" if len(found) > 1 else ""
     return (
         page.heading("By pair of cameras")
         + page.text(f"{label}, in percent. Each pair asks with the queries of one camera in a gallery "
                     "of the other's images alone.")
         + _side_by_side(cameras, ("query", "gallery"), ("query camera", "gallery camera"), None)
         + page.heading("By identity") + _identity_chart(people, label)
-        + page.text(f"The {WORST} identities with the lowest mAP, mean over the runs:")
+        + page.text(f"The {WORST} identities with the lowest mAP{mean}:")
         + _side_by_side(people, ("pid",), ("identity",), WORST) + missing
     )
 

@@ -94,7 +94,7 @@ def embedding(runs: Sequence[Run], options: Options) -> str:
     if any(data.paths.tolist() != first.paths.tolist() for data in chosen.values()):
         raise UserError("the runs hold features of different images")
     places = {name: embed(data.features, seed=options.seed) for name, data in chosen.items()}
-    figure = draw_embedding(places, first.pids, first.modalities, PAGE if len(places) > 1 else 5)
+    figure = draw_embedding(places, first.pids, first.modalities, PAGE if len(places) > 1 else 4)
     words = page.text(
         f"t-SNE of {people} people: a colour is an identity, a full circle a visible and a hollow "
         "triangle an infrared image; a line joins an identity's modalities. Neighbourhoods mean "
@@ -116,7 +116,7 @@ def attention(runs: Sequence[Run], options: Options) -> str:
         return "".join(missing)
     figure = draw_attention(
         configs, weights, lambda cfg: choose_people(cfg, None, 2, 3, options.seed),
-        ("layercam", "masks", "cross"), width=5,
+        ("layercam", "masks", "cross"), width=4,
     )
     words = page.text(
         "LayerCAM: which parts of the map that the heads pool speak for the match with the same "
