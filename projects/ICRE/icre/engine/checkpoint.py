@@ -148,7 +148,7 @@ def read_checkpoint(path: str | Path) -> dict:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0][:150]
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0][:150]
         raise UserError(f"checkpoint {path} cannot be read as plain tensors: {reason}") from None
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         raise UserError(f"checkpoint {path} has no entry 'model': it was not written by fast-reid")
