@@ -7,7 +7,10 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
 
+from conftest import CONFIGS
 from icre.engine.attention import attention_weights, cross_attention, grad_cam, stage_masks
+from icre.engine.setup import load_config
+from icre.engine.trainer import Trainer
 from icre.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 from icre.visual.maps import MapBlock, draw_maps
@@ -78,6 +81,17 @@ def test_the_final_map_is_what_the_heads_read(batch):
     baseline = small_model(*BASELINE).eval()
     final, layer4 = grad_cam(baseline, batch), grad_cam(baseline, batch, "backbone.stages.layer4")
     assert final.max() > 0.9
+    np.testing.assert_allclose(final, layer4, atol=1e-5)
+
+
+def test_fast_reids_own_models_are_explained_too(batch):
+    cfg = load_config(str(CONFIGS / "SYSU/bagtricks_r50.yml"), [
+        "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.DEVICE", "cpu",
+        "MODEL.BACKBONE.FEAT_DIM", "512", "MODEL.HEADS.NUM_CLASSES", "4",
+    ])
+    model = Trainer.build_model(cfg).eval()
+    final, layer4 = grad_cam(model, batch), grad_cam(model, batch, "backbone.layer4")
+    assert final.shape == (8, 64, 32) and final.max() > 0.9
     np.testing.assert_allclose(final, layer4, atol=1e-5)
 
 

@@ -53,9 +53,12 @@ def grad_cam(
     wrapped = _ImagesOnly(model, batch)
     with wrapped.final_map(layer == FINAL):
         target = wrapped.final if layer == FINAL else _named(model, layer)
-        with _outputs(wrapped, lambda module, _: module is target) as seen, torch.no_grad():
+        with _outputs(wrapped, lambda *_: True) as seen, torch.no_grad():
             unit = F.normalize(wrapped(batch["images"]).float())
-        _check_maps(layer, [output for _, _, output in seen], len(unit))
+        called = [module for module, _, _ in seen]
+        while isinstance(target, nn.Sequential) and target not in called:
+            target = target[-1]  # fast-reid's ResNet calls the blocks of a layer one by one
+        _check_maps(layer, [output for module, _, output in seen if module is target], len(unit))
         matches = [_Match(centre) for centre in _other_centres(unit, batch)]
         explainer = getattr(pytorch_grad_cam, CAMS[kind])(wrapped, [target])
         try:  # not its own context manager, which swallows an IndexError

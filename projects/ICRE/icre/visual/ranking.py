@@ -84,7 +84,7 @@ def save_rankings(
     lists = ranking_lists(data, record["protocol"], record["draw"], permutation_file)
     rank_1 = f"Rank-1 over {record['trials']} trials: {record['Rank-1']['mean']:.1f} %"
     title = f"{describe(record['protocol'], record['draw'])}. {rank_1}"
-    save_figure(draw_rankings(data, lists, root, title), path, dpi=200)
+    save_figure(draw_rankings(data, lists, root, title), path, dpi=150)
 
 
 def describe(protocol: str, draw: str | None) -> str:
