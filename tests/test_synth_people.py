@@ -208,7 +208,8 @@ def test_each_modality_is_blind_to_half_of_the_palette(modality, half, monkeypat
 
 
 def test_levels_are_ordered_in_every_column():
-    rows = [LEVELS[name] for name in ("plain", "easy", "mild", "standard", "hard", "extreme")]
+    rows = [LEVELS[name] for name in
+            ("uniform", "plain", "easy", "mild", "standard", "hard", "extreme")]
     assert list(LEVELS.values()) == rows
     for name in ("family", "occluded", "dusk", "noise", "blur", "jitter"):
         values = [getattr(row, name) for row in rows]
@@ -216,6 +217,29 @@ def test_levels_are_ordered_in_every_column():
     for name in ("patterned", "contrast"):
         values = [getattr(row, name) for row in rows]
         assert values == sorted(values, reverse=True) and values[0] > values[-1]
+    assert LEVELS["uniform"].colours < 1 and all(row.colours == 1 for row in rows[1:])
+
+
+def test_uniforms_have_two_tones_and_keep_their_patterns():
+    drawn = people.sample_person(0, 7, LEVELS["plain"]).palette
+    worn = people.sample_person(0, 7, LEVELS["uniform"]).palette
+    assert worn["skin"] == drawn["skin"] and worn["hair"] == drawn["hair"]
+    keep = LEVELS["uniform"].colours
+    for part in set(drawn) - {"skin", "hair"}:
+        values = np.array([*worn[part].rgb, worn[part].nir]) ** 0.45
+        assert np.abs(values[:, None] - materials.TONES).min(1).max() <= keep * 0.75 + 1e-6, part
+    for part in ("top", "bottom", "bag", "hat", "inner"):
+        base, second = worn[part], worn[f"{part} second"]
+        assert abs(materials.lightness(base.rgb) - materials.lightness(second.rgb)) > 0.25
+        assert abs(base.nir ** 0.45 - second.nir ** 0.45) > 0.25
+
+
+def test_no_colours_left_means_two_tones_exactly():
+    dark = materials.toned(Material((0.01, 0.2, 0.02), 0.7), 0.0)
+    assert np.allclose(np.array(dark.rgb) ** 0.45, 0.25) and np.isclose(dark.nir ** 0.45, 0.75)
+    beside = Material((0.5, 0.5, 0.5), 0.02)  # lightness 0.73, infrared 0.17
+    other = materials.toned(Material((0.2, 0.2, 0.2), 0.03), 0.0, beside)
+    assert np.allclose(np.array(other.rgb) ** 0.45, 0.25) and np.isclose(other.nir ** 0.45, 0.25)
 
 
 def test_noise_of_a_sensor_twice_as_fine_is_averaged_down():

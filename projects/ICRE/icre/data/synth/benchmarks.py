@@ -27,11 +27,11 @@ PROBED = 2  # identities whose images stand for the tree in the tests
 
 BENCHMARKS: dict[str, DemoOptions] = {
     "SynthVI-S": DemoOptions(
-        ids=100, test_ids=100, height=96, width=48, train_images=10, test_images=10,
-        difficulty="standard"),
+        ids=500, test_ids=100, height=96, width=48, train_images=4, test_images=10,
+        difficulty="uniform"),
     "SynthVI": DemoOptions(
         ids=400, test_ids=100, height=192, width=96, train_images=10, test_images=10,
-        difficulty="standard"),
+        difficulty="plain"),
 }
 _RECORD = Path(__file__).with_name("checksums.py")
 _HEAD = '''"""Checksums of the frozen benchmarks, written by `tools/make_demo_data.py --record`."""

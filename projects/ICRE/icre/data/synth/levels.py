@@ -17,6 +17,8 @@ class Level:
         noise: factor on the sensor's noise.
         blur: factor on the lens' and the walk's blur.
         jitter: factor on the errors of the person's box.
+        colours: how far materials may lie from two tones, dark and light, in each modality apart: 1 as
+            drawn, 0 uniforms. The less, the less colour or infrared brightness names anybody.
     """
 
     family: int
@@ -28,10 +30,12 @@ class Level:
     noise: float
     blur: float
     jitter: float
+    colours: float = 1.0
 
 
 LEVELS: dict[str, Level] = {
-    #                family changes patterned contrast occluded dusk noise blur jitter
+    #                family changes patterned contrast occluded dusk noise blur jitter colours
+    "uniform":  Level(1, 0, 1.00, 1.00, 0.00, 0.00, 0.4, 0.5, 0.4, 0.2),
     "plain":    Level(1, 0, 1.00, 1.00, 0.00, 0.00, 0.4, 0.5, 0.4),
     "easy":     Level(1, 0, 0.85, 0.98, 0.03, 0.05, 0.6, 0.7, 0.6),
     "mild":     Level(2, 6, 0.75, 0.95, 0.05, 0.12, 0.8, 0.8, 0.8),

@@ -158,12 +158,35 @@ def draw_contrast(rng: np.random.Generator, base: Material, share: float = 0.95)
     candidate = draw_material(rng, GARMENT_COLOURS)
     rgb, nir = candidate.rgb, candidate.nir
     if rng.random() < share:
-        while abs(lightness(rgb) - lightness(base.rgb)) < 0.3:
+        while abs(lightness(rgb) - lightness(base.rgb)) < STANDS_OUT:
             rgb = draw_rgb(rng, GARMENT_COLOURS)
     if rng.random() < share:
-        while abs(nir ** 0.45 - base.nir ** 0.45) < 0.3:
+        while abs(nir ** 0.45 - base.nir ** 0.45) < STANDS_OUT:
             nir = float(rng.uniform(0.03, 0.9))
     return Material(rgb, nir)
+
+
+TONES = (0.25, 0.75)  # lightness of the two tones of uniforms, dark and light
+STANDS_OUT = 0.3      # difference in lightness at which two materials are told apart
+
+
+def toned(material: Material, keep: float, beside: Material | None = None) -> Material:
+    """The material, moved towards the nearer of two tones until a share `keep` of its distance is
+    left, in visible and infrared light apart. One that stands out from the material `beside` it
+    takes the other tone, so that a pattern stays a pattern."""
+    rgb, nir = np.array(material.rgb) ** 0.45, material.nir ** 0.45
+    grey = lightness(material.rgb)
+    by_grey, by_nir = (lightness(beside.rgb), beside.nir ** 0.45) if beside else (None, None)
+    tone, warm = _tone(grey, by_grey), _tone(nir, by_nir)
+    return Material(tuple(float(c) for c in (tone + keep * (rgb - tone)).clip(0, 1) ** (1 / 0.45)),
+                    float((warm + keep * (nir - warm)) ** (1 / 0.45)))
+
+
+def _tone(value: float, beside: float | None) -> float:
+    dark, light = TONES
+    if beside is not None and abs(value - beside) >= STANDS_OUT:
+        return dark if beside >= 0.5 else light
+    return light if value >= 0.5 else dark
 
 
 def lightness(rgb: tuple[float, float, float]) -> float:

@@ -186,4 +186,14 @@ def _draw_palette(rng: np.random.Generator, level: Level) -> dict[str, Material]
         palette[f"{part} second"] = draw_second(rng, palette[part], level.contrast)
     palette["accent"] = draw_second(rng, palette["top"], level.contrast)
     palette["seam"] = draw_second(rng, palette["bottom"], level.contrast)
-    return palette
+    return palette if level.colours == 1 else _toned(palette, level.colours)
+
+
+def _toned(palette: dict[str, Material], keep: float) -> dict[str, Material]:
+    """The palette with every material but skin and hair drawn towards one of two tones."""
+    toned = {part: palette[part] if part in ("skin", "hair") else materials.toned(palette[part], keep)
+             for part in palette}
+    for part, other in [(p, p.removesuffix(" second")) for p in palette if p.endswith(" second")] + [
+            ("accent", "top"), ("seam", "bottom")]:
+        toned[part] = materials.toned(palette[part], keep, beside=palette[other])
+    return toned
