@@ -148,14 +148,6 @@ def test_the_command_the_user_named(demo_root, tmp_path):
     assert len(metrics(tmp_path)) == 6
 
 
-def test_two_processes_train_one_model(demo_root, tmp_path):
-    train(demo_root, tmp_path, "--num-gpus=2", "SOLVER.MAX_EPOCH", "1")
-    assert len(metrics(tmp_path)) == 6
-    assert not any(key.startswith("module.") for key in weights(tmp_path))
-    states = torch.load(tmp_path / "model_final.pth", weights_only=True)["rng"]
-    assert len(states) == 2 and not torch.equal(states[0]["torch"], states[1]["torch"])
-
-
 def refused(capsys, call) -> str:
     """The one line that a command prints before it returns status 2."""
     assert call() == 2

@@ -56,6 +56,8 @@ def _add_model(cfg: CN) -> None:
 
 
 def _add_losses(node: CN) -> None:
+    # ICG and the losses for comparison over all ranks' batches together; False: over each rank's own
+    node.GATHER = False
     # SCALE: weight of a loss; NORM: L2-normalise the features first
     node.ICG = CN({"SCALE": 1.0, "NORM": True})  # SCALE is the paper's lambda
     node.ICG.VARIANT = "pull_push"  # pull_push | rank | guided

@@ -7,12 +7,14 @@ import torch
 
 import icre.engine  # noqa: F401  (registration)
 from fastreid.config import CfgNode
+from fastreid.utils import comm
 
 from icre import cli
 from icre.data.loader import build_test_loader, load_dataset, verify_datasets
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
 from icre.engine.exported import Exported
 from icre.engine.inference import run_inference
+from icre.engine.launch import add_arguments, checks_input, launch
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
 from icre.errors import UserError
@@ -31,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     by.add_argument("--exported", metavar="DIR_OR_FILE",
                     help="what tools/export.py made of it, in its place")
     result.add_argument("--out", required=True, type=Path, metavar="NPZ")
+    add_arguments(result)
     result.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return result
 
@@ -42,13 +45,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    cfg = load_config(args.config_file, [*args.opts, "MODEL.BACKBONE.PRETRAIN", "False"])
+    cfg = _config(args)
     if args.out.suffix != ".npz":
         raise UserError(f"--out {args.out}: features are saved as .npz, name the file so")
     if len(cfg.DATASETS.TESTS) != 1:
         raise UserError(f"DATASETS.TESTS is {cfg.DATASETS.TESTS}: name one data set")
+    if checks_input():
+        verify_datasets(cfg, train=False)
+    launch(work, args, cfg.DIST_TIMEOUT)
+
+
+def work(args: argparse.Namespace) -> None:
+    """One process: its share of the images; the first one writes what all have found."""
+    cfg = _config(args)
     data = load_dataset(cfg, cfg.DATASETS.TESTS[0])
-    verify_datasets(cfg, train=False)
     if args.exported:
         model, checkpoint = _exported(cfg, args.exported)
         device, flip = torch.device("cpu"), False  # a file flips by itself
@@ -60,9 +70,14 @@ def _run(args: argparse.Namespace) -> None:
     root = getattr(data, "folder", Path(cfg.DATASETS.ROOT))
     loader, collector = build_test_loader(cfg, data), FeatureCollector(root)
     run_inference(model, loader, collector, device, flip)
-    collector.features.save(args.out)
-    print(f"{args.out}: {len(collector.features)} images, "
-          f"{collector.features.features.shape[1]} dimensions")
+    if comm.is_main_process():
+        collector.features.save(args.out)
+        print(f"{args.out}: {len(collector.features)} images, "
+              f"{collector.features.features.shape[1]} dimensions")
+
+
+def _config(args: argparse.Namespace) -> CfgNode:
+    return load_config(args.config_file, [*args.opts, "MODEL.BACKBONE.PRETRAIN", "False"])
 
 
 def _exported(cfg: CfgNode, path: str) -> tuple[Exported, dict]:

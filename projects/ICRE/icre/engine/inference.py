@@ -56,6 +56,6 @@ def run_inference(
 
 def _share_buffers(model: nn.Module) -> None:
     """Give every rank the first one's buffers, which are also those in the checkpoint."""
-    if comm.get_world_size() > 1:
+    if comm.get_world_size() > 1 and isinstance(model, nn.Module):  # an exported file has none
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

@@ -1,84 +1,100 @@
 """Starting one process per GPU, or several on a CPU; fast-reid's launcher knows CUDA only."""
 
+import argparse
 import os
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.utils import comm
 
+from icre.engine.supervise import supervise
 from icre.errors import UserError
 
 
-def launch(
-    main: Callable,
-    num_gpus: int,
-    num_machines: int = 1,
-    machine_rank: int = 0,
-    dist_url: str = "auto",
-    args: tuple = (),
-) -> None:
-    """Run `main(*args)` in one process, in `num_gpus` processes per machine, or under torchrun.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add fast-reid's arguments of a launch; `--dist-url` picks a free port by default."""
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes on each machine")
+    parser.add_argument("--num-machines", type=int, default=1)
+    parser.add_argument("--machine-rank", type=int, default=0, help="of this one, from 0")
+    parser.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of the first machine")
 
-    Without CUDA the processes share the CPU and talk by gloo.
+
+def launch(main: Callable, args: argparse.Namespace, timeout: float) -> None:
+    """Run `main(args)` in one process, in `args.num_gpus` per machine, or under torchrun.
+
+    Without CUDA the processes share the CPU's threads and talk by gloo.
 
     Args:
         main: importable from the top of a module (the processes are spawned).
-        num_gpus: processes on this machine.
-        num_machines, machine_rank: as in fast-reid.
-        dist_url: "auto" picks a free port, for one machine only.
-        args: given to `main`.
+        args: those of `add_arguments` are read; the default address is for one machine only.
+        timeout: seconds that a process waits for the others before it fails.
 
     Raises:
         UserError: more processes than GPUs, or several machines without an address.
+        RunEnded: a process was killed or failed.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local_size = int(os.environ["LOCAL_WORLD_SIZE"])
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        _joined(main, args, "env://", rank, world, local_size)
+        _joined(main, args, "env://", rank, world, local_size, timeout)
         return
-    gpus = torch.cuda.device_count()
-    if torch.cuda.is_available() and num_gpus > gpus:
-        raise UserError(f"--num-gpus {num_gpus}: this machine has {gpus}")
-    if num_machines * num_gpus <= 1:
-        main(*args)
+    gpus, here, url = torch.cuda.device_count(), args.num_gpus, args.dist_url
+    if here < 1 or (torch.cuda.is_available() and here > gpus):
+        raise UserError(f"--num-gpus {here}: this machine has {gpus}")
+    world = args.num_machines * here
+    if world == 1:
+        main(args)
         return
-    if dist_url == "auto":
-        if num_machines > 1:
+    if url == "auto":
+        if args.num_machines > 1:
             raise UserError("--dist-url auto works on one machine only; give tcp://HOST:PORT")
-        dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    world = num_machines * num_gpus
-    mp.spawn(_work, (main, world, num_gpus, machine_rank, dist_url, args), nprocs=num_gpus)
+        url = f"tcp://127.0.0.1:{_free_port()}"
+    threads = max(torch.get_num_threads() // here, 1)
+    first = args.machine_rank * here
+    supervise(_work, here, (main, args, url, first, world, here, timeout, threads))
 
 
-def _work(local_rank, main, world, num_gpus, machine_rank, dist_url, args) -> None:
-    _joined(main, args, dist_url, machine_rank * num_gpus + local_rank, world, num_gpus)
+def checks_input() -> bool:
+    """Whether this process looks at the data before a launch; under torchrun one per machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _joined(main, args, url: str, rank: int, world: int, local_size: int) -> None:
-    """Run `main(*args)` as one rank of a process group, and leave the group in any case."""
-    _join(url, rank, world, local_size)
-    try:
-        main(*args)
-    finally:
-        dist.destroy_process_group()
+def _work(local_rank, main, args, url, first, world, local_size, timeout, threads) -> None:
+    if not torch.cuda.is_available():
+        torch.set_num_threads(threads)
+    _joined(main, args, url, first + local_rank, world, local_size, timeout)
 
 
-def _join(url: str, rank: int, world: int, local_size: int) -> None:
+def _joined(
+    main: Callable, args: argparse.Namespace, url: str, rank: int, world: int, local_size: int,
+    timeout: float,
+) -> None:
+    """Run `main(args)` as one rank of a process group.
+
+    Only success leaves the group in good order: a rank that fails just ends, or it would wait for
+    the others.
+    """
+    _join(url, rank, world, local_size, timedelta(seconds=timeout))
+    main(args)
+    dist.destroy_process_group()
+
+
+def _join(url: str, rank: int, world: int, local_size: int, timeout: timedelta) -> None:
     """Join the process group, and tell fast-reid which ranks share this machine."""
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, init_method=url, rank=rank, world_size=world)
-    for first in range(0, world, local_size):
-        members = list(range(first, min(first + local_size, world)))
-        group = dist.new_group(members)
-        if rank in members:
-            comm._LOCAL_PROCESS_GROUP = group
     if torch.cuda.is_available():
         torch.cuda.set_device(rank % local_size)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, init_method=url, rank=rank, world_size=world, timeout=timeout)
+    for first in range(0, world, local_size):
+        members = list(range(first, min(first + local_size, world)))
+        group = dist.new_group(members, timeout=timeout)
+        if rank in members:
+            comm._LOCAL_PROCESS_GROUP = group
 
 
 def _free_port() -> int:

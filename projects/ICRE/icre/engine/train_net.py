@@ -4,11 +4,12 @@ import argparse
 
 import icre.engine  # noqa: F401  (registration)
 from icre import cli
+from fastreid.config import CfgNode
 from fastreid.engine import default_argument_parser
 
 from icre.data.loader import verify_datasets
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
-from icre.engine.launch import launch
+from icre.engine.launch import checks_input, launch
 from icre.engine.setup import load_config, resolve_device, start_run
 from icre.engine.trainer import Trainer
 
@@ -45,17 +46,18 @@ def _work(args: argparse.Namespace) -> None:
     trainer.train()
 
 
-def check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace) -> CfgNode:
     """Find every fault of the input that can be found before a process or a log is started."""
     cfg = load_config(args.config_file, args.opts)
     resolve_device(cfg.MODEL.DEVICE)
-    verify_datasets(cfg, train=not args.eval_only)
+    if checks_input():
+        verify_datasets(cfg, train=not args.eval_only)
+    return cfg
 
 
 def run(args: argparse.Namespace) -> None:
     """Check, then launch; raises UserError on bad input."""
-    check(args)
-    launch(work, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+    launch(work, args, check(args).DIST_TIMEOUT)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,8 +1,7 @@
 """Centres of a batch's identities in each modality, and distances between them.
 
 B x B masks stand where a loop over identities would: `torch.unique` would make the CPU wait for the
-GPU. A batch in any order, of any mixture, will do. The centres carry gradient; under DDP they are
-those of the rank's own batch.
+GPU. A batch in any order, of any mixture, will do. The centres carry gradient.
 
 Shapes: B features of D dimensions.
 """

@@ -20,6 +20,7 @@ from icre.modeling.losses.centres import (
     nearest,
     pairwise,
 )
+from icre.modeling.losses.gather import across_ranks
 from icre.modeling.losses.outputs import Outputs
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
@@ -98,22 +99,24 @@ class _OnFeatures(nn.Module):
     Args:
         scale: weight of the loss.
         norm: L2-normalise the features first.
+        gather: over the features of all ranks.
         options: the remaining keys of the loss's node, in lower case.
     """
 
     node: str  # below MODEL.LOSSES
 
     @configurable
-    def __init__(self, *, scale: float, norm: bool, **options: float):
+    def __init__(self, *, scale: float, norm: bool, gather: bool = False, **options: float):
         super().__init__()
         self.scale = scale
-        self.norm = norm
+        self.norm, self.gather = norm, gather
         self.options = options
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read the loss's node of MODEL.LOSSES."""
-        return {key.lower(): value for key, value in cfg.MODEL.LOSSES[cls.node].items()}
+        own = {key.lower(): value for key, value in cfg.MODEL.LOSSES[cls.node].items()}
+        return {**own, "gather": cfg.MODEL.LOSSES.GATHER}
 
     def terms(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """Unweighted terms of the loss by log name."""
@@ -124,7 +127,8 @@ class _OnFeatures(nn.Module):
         with torch.autocast(targets.device.type, enabled=False):
             features = outputs.features.float()
             features = F.normalize(features, dim=1) if self.norm else features
-            terms = self.terms(features, targets, modalities)
+            terms = self.terms(
+                *(across_ranks(x, self.gather) for x in (features, targets, modalities)))
         return {name: self.scale * value for name, value in terms.items()}
 
 

@@ -7,7 +7,7 @@ function each, in VARIANTS.
 
 An identity that the batch shows in one modality only, an identity alone, an empty batch: a term
 that then does not exist is a differentiable 0. Centres are those of the batch, with gradient; under
-DDP those of the rank's own batch.
+DDP those of the rank's own batch, or with MODEL.LOSSES.GATHER of all ranks' batches together.
 
 Shapes: B features of D dimensions; k, l identities; v, r modalities.
 """
@@ -30,6 +30,7 @@ from icre.modeling.losses.centres import (
     nearest,
     pairwise,
 )
+from icre.modeling.losses.gather import across_ranks
 from icre.modeling.losses.outputs import Outputs
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
@@ -159,19 +160,20 @@ class ICGLoss(nn.Module):
         rho1, rho2: margins, see the variant; None: the variant's own.
         norm: L2-normalise the features first, so that rho1 and rho2 have a fixed unit.
         variant: one of VARIANTS.
+        gather: over the features of all ranks.
     """
 
     @configurable
     def __init__(
         self, *, scale: float, norm: bool, rho1: float | None = None, rho2: float | None = None,
-        variant: str = "pull_push",
+        variant: str = "pull_push", gather: bool = False,
     ):
         super().__init__()
         self.variant = pick("MODEL.LOSSES.ICG.VARIANT", variant, VARIANTS)
         self.scale = scale
         self.rho1 = self.variant.rho1 if rho1 is None else rho1
         self.rho2 = self.variant.rho2 if rho2 is None else rho2
-        self.norm = norm
+        self.norm, self.gather = norm, gather
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -179,7 +181,7 @@ class ICGLoss(nn.Module):
         node = cfg.MODEL.LOSSES.ICG
         return {
             "scale": node.SCALE, "rho1": node.RHO1, "rho2": node.RHO2, "norm": node.NORM,
-            "variant": node.VARIANT,
+            "variant": node.VARIANT, "gather": cfg.MODEL.LOSSES.GATHER,
         }
 
     def forward(
@@ -188,11 +190,13 @@ class ICGLoss(nn.Module):
         """See `icre.modeling.losses`."""
         with torch.autocast(targets.device.type, enabled=False):
             terms = self.variant.function(
-                self._unit(outputs.features), targets, modalities, self.rho1, self.rho2,
+                self._unit(outputs.features), across_ranks(targets, self.gather),
+                across_ranks(modalities, self.gather), self.rho1, self.rho2,
                 lambda: self._unit(outputs.unenhanced()),
             )
         return {f"loss_icg_{name}": self.scale * x for name, x in zip(self.variant.terms, terms)}
 
     def _unit(self, features: Tensor) -> Tensor:
-        """(B, D) in float32, of length 1 where `norm` is on."""
-        return F.normalize(features.float(), dim=1) if self.norm else features.float()
+        """(B, D) in float32, of length 1 where `norm` is on, and of all ranks where `gather` is."""
+        unit = F.normalize(features.float(), dim=1) if self.norm else features.float()
+        return across_ranks(unit, self.gather)

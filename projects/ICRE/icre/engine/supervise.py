@@ -1,0 +1,159 @@
+"""The ranks of one machine: all of them end with the first that fails, and its reason is told."""
+
+import multiprocessing
+import multiprocessing.connection
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+
+from icre.errors import STOPPED, RunEnded, UserError
+
+SECONDS_TO_FAIL = 5.0  # that the other ranks have, to say that they have lost one
+SECONDS_TO_LEAVE = 300.0  # the same after SIGTERM: the first rank writes a checkpoint
+
+
+class Report(NamedTuple):
+    """What a rank says before it fails."""
+
+    when: float
+    kind: str  # name of the exception
+    text: str
+    status: int
+
+
+class Rank:
+    """One process of a run.
+
+    Args:
+        work: called as work(number, *args) in the process; importable from the top of a module.
+        number: of the rank on this machine.
+        args: can be pickled.
+    """
+
+    def __init__(self, work: Callable, number: int, args: tuple):
+        context = multiprocessing.get_context("spawn")
+        self.number = number
+        self._pipe, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_run, args=(theirs, work, number, args))
+        self.process.start()
+        theirs.close()
+
+    @cached_property
+    def report(self) -> Report | None:
+        """What it has said, to be asked when it has ended; None where it had no time to."""
+        try:
+            return self._pipe.recv() if self._pipe.poll() else None
+        except EOFError:
+            return None
+
+
+def supervise(work: Callable, count: int, args: tuple) -> None:
+    """Run `work(rank, *args)` in `count` processes until all have returned.
+
+    SIGTERM is passed on to them.
+
+    Raises:
+        UserError: a rank's.
+        RunEnded: a rank's, or a rank was killed or failed; the others are then killed.
+    """
+    ranks = [Rank(work, number, args) for number in range(count)]
+    with _passing_on(ranks) as asked:
+        try:
+            failed = _watch(ranks)
+        finally:
+            for rank in ranks:
+                rank.process.kill()
+                rank.process.join()
+    if failed:
+        spoke = [rank for rank in ranks if rank.report and rank not in failed]  # and was slow to go
+        raise _cause(failed + spoke, bool(asked))
+
+
+def _watch(ranks: list[Rank]) -> list[Rank]:
+    """Wait until all have ended, or some time after the first failure; returns those that failed."""
+    running, failed, deadline = list(ranks), [], None
+    while running:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        multiprocessing.connection.wait([rank.process.sentinel for rank in running], left)
+        ended = [rank for rank in running if rank.process.exitcode is not None]
+        running = [rank for rank in running if rank not in ended]
+        failed += [rank for rank in ended if rank.process.exitcode]
+        if failed and deadline is None:
+            leaves = failed[0].report and failed[0].report.status == STOPPED
+            deadline = time.monotonic() + (SECONDS_TO_LEAVE if leaves else SECONDS_TO_FAIL)
+    return failed
+
+
+def _cause(failed: list[Rank], asked: bool) -> Exception:
+    """The first failure: a rank that was killed, else the first that spoke."""
+    killed = [rank for rank in failed if rank.report is None]
+    if killed and asked:
+        return RunEnded("left on SIGTERM before its first step; go on with --resume", STOPPED)
+    if killed:
+        return RunEnded(
+            f"{_death(killed[0])}, so all ranks are ended; go on with --resume (out of memory? "
+            "Then lower SOLVER.IMS_PER_BATCH or DATALOADER.CACHE_GB)"
+        )
+    rank = min(failed, key=lambda rank: rank.report.when)
+    report = rank.report
+    if report.kind == UserError.__name__:
+        return UserError(report.text)
+    if report.kind == RunEnded.__name__:
+        return RunEnded(report.text, report.status)
+    return RunEnded(
+        f"rank {rank.number} failed, so all ranks are ended; its traceback is above and ends in "
+        f"{report.kind}: {report.text}"
+    )
+
+
+def _death(rank: Rank) -> str:
+    code = rank.process.exitcode
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"left with status {code}"
+    return f"rank {rank.number} (process {rank.process.pid}) {how}"
+
+
+@contextmanager
+def _passing_on(ranks: list[Rank]) -> Iterator[list[bool]]:
+    """While entered, SIGTERM goes to the ranks; yields a list that is empty until it came."""
+    asked: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def pass_on(number, frame) -> None:
+        asked.append(True)
+        for rank in ranks:
+            rank.process.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(pipe, work: Callable, number: int, args: tuple) -> None:
+    """A rank's whole life."""
+    # a launcher that is killed takes its ranks along; Ctrl-C is the launcher's to answer
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        work(number, *args)
+    except Exception as error:
+        known = isinstance(error, (UserError, RunEnded))
+        if not known:
+            traceback.print_exc()
+        text = str(error) if known else " ".join(str(error).split())[:500]
+        status = error.status if isinstance(error, RunEnded) else 2 if known else 1
+        pipe.send(Report(time.time(), type(error).__name__, text, status))
+        sys.exit(status)
