@@ -15,12 +15,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, mine: Tensor) -> Tensor:
+        """(B, ...) -> (R B, ...)."""
         parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, mine.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
+        """(R B, ...) -> (B, ...)."""
         ranks = dist.get_world_size()
         return ranks * gradient.chunk(ranks)[dist.get_rank()]
 
