@@ -10,13 +10,14 @@ from icre import cli
 from icre.data.image import find_faults, verify_images
 from icre.data.loader import load_dataset
 from icre.engine.embed import Embedder, read_config
+from icre.engine.saved import open_saved
 from icre.errors import UserError
 from icre.evaluation import records
 from icre.modality import NAMES
 from icre.retrieval import gallery as galleries
 from icre.retrieval import shards
 from icre.retrieval.answers import DEFAULT_FAR, answer, as_json, table
-from icre.retrieval.calibration import Calibration, calibrate
+from icre.retrieval.calibration import SAME_NAME, Calibration, calibrate, known_people
 from icre.retrieval.images import ImageTable, collect, contradictions
 from icre.retrieval.index import KINDS, require_enough
 from icre.retrieval.openset import FARS
@@ -43,8 +44,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _index_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sources", nargs="+", metavar="DIR_OR_LIST", help=_SOURCES)
-    sub.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
-    sub.add_argument("--weights", required=True, metavar="FILE", help="its checkpoint")
+    sub.add_argument("--weights", required=True, metavar="RUN_OR_FILE",
+                     help="a finished run's folder, or a checkpoint")
+    sub.add_argument("--config-file", metavar="FILE",
+                     help="default: the config that the checkpoint carries")
     sub.add_argument("--out", required=True, type=Path, metavar="GALLERY")
     _modality_argument(sub)
     sub.add_argument(
@@ -126,7 +129,8 @@ def _index(args: argparse.Namespace) -> None:
         raise UserError(f"--shard {args.shard}: at least 1 image")
     images = _collect(args.sources, args.modality)
     require_enough(args.index, len(images))
-    embedder = Embedder(read_config(args.config_file, "MODEL.DEVICE", args.device), args.weights)
+    embedder = open_saved(
+        args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
     folder = galleries.staging_folder(args.out) / "shards"
     planned = shards.plan(folder, images, embedder.key, args.shard)
     pending = [shard for shard in planned if shard.load() is None]
@@ -192,6 +196,9 @@ def _calibrate(args: argparse.Namespace) -> None:
         data = load_dataset(embedder.cfg, name, validation=True)
         people = collect([item[0] for item in data.query + data.gallery])
         source, held_out = f"{name}'s held-out identities", not embedder.saw_validation
+    if known := known_people(gallery, people):
+        print(f"note: {len(known)} people who are in the gallery are left out, such as {known[0]} "
+              f"({SAME_NAME})")
     verify_images(people.paths)
     found = calibrate(gallery, people, embedder.features(people), source, held_out)
     galleries.save_calibrations(gallery, found)

@@ -20,6 +20,9 @@ from icre.retrieval.openset import Scores, threshold_at
 if TYPE_CHECKING:
     from icre.retrieval.gallery import Gallery
 
+SAME_NAME = "the same number in the same layout counts as the same person; a .csv with the " \
+    "columns path and identity can name people otherwise"
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -95,11 +98,11 @@ def calibrate(
     if unknown:
         raise UserError(f"{unknown[0]}: calibration needs to know who that is: use images in the "
                         "layout of a published set, or a .csv with the columns path and identity")
-    inside = set(gallery.images.identities)
-    rows = [row for row, name in enumerate(people.identities) if name not in inside]
+    known = set(known_people(gallery, people))
+    rows = [row for row, name in enumerate(people.identities) if name not in known]
     if not rows:
         raise UserError(f"all people of {source} are in gallery {gallery.folder}: calibration "
-                        "needs people who are not")
+                        f"needs people who are not ({SAME_NAME})")
     people, features = people.take(rows), features[rows]
     best = np.maximum(gallery.nearest(features, 1)[1][:, 0].astype(np.float64), -1.0)
     own = _mate_scores(people, features, np.unique(gallery.images.modalities))
@@ -113,6 +116,11 @@ def calibrate(
                 len({people.identities[row] for row in np.flatnonzero(asked)}), source, held_out,
             )
     return result
+
+
+def known_people(gallery: "Gallery", people: ImageTable) -> list[str]:
+    """Names that are in the gallery too, which `calibrate` leaves out."""
+    return sorted(set(people.identities) & set(gallery.images.identities) - {""})
 
 
 def _mate_scores(people: ImageTable, features: np.ndarray, modalities: np.ndarray) -> np.ndarray:
