@@ -196,7 +196,8 @@ def _calibrate(args: argparse.Namespace) -> None:
         data = load_dataset(embedder.cfg, name, validation=True)
         people = collect([item[0] for item in data.query + data.gallery])
         source, held_out = f"{name}'s held-out identities", not embedder.saw_validation
-    if known := known_people(gallery, people):
+    known = known_people(gallery, people)
+    if 0 < len(known) < len(set(people.identities)):
         print(f"note: {len(known)} people who are in the gallery are left out, such as {known[0]} "
               f"({SAME_NAME})")
     verify_images(people.paths)
