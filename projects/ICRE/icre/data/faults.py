@@ -36,9 +36,13 @@ GRACE = 60  # seconds
 
 
 def outlive_sigterm(worker: int) -> None:
-    """Start a worker that SIGTERM ends only after GRACE.
+    """Start a worker that one SIGTERM ends after GRACE only, and a second one at once.
 
     Schedulers send it to all processes of a run; the trainer then needs its workers for the step
     that it is in, and ends them itself when it leaves.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))
+    def first(number, frame) -> None:
+        signal.alarm(GRACE)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, first)

@@ -1,9 +1,12 @@
 """Training hooks beside fast-reid's, and in place of those that a resumed run would mislead."""
 
+import contextlib
 import datetime
+import json
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,6 +24,7 @@ from icre.engine.checkpoint import LAST, SafeCheckpointer
 from icre.engine.guard import FiniteGuard
 from icre.engine.rng import rng_state
 from icre.engine.stop import StopRequest, left
+from icre.evaluation.files import replaced
 
 logger = logging.getLogger("fastreid.icre")
 _SHOWN = ("health/cls_accuracy", "health/sdce_share", "health/mask_saturation")
@@ -101,6 +105,22 @@ class EpochWriter(PeriodicWriter):
         done = self.trainer.iter + 1
         if done % self._period == 0 and done % self.trainer.iters_per_epoch:
             self.after_epoch()
+
+
+def forget_steps(path: Path, done: int) -> None:
+    """Drop from scalars.json what a killed run wrote after its last checkpoint, or half wrote.
+
+    Args:
+        path: need not exist.
+        done: steps of that checkpoint; the last of them has the number done - 1.
+    """
+    kept = []
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if json.loads(line)["iteration"] < done:
+                kept.append(line)
+    with replaced(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept))
 
 
 class TrainingCheckpointer(HookBase):

@@ -6,6 +6,7 @@ import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils.events import EventStorage
 
+from icre.data.faults import worker_faults
 from icre.errors import RunEnded, UserError
 
 logger = logging.getLogger("fastreid.icre")
@@ -24,14 +25,8 @@ def run_epochs(trainer: TrainerBase, start_iter: int, max_epoch: int, per_epoch:
     with EventStorage(start_iter) as trainer.storage:
         trainer.before_train()
         try:
-            for trainer.epoch in range(start_iter // per_epoch, max_epoch):
-                trainer.before_epoch()
-                while trainer.iter < (trainer.epoch + 1) * per_epoch:
-                    trainer.before_step()
-                    trainer.run_step()
-                    trainer.after_step()
-                    trainer.iter += 1
-                trainer.after_epoch()
+            with worker_faults():
+                _run(trainer, start_iter // per_epoch, max_epoch, per_epoch)
         except (UserError, RunEnded) as error:
             logger.error("%s", error)
             raise
@@ -40,3 +35,14 @@ def run_epochs(trainer: TrainerBase, start_iter: int, max_epoch: int, per_epoch:
             raise
         finally:
             trainer.after_train()
+
+
+def _run(trainer: TrainerBase, first_epoch: int, max_epoch: int, per_epoch: int) -> None:
+    for trainer.epoch in range(first_epoch, max_epoch):
+        trainer.before_epoch()
+        while trainer.iter < (trainer.epoch + 1) * per_epoch:
+            trainer.before_step()
+            trainer.run_step()
+            trainer.after_step()
+            trainer.iter += 1
+        trainer.after_epoch()

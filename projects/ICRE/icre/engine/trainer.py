@@ -18,7 +18,6 @@ from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
 from fastreid.utils.events import JSONWriter, TensorboardXWriter
 
-from icre.data.faults import worker_faults
 from icre.data.loader import (
     build_test_loader,
     build_train_loader,
@@ -36,6 +35,7 @@ from icre.engine.hooks import (
     ProgressBar,
     TrainingCheckpointer,
     due,
+    forget_steps,
 )
 from icre.engine.inference import run_inference
 from icre.engine.loop import run_epochs
@@ -96,7 +96,6 @@ class Trainer(DefaultTrainer):
         self.warmup_iters = cfg.SOLVER.WARMUP_ITERS
         self.delay_epochs = cfg.SOLVER.DELAY_EPOCHS
         self._last_eval_results: OrderedDict = OrderedDict()
-        self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on after the last saved step in OUTPUT_DIR, or start from MODEL.WEIGHTS."""
@@ -118,7 +117,7 @@ class Trainer(DefaultTrainer):
         Raises:
             RunEnded: SIGTERM asked to leave, or a process that loads images died.
         """
-        with self.stop, worker_faults():
+        with self.stop:
             self.best = BestOnValidation(Path(self.cfg.OUTPUT_DIR), self.start_epoch)
             if self._lacks_validation():
                 with self.stop.at_once():
@@ -126,6 +125,7 @@ class Trainer(DefaultTrainer):
             if self.start_epoch < self.max_epoch:
                 loader = build_train_loader(self.cfg, self.train_set, self.start_iter)
                 self._trainer.batches = iter(loader)
+                self.register_hooks(self.build_hooks())
                 try:
                     run_epochs(self, self.start_iter, self.max_epoch, self.iters_per_epoch)
                 finally:
@@ -171,11 +171,13 @@ class Trainer(DefaultTrainer):
 
     def build_writers(self) -> list:
         """Plain lines for the log; fast-reid's writers of TensorBoard events and scalars.json."""
-        output = Path(self.cfg.OUTPUT_DIR)
+        scalars = Path(self.cfg.OUTPUT_DIR) / "scalars.json"
+        if self.start_iter:
+            forget_steps(scalars, self.start_iter)
         return [
             LinePrinter(self.max_iter, self.iters_per_epoch),
-            JSONWriter(str(output / "scalars.json")),
-            TensorboardXWriter(str(output)),
+            JSONWriter(str(scalars)),
+            TensorboardXWriter(self.cfg.OUTPUT_DIR, purge_step=self.start_iter or None),
         ]
 
     def _evaluate(self) -> OrderedDict:

@@ -1,0 +1,218 @@
+"""What goes wrong around a run ends in one line that says what to do, and loses nothing."""
+
+import errno
+import json
+import multiprocessing
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import train, train_status
+from icre import cli
+from icre.data.dataset import CrossModalDataset
+from icre.engine import train_net
+from icre.engine import trainer as trainer_module
+from icre.engine.hooks import TrainingCheckpointer, forget_steps
+from icre.engine.step import Step
+from icre.engine.trainer import Trainer
+from icre.errors import STOPPED, UserError
+from small_runs import SMALL, STOCK, TINY_MODEL, assert_same_end, load
+
+# Training images that cannot be read are looked for before a run: one that breaks later is meant.
+UNSEEN = "verify_datasets"
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Of ranking lists, whose drawing takes longer than a run."""
+    monkeypatch.setattr(trainer_module, "_keep", lambda *args: None)
+
+
+def ends(root: Path, output: Path, capsys, *options: str, status: int = 2) -> str:
+    """The one line in which a run ends."""
+    assert train_status(root, output, *TINY_MODEL, *options, config=STOCK) == status
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_a_loss_that_is_not_finite_names_step_terms_and_files(demo_root, tmp_path, capsys, monkeypatch):
+    forward = Step.run
+    steps = []
+
+    def poison(step, *args, **kwargs):
+        if len(steps) == 6:
+            with torch.no_grad():
+                next(step.model.parameters()).fill_(torch.nan)
+        steps.append(1)
+        forward(step, *args, **kwargs)
+
+    monkeypatch.setattr(Step, "run", poison)
+    line = ends(demo_root, tmp_path, capsys, "SOLVER.CHECKPOINT_ITERS", "1")
+    assert "step 7: the loss is not finite (loss_cls nan, loss_triplet nan), on 32 images" in line
+    told = json.loads((tmp_path / "not_finite_rank0.json").read_text())
+    assert (told["step"], told["terms"]["loss_cls"]) == (7, "nan")
+    assert len(told["files"]) == 32 and all(Path(path).is_file() for path in told["files"])
+    assert load(tmp_path, "model_last")["iteration"] == 6
+    assert all(value.isfinite().all() for value in load(tmp_path, "model_last")["model"].values())
+
+
+def first_training_image(root: Path) -> Path:
+    ids = (root / "SYSU-MM01/exp/train_id.txt").read_text().split(",")
+    return next((root / f"SYSU-MM01/cam1/{int(ids[0]):04d}").glob("*.jpg"))
+
+
+def test_an_image_that_breaks_in_mid_training_stops_the_run(own_root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train_net, UNSEEN, lambda *args, **kwargs: None)
+    broken = first_training_image(own_root)
+    broken.write_bytes(broken.read_bytes()[:300])
+    line = ends(own_root, tmp_path / "out", capsys, "DATALOADER.NUM_WORKERS", "1")
+    assert line.startswith(f"error: cannot read image {broken}: ")
+
+
+def test_or_the_next_image_of_its_kind_takes_its_place(own_root, tmp_path, capsys):
+    broken = first_training_image(own_root)
+    broken.write_bytes(b"no image")
+    train(own_root, tmp_path / "out", *TINY_MODEL, "DATALOADER.CORRUPT", "replace", config=STOCK)
+    said = capsys.readouterr().out
+    (other,) = set(re.findall(rf"cannot read image {broken}: .*; (\S+) takes its place", said))
+    assert Path(other).parent.name == broken.parent.name and "cam3" not in other
+
+
+def test_no_other_person_and_no_other_modality_takes_its_place(tmp_path):
+    def read(index, path, modality, seed):
+        if path != "whole":
+            raise UserError(f"cannot read image {path}")
+        return {"at": index}
+
+    items = [("broken", "a", 1), ("whole", "b", 1), ("whole", "a", 2), ("gone", "a", 1)]
+    data = CrossModalDataset(items, [0, 0, 1, 0], read, relabel=True, replace=True)
+    assert [data[1]["at"], data[2]["at"]] == [1, 2]
+    for index in (0, 3):
+        with pytest.raises(UserError, match=items[index][0]):
+            data[index]
+    items.append(("whole", "a", 1))
+    data = CrossModalDataset(items, [0, 0, 1, 0, 0], read, relabel=True, replace=True)
+    assert [data[0]["at"], data[3]["at"]] == [4, 4]
+
+
+def test_a_worker_that_is_killed_ends_the_run(demo_root, tmp_path, capsys, monkeypatch):
+    read, main = CrossModalDataset._read, os.getpid()
+
+    def die(data, index, draw):
+        if os.getpid() != main:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(data, index, draw)
+
+    monkeypatch.setattr(CrossModalDataset, "_read", die)
+    line = ends(demo_root, tmp_path, capsys, "DATALOADER.NUM_WORKERS", "1", status=1)
+    assert "DataLoader worker (pid" in line and "go on with --resume" in line
+
+
+def test_a_worker_that_hangs_ends_the_run(demo_root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(CrossModalDataset, "_read", lambda data, index, draw: time.sleep(600))
+    line = ends(demo_root, tmp_path, capsys, "DATALOADER.NUM_WORKERS", "1", "DATALOADER.TIMEOUT", "1",
+                status=1)
+    assert "DataLoader timed out after 1 seconds: is the disk of DATASETS.ROOT alive?" in line
+
+
+def test_sigterm_to_all_processes_still_ends_in_a_checkpoint(demo_root, tmp_path, capsys, monkeypatch):
+    """As schedulers send it: the workers get it too, and before their trainer."""
+    run, before = Step.run, set(multiprocessing.active_children())
+
+    def ask_everybody(step, *args, **kwargs):
+        for worker in set(multiprocessing.active_children()) - before:
+            os.kill(worker.pid, signal.SIGTERM)
+        time.sleep(0.2)
+        run(step, *args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Step, "run", ask_everybody)
+    line = ends(demo_root, tmp_path, capsys, "DATALOADER.NUM_WORKERS", "2", status=STOPPED)
+    assert "left on SIGTERM after step 1;" in line
+    assert load(tmp_path, "model_last")["iteration"] == 1
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_sigterm_while_scoring_leaves_at_once(demo_root, tmp_path, capsys, monkeypatch):
+    def ask(trainer):
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("still here")
+
+    monkeypatch.setattr(Trainer, "_evaluate", ask)
+    assert "while it was scoring" in ends(demo_root, tmp_path, capsys, status=STOPPED)
+    assert load(tmp_path)["epoch"] == 1
+
+
+def test_a_full_disk_loses_nothing_saved(demo_root, tmp_path, capsys, monkeypatch):
+    train(demo_root, tmp_path / "whole", *TINY_MODEL, config=STOCK)
+    save, saved = torch.save, []
+
+    def fill(data, file):
+        if len(saved) == 3:
+            file.write(b"half a checkpoint")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        saved.append(save(data, file))
+
+    monkeypatch.setattr(torch, "save", fill)
+    options = ("SOLVER.CHECKPOINT_ITERS", "1")
+    line = ends(demo_root, tmp_path / "full", capsys, *options)
+    assert "cannot write" in line and "model_last.pth" in line and "No space left on device" in line
+    monkeypatch.setattr(torch, "save", save)
+    assert load(tmp_path / "full", "model_last")["iteration"] == 3
+    assert load(tmp_path / "full", "model_last_1")["iteration"] == 2
+    assert not list((tmp_path / "full").glob(".*"))
+    train(demo_root, tmp_path / "full", "--resume", *TINY_MODEL, *options, config=STOCK)
+    assert_same_end(tmp_path / "whole", tmp_path / "full")
+
+
+def test_a_place_that_cannot_be_written_is_one_line(demo_root, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    assert f"{tmp_path / 'file'}" in ends(demo_root, tmp_path / "file/out", capsys)
+
+
+def test_only_the_machines_refusals_lose_their_traceback(capsys):
+    def raises(number):
+        raise OSError(number, os.strerror(number), "some/file")
+
+    for number in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        assert cli.run(lambda: raises(number)) == 2
+        assert "some/file" in capsys.readouterr().err
+    with pytest.raises(OSError):
+        cli.run(lambda: raises(errno.ENOENT))
+
+
+def test_scalars_of_steps_that_are_trained_again_are_forgotten(demo_root, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(hook):
+        if hook.trainer.iter == 8:
+            raise Killed
+
+    monkeypatch.setattr(TrainingCheckpointer, "after_step", die)
+    with pytest.raises(Killed):
+        train(demo_root, tmp_path, *SMALL, "TEST.EVAL_PERIOD", "1")
+    monkeypatch.undo()
+    monkeypatch.setattr(trainer_module, "_keep", lambda *args: None)
+    scalars = tmp_path / "scalars.json"
+    with open(scalars, "a") as file:
+        file.write('{"iteration": 7, "total_loss": 1.0}\n{"iteration": 8, "tot')
+    train(demo_root, tmp_path, "--resume", *SMALL, "TEST.EVAL_PERIOD", "1")
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "total_loss" in line] == [4, 9]
+    assert [line["iteration"] for line in lines if "metric" in line] == [4, 9]
+
+
+def test_forgetting_keeps_whole_lines_of_kept_steps(tmp_path):
+    path = tmp_path / "scalars.json"
+    lines = ['{"iteration": 3, "total_loss": 2.0}', '{"iteration": 4, "metric": 3.0}']
+    path.write_text("\n".join([*lines, '{"iteration": 5, "total_loss": 1.0}', "[]", "7", '{"half']))
+    forget_steps(path, 5)
+    assert path.read_text().splitlines() == lines
