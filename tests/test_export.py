@@ -15,6 +15,7 @@ import icre
 from conftest import CONFIGS
 from icre.engine import export as exporting
 from icre.engine import extract
+from icre.engine.checkpoint import refuse_other_split
 from icre.engine.deploy import BothStems, Deployed, OneStem
 from icre.engine.embed import Embedder, read_config
 from icre.engine.saved import open_saved
@@ -156,6 +157,16 @@ def test_baselines_and_fast_reids_models_agree(config, options, modality, format
     path, difference = exporting.export(model, tmp_path / "out", format_name, modality)
     assert difference <= exporting.TOLERANCE
     assert list((tmp_path / "out").iterdir()) == [path]
+
+
+def test_a_file_says_which_split_of_regdb_it_was_trained_on(tmp_path):
+    """Half of the test people of a split are training people of any other."""
+    model = untrained("Demo/regdb_icre_r18.yml", tmp_path)
+    model.checkpoint = {"regdb_split": 2}
+    path, _ = exporting.export(model, tmp_path / "out", "torchscript", "visible")
+    _, checkpoint = extract._exported(model.cfg, str(path))
+    with pytest.raises(UserError, match="visible.pt was trained on split 2 of RegDB"):
+        refuse_other_split(model.cfg, checkpoint, str(path))
 
 
 def test_a_graph_with_both_stems_is_the_two_with_one():
