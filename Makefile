@@ -1,10 +1,11 @@
-# Two commands: `make demo` and `make test`. Both install what they need into .venv first.
+# `make demo`, `make test`, and `make faults` (a quarter of an hour of kills and broken files). Each
+# installs what it needs into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO_DATA := datasets/demo/SYSU-MM01
 
-.PHONY: install demo test
+.PHONY: install demo test faults
 
 install: $(INSTALLED)
 
@@ -29,3 +30,7 @@ demo: install
 test: install
 	@echo "== Running the tests"
 	$(BIN)/python -m pytest -q tests
+
+faults: install
+	@echo "== Killing runs, ranks and disks, and breaking files"
+	PYTHONPATH=tests $(BIN)/python -m faults

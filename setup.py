@@ -64,6 +64,6 @@ setup(
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu-cu12"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
-        "test": ["pytest"],
+        "test": ["pytest", "hypothesis"],
     },
 )

@@ -9,11 +9,13 @@ import torch
 
 from conftest import train, train_status
 from icre.engine import trainer as trainer_module
+from icre.engine.checkpoint import read_checkpoint
+from icre.engine.digest import digest, signed, verified
 from icre.engine.hooks import Evaluation, LayerFreeze
 from icre.engine.rng import rng_state
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
-from icre.errors import STOPPED
+from icre.errors import STOPPED, UserError
 from small_runs import SMALL, STOCK, TINY_MODEL, asked_to_stop, assert_same_end, load
 
 @pytest.fixture(scope="module", autouse=True)
@@ -209,3 +211,29 @@ def test_a_failure_in_the_last_epoch_is_not_evaluated(demo_root, tmp_path, monke
     monkeypatch.setattr(Trainer, "_evaluate", lambda trainer: pytest.fail("evaluated"))
     with pytest.raises(Broken):
         train(demo_root, tmp_path, *TINY_MODEL, "SOLVER.MAX_EPOCH", "1", config=STOCK)
+
+
+def test_a_checkpoint_with_a_wrong_byte_is_refused(unbroken_tiny, tmp_path):
+    """torch.load takes the byte for a weight."""
+    content = bytearray((unbroken_tiny / "model_final.pth").read_bytes())
+    weight = load(unbroken_tiny)["model"]["heads.weight"]
+    at = content.find(weight.numpy().tobytes())
+    assert at > 0
+    content[at + 3] ^= 0x40
+    path = tmp_path / "model_last.pth"
+    path.write_bytes(content)
+    assert not torch.equal(load(tmp_path, "model_last")["model"]["heads.weight"], weight)
+    with pytest.raises(UserError, match=f"{path} is damaged"):
+        read_checkpoint(path)
+
+
+def test_every_part_of_a_checkpoint_has_its_share_in_the_digest():
+    content = {"a": torch.arange(3.0), "b": [1, (2, "x")], "c": {"d": torch.tensor(1, dtype=torch.bfloat16)}}
+    others = [
+        {**content, "a": torch.tensor([0.0, 1.0, 2.5])}, {**content, "a": torch.arange(3)},
+        {**content, "a": torch.arange(3.0).view(1, 3)}, {**content, "b": [1, (2, "y")]},
+        {**content, "c": {"e": content["c"]["d"]}}, {**content, "f": None},
+    ]
+    assert len({digest(one) for one in (content, *others)}) == 1 + len(others)
+    assert digest({**content, "a": torch.arange(6.0)[::2] / 2}) == digest(content)
+    assert "digest" not in verified(signed(content), "x") and verified(content, "x") == content

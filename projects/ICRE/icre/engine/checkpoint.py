@@ -12,6 +12,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 
+from icre.engine.digest import signed, verified
 from icre.errors import UserError
 from icre.evaluation.files import replaced
 
@@ -37,10 +38,11 @@ class SafeCheckpointer(Checkpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+        content = signed({"model": self.model.state_dict(), **states, **extra})
         target = Path(self.save_dir) / f"{name}.pth"
         with replaced(target) as temporary:
             with open(temporary, "wb") as file:
-                torch.save({"model": self.model.state_dict(), **states, **extra}, file)
+                torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
             if name == LAST:
@@ -71,6 +73,9 @@ class SafeCheckpointer(Checkpointer):
         Raises:
             UserError: as `load` does; with `resume`, that of the newest where none can be read.
         """
+        if self.save_dir and self.save_to_disk:
+            for half in Path(self.save_dir).glob(".model_*.pth.*.pth"):  # of a kill while writing
+                half.unlink(missing_ok=True)
         self.continues = resume and self.has_checkpoint()
         if not self.continues:
             return self.load(path, checkpointables=[])
@@ -152,7 +157,7 @@ def read_checkpoint(path: str | Path) -> dict:
         raise UserError(f"checkpoint {path} cannot be read as plain tensors: {reason}") from None
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         raise UserError(f"checkpoint {path} has no entry 'model': it was not written by fast-reid")
-    return checkpoint
+    return verified(checkpoint, str(path))
 
 
 def origin(cfg: CfgNode) -> dict:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+import yaml
 
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.config import CfgNode, get_cfg
@@ -40,6 +41,7 @@ def load_config(config_file: str = "", options: list[str] | None = None) -> CfgN
     """
     cfg = get_cfg()
     add_icre_config(cfg)
+    defaults = cfg.clone()
     if config_file:
         if not Path(config_file).is_file():
             raise UserError(f"config file {config_file} is missing: see configs/ for those shipped")
@@ -48,9 +50,20 @@ def load_config(config_file: str = "", options: list[str] | None = None) -> CfgN
     if len(options) % 2:
         raise UserError(f"options must be KEY VALUE pairs, {options[-1]!r} stands alone")
     _merge("option", cfg.merge_from_list, options)
+    _refuse_empty(cfg, defaults)
     _check(cfg)
     cfg.freeze()
     return cfg
+
+
+def _refuse_empty(cfg: CfgNode, defaults: CfgNode, above: str = "") -> None:
+    """yacs lets a key without a value through, of whatever type it is."""
+    for key, default in defaults.items():
+        value = cfg.get(key)
+        if isinstance(default, CfgNode) and isinstance(value, CfgNode):
+            _refuse_empty(value, default, f"{above}{key}.")
+        elif value is None and default is not None:
+            raise UserError(f"{above}{key} has no value; its default is {default!r}")
 
 
 METRICS = ("cosine", "euclidean")  # fast-reid's third, jaccard, is re-ranking
@@ -73,8 +86,10 @@ def _names(cfg: CfgNode, key: str) -> tuple[str, ...]:
 def _merge(what: str, merge, argument) -> None:
     try:
         merge(argument)
-    except (KeyError, AssertionError, ValueError, TypeError, OSError) as error:
-        text = str(error.args[0] if error.args else error).splitlines()[0]
+    except (
+        KeyError, AssertionError, ValueError, TypeError, AttributeError, OSError, yaml.YAMLError,
+    ) as error:
+        text = (str(error.args[0] if error.args else error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{what}: {text}") from None
 
 

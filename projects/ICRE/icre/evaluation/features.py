@@ -1,6 +1,5 @@
 """Features of a test set, of any origin, checked before anything is computed from them."""
 
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,5 +155,5 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             if missing:
                 raise UserError(f"no array '{missing[0]}', it holds {', '.join(arrays.files)}")
             return {name: arrays[name] for name in _COLUMNS}
-    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy, zipfile and zlib each raise their own on a damaged file
         raise UserError(f"{path}: not a feature .npz ({error})") from None

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import scipy.io
 
 from icre.data import tree
 from icre.errors import UserError
 from icre.evaluation.layout import parse
+from icre.evaluation.matfile import read_variable
 
 TEST_IDENTITIES = 96
 Permutation = Mapping[tuple[int, int], np.ndarray]
@@ -63,7 +63,7 @@ def read_ids(path: str | Path) -> np.ndarray:
     if path.suffix == ".mat":
         if not path.is_file():
             raise UserError(f"{path}: no such identity list")
-        return np.asarray(_variable(path, "id")).ravel().astype(np.int64)
+        return _integers(_variable(path, "id"), f"{path}: 'id'").ravel()
     return np.array(tree.read_ids(path))
 
 
@@ -87,9 +87,10 @@ def read_permutation(path: str | Path) -> Permutation:
         for pid, rows in enumerate(np.asarray(cells).ravel(), start=1):
             if np.size(rows) == 0:
                 continue
-            rows = np.asarray(rows).astype(np.int64) - 1
+            where = f"{path}: identity {pid} in camera {camera}"
+            rows = _integers(np.asarray(rows), where) - 1
             if rows.ndim != 2 or (np.sort(rows, axis=1) != np.arange(rows.shape[-1])).any():
-                raise UserError(f"{path}: identity {pid} in camera {camera} has no permutations")
+                raise UserError(f"{where} has no permutations")
             permutation[pid, camera] = rows
     return permutation
 
@@ -113,12 +114,19 @@ def _camera_files(folder: Path) -> dict[int, Path]:
 
 def _variable(path: Path, name: str) -> np.ndarray:
     try:
-        variables = scipy.io.loadmat(path, variable_names=[name])
-    except Exception as error:  # scipy raises its own, zlib's and struct's errors on a broken file
+        variable = read_variable(path, name)
+    except ValueError as error:
         raise UserError(f"{path}: not a readable MATLAB file ({error})") from None
-    if name not in variables:
+    if variable is None:
         raise UserError(f"{path}: no variable '{name}'")
-    return variables[name]
+    return variable
+
+
+def _integers(values: np.ndarray, what: str) -> np.ndarray:
+    """MATLAB's numbers as int64; UserError where they are no integers."""
+    if values.dtype == object or not (np.abs(values) < 2**53).all() or (values % 1).any():
+        raise UserError(f"{what} must be integers")
+    return values.astype(np.int64)
 
 
 def _read_cells(path: Path, name: str) -> list[np.ndarray]:
@@ -128,6 +136,16 @@ def _read_cells(path: Path, name: str) -> list[np.ndarray]:
         if cells.dtype != object:
             raise UserError(f"{path}: '{name}' is no cell array")
         return [np.asarray(cell) for cell in cells.ravel()]
+    try:
+        return _read_cells_v73(path, name)
+    except UserError:
+        raise
+    except Exception as error:  # h5py raises a dozen kinds on a damaged file
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a readable MATLAB file ({reason})") from None
+
+
+def _read_cells_v73(path: Path, name: str) -> list[np.ndarray]:
     with h5py.File(path, "r") as file:
         if name not in file:
             raise UserError(f"{path}: no variable '{name}'")

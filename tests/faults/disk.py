@@ -1,0 +1,86 @@
+"""A disk that fills at some step of a run: a small file system in memory that only this run sees."""
+
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import TINY
+from faults.runs import Faults, command, ended, last_words, same_end, saved_steps, start
+from icre.data.synth.tree import write_tree
+from small_runs import STOCK, TINY_MODEL
+
+OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_ITERS", "1")
+ROOMS = 6  # disks that fill
+PLENTY = 256  # MiB
+
+
+def fill(folder: Path, faults: Faults) -> int:
+    """Fill ROOMS disks, in a process that may mount one; returns how many."""
+    folder.mkdir(parents=True)
+    inside = [sys.executable, "-m", "faults.disk", str(folder)]
+    mount = f"mount -t tmpfs -o size={PLENTY}m tmpfs {folder} && exec \"$@\""
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", mount, "sh", *inside, "tmpfs"])
+    if done.returncode == 32 or done.returncode == 1:  # mount's and unshare's own
+        print("disk: no file system may be mounted here; a limit on the size of files instead")
+        done = subprocess.run([*inside, "limit"])
+    faults.check(done.returncode == 0, f"disk: status {done.returncode}")
+    return ROOMS
+
+
+def main(folder: Path, kind: str) -> int:
+    """The process that has the disk in `folder`; returns what was lost, plus two."""
+    faults, rng = Faults(), random.Random(0)
+    root, whole, broken, log = (folder / name for name in ("data", "whole", "broken", "log.txt"))
+    write_tree(root / "SYSU-MM01", TINY, workers=1, progress=False)
+    status = ended(start(command(root, whole, STOCK, *OPTIONS), log))
+    faults.check(status == 0, f"disk: an unbroken run ended with {status}: {last_words(log)}")
+    checkpoint = (whole / "model_final.pth").stat().st_size
+    needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) + checkpoint
+    for number in range(ROOMS):
+        shutil.rmtree(broken, ignore_errors=True)
+        room = rng.uniform(0, 0.9) * (needed if kind == "tmpfs" else checkpoint)
+        argv = command(root, broken, STOCK, "--resume", *OPTIONS)
+        words = Path(f"{log}.{number}")
+        words.touch()
+        with _only(folder, int(room), kind):
+            status = ended(start(argv, words if kind == "limit" else Path("/dev/null")))
+        steps = saved_steps(broken, faults)
+        faults.check(status == 2, f"disk {number} with {room:.0f} bytes ended with {status}")
+        half = list(broken.glob(".*"))
+        faults.check(not half, f"disk {number}: half written files stay: {half}")
+        status = ended(start(argv, words))
+        print(f"disk {number}: {room / 2**20:.1f} MiB, full with step {steps} saved, then resumed: "
+              f"status {status}", flush=True)
+        if faults.check(status == 0, f"disk {number}, resumed: {status}: {last_words(words)}"):
+            faults.check(same_end(whole, broken), f"disk {number}: another end than unbroken")
+    return faults.lost + 2 if faults.lost else 0
+
+
+class _only:
+    """While entered, this process and its children may write that many bytes more."""
+
+    def __init__(self, folder: Path, room: int, kind: str):
+        self.folder, self.room, self.kind = folder, room, kind
+
+    def __enter__(self) -> None:
+        if self.kind == "limit":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.room, resource.RLIM_INFINITY))
+            return
+        disk = os.statvfs(self.folder)
+        self.ballast = self.folder / "ballast"
+        with open(self.ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(disk.f_bavail * disk.f_frsize - self.room, 1))
+
+    def __exit__(self, *error) -> None:
+        if self.kind == "limit":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        else:
+            self.ballast.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,94 @@
+"""Two processes on gloo, one of which dies, freezes, or loses its launcher."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from faults.runs import Faults, command, ended, last_words, same_end, saved_steps, start
+from small_runs import STOCK, TINY_MODEL
+
+OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "40", "SOLVER.CHECKPOINT_ITERS", "1", "--num-gpus=2")
+TOLD = 120.0  # seconds within which a run must have ended after the fault
+
+
+def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
+    """Break one run again and again, then bring it to its end; returns the broken ranks."""
+    folder.mkdir(parents=True)
+    whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
+    status = ended(start(command(root, whole, STOCK, *OPTIONS), folder / "whole.txt"))
+    faults.check(status == 0, f"two processes ended with {status}: {last_words(folder / 'whole.txt')}")
+    argv = command(root, broken, STOCK, "--resume", *OPTIONS)
+    known = 0
+    for name, (act, options, status, words) in FAULTS.items():
+        log.unlink(missing_ok=True)
+        launcher = start([*argv, *options], log)
+        ranks = _ranks(launcher, broken, known)
+        if not faults.check(len(ranks) == 2, f"{name}: the run never got on: {last_words(log)}"):
+            os.kill(launcher, signal.SIGKILL)
+            continue
+        begin = time.monotonic()
+        act(launcher, ranks)
+        found = ended(launcher, TOLD)
+        took = time.monotonic() - begin
+        said = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+        print(f"ranks: {name}: {took:.1f} s, status {found}, {said}", flush=True)
+        if found is None:
+            os.kill(launcher, signal.SIGKILL)
+        faults.check(found == status, f"{name}: status {found}, not {status}: {last_words(log)}")
+        faults.check(
+            not words or any(words in line for line in said), f"{name}: not told: {last_words(log)}")
+        faults.check(_gone(ranks), f"{name}: a rank is still there")
+        steps = saved_steps(broken, faults)
+        faults.check(steps >= known, f"{name}: step {known} was saved, now {steps}")
+        known = steps
+    status = ended(start(argv, log))
+    if faults.check(status == 0, f"resumed two processes ended with {status}: {last_words(log)}"):
+        faults.check(same_end(whole, broken), "two processes: another end than unbroken")
+    return sum(name != "SIGTERM" for name in FAULTS)
+
+
+def _kill(number: int) -> Callable:
+    return lambda launcher, ranks: os.kill(ranks[number], signal.SIGKILL)
+
+
+# what is done, options, the launcher's exit status, what its last line says
+FAULTS = {
+    "rank 1 killed": (_kill(1), (), 1, "rank 1 (process"),
+    "rank 0 killed": (_kill(0), (), 1, "rank 0 (process"),
+    "rank 1 frozen": (lambda launcher, ranks: os.kill(ranks[1], signal.SIGSTOP),
+                      ("DIST_TIMEOUT", "10"), 1, "imed out"),
+    "launcher killed": (lambda launcher, ranks: os.kill(launcher, signal.SIGKILL), (), -9, ""),
+    "SIGTERM": (lambda launcher, ranks: os.kill(launcher, signal.SIGTERM), (), 75, "left on SIGTERM"),
+}
+
+
+def _ranks(launcher: int, output: Path, known: int) -> list[int]:
+    """The launcher's ranks in order, once a checkpoint newer than `known` steps is there."""
+    last = output / "model_last.pth"
+    before = last.stat().st_mtime_ns if last.is_file() else 0
+    limit = time.monotonic() + 300
+    while time.monotonic() < limit and Path(f"/proc/{launcher}/task").is_dir():
+        if last.is_file() and last.stat().st_mtime_ns > before:
+            children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+            return [pid for pid in map(int, children) if "spawn_main" in _words(pid)]
+        time.sleep(0.02)
+    return []
+
+
+def _words(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _gone(pids: list[int]) -> bool:
+    """Whether the processes end within a few seconds."""
+    limit = time.monotonic() + 20
+    while any(_words(pid) for pid in pids):
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,92 @@
+"""Starting small runs of the real command from a process that has imported everything already."""
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+from conftest import CONFIGS, SHORT
+from icre.engine import train_net
+
+ENDLESS = 600.0  # seconds after which a run that should have ended is called a hang
+
+
+class Faults:
+    """Counts what was lost, and says it at once."""
+
+    def __init__(self):
+        self.lost = 0
+
+    def check(self, fine: bool, what: str) -> bool:
+        """Count and print `what` unless it is fine."""
+        if not fine:
+            self.lost += 1
+            print(f"LOST: {what}", flush=True)
+        return fine
+
+
+def command(root: Path, output: Path, config: str, *options: str) -> list[str]:
+    """Arguments of tools/train_net.py; the options may begin with flags."""
+    flags = [word for word in options if word.startswith("--")]
+    pairs = [word for word in options if not word.startswith("--")]
+    return ["--config-file", str(CONFIGS / config), *flags, "DATASETS.ROOT", str(root),
+            "OUTPUT_DIR", str(output), *SHORT, *pairs]
+
+
+def start(argv: list[str], log: Path) -> int:
+    """Run the command in a fork, all it says going to `log`; returns the process's number."""
+    sys.stdout.flush()
+    if pid := os.fork():
+        return pid
+    status = 99
+    try:
+        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        status = train_net.main(argv)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def ended(pid: int, seconds: float = ENDLESS) -> int | None:
+    """The exit status (negative: a signal's number) once it has ended within that time, or None."""
+    limit = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= limit:
+            return None
+        time.sleep(0.005)
+
+
+def last_words(log: Path, count: int = 400) -> str:
+    """The end of a log."""
+    return log.read_text(errors="replace")[-count:] if log.is_file() else "(no log)"
+
+
+def saved_steps(output: Path, faults: Faults) -> int:
+    """Steps of the newest checkpoint; each that bears its full name must be readable."""
+    newest = 0
+    for path in output.glob("[!.]*.pth"):
+        try:
+            newest = max(newest, torch.load(path, weights_only=True)["iteration"])
+        except Exception as error:
+            faults.check(False, f"{path.name} cannot be read: {error}")
+    return newest
+
+
+def same_end(one: Path, other: Path) -> bool:
+    """Whether two runs ended with the same weights, bit by bit, and the same figures."""
+    first, second = (
+        torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (one, other))
+    figures = {(run / "metrics.json").read_text() for run in (one, other)}
+    equal = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    return equal and len(figures) == 1
