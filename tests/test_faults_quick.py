@@ -156,8 +156,11 @@ def test_a_full_disk_loses_nothing_saved(demo_root, tmp_path, capsys, monkeypatc
 
     def fill(data, file):
         if len(saved) == 3:
-            file.write(b"half a checkpoint")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            try:
+                file.write(b"half a checkpoint")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                raise RuntimeError("unexpected pos 17 vs 12")  # as torch.save does
         saved.append(save(data, file))
 
     monkeypatch.setattr(torch, "save", fill)
@@ -216,3 +219,22 @@ def test_forgetting_keeps_whole_lines_of_kept_steps(tmp_path):
     path.write_text("\n".join([*lines, '{"iteration": 5, "total_loss": 1.0}', "[]", "7", '{"half']))
     forget_steps(path, 5)
     assert path.read_text().splitlines() == lines
+
+
+def test_the_fault_suite_counts_what_is_lost(monkeypatch, capsys):
+    from faults import __main__ as suite
+    from faults import inputs
+
+    few = ["--parts", "inputs", "--inputs", "44"]
+    assert suite.main(few) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"faults: 0 kills, \d\d inputs, 0 ranks, lost 0", last)
+
+    def no_plain_word(path):
+        raise KeyError(path)
+
+    monkeypatch.setattr(inputs, "read_image", no_plain_word)
+    assert suite.main(few) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("LOST: images (jpg): KeyError") for line in said)
+    assert said[-1].endswith("lost 6")

@@ -18,13 +18,13 @@ from icre.data.synth.tree import write_tree  # noqa: E402
 PARTS = ("kills", "ranks", "disk", "inputs")
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Parse and run; 1 where something was lost."""
     parser = argparse.ArgumentParser(prog="faults", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="of each of two runs")
+    parser.add_argument("--kills", type=int, default=25, help="of each of two runs")
     parser.add_argument("--inputs", type=int, default=4000, help="broken files, at least")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     faults, counts = Faults(), dict.fromkeys(PARTS, 0)
     with tempfile.TemporaryDirectory(prefix="faults") as name:
         folder = Path(name)

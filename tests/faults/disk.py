@@ -14,7 +14,7 @@ from icre.data.synth.tree import write_tree
 from small_runs import STOCK, TINY_MODEL
 
 OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_ITERS", "1")
-ROOMS = 6  # disks that fill
+ROOMS = 8  # disks that fill
 PLENTY = 256  # MiB
 
 
@@ -34,7 +34,8 @@ def fill(folder: Path, faults: Faults) -> int:
 def main(folder: Path, kind: str) -> int:
     """The process that has the disk in `folder`; returns what was lost, plus two."""
     faults, rng = Faults(), random.Random(0)
-    root, whole, broken, log = (folder / name for name in ("data", "whole", "broken", "log.txt"))
+    root, whole, broken = (folder / name for name in ("data", "whole", "broken"))
+    log = folder.parent / "disk.txt"  # which is on another disk
     write_tree(root / "SYSU-MM01", TINY, workers=1, progress=False)
     status = ended(start(command(root, whole, STOCK, *OPTIONS), log))
     faults.check(status == 0, f"disk: an unbroken run ended with {status}: {last_words(log)}")
@@ -42,20 +43,23 @@ def main(folder: Path, kind: str) -> int:
     needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) + checkpoint
     for number in range(ROOMS):
         shutil.rmtree(broken, ignore_errors=True)
-        room = rng.uniform(0, 0.9) * (needed if kind == "tmpfs" else checkpoint)
+        share = number / 64 if number < 2 else rng.uniform(0, 0.8)
+        room = share * needed if kind == "tmpfs" else rng.uniform(0.1, 0.9) * checkpoint
         argv = command(root, broken, STOCK, "--resume", *OPTIONS)
-        words = Path(f"{log}.{number}")
-        words.touch()
+        log.unlink()
         with _only(folder, int(room), kind):
-            status = ended(start(argv, words if kind == "limit" else Path("/dev/null")))
+            status = ended(start(argv, log))
         steps = saved_steps(broken, faults)
-        faults.check(status == 2, f"disk {number} with {room:.0f} bytes ended with {status}")
+        said = last_words(log, 4000)
+        faults.check(
+            status == 2 and "\nerror: " in said and "Traceback" not in said,
+            f"disk {number} with {room:.0f} bytes ended with {status}: {said}")
         half = list(broken.glob(".*"))
         faults.check(not half, f"disk {number}: half written files stay: {half}")
-        status = ended(start(argv, words))
+        status = ended(start(argv, log))
         print(f"disk {number}: {room / 2**20:.1f} MiB, full with step {steps} saved, then resumed: "
               f"status {status}", flush=True)
-        if faults.check(status == 0, f"disk {number}, resumed: {status}: {last_words(words)}"):
+        if faults.check(status == 0, f"disk {number}, resumed: {status}: {last_words(log)}"):
             faults.check(same_end(whole, broken), f"disk {number}: another end than unbroken")
     return faults.lost + 2 if faults.lost else 0
 

@@ -3,7 +3,8 @@
 import itertools
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,24 @@ def _changed(whole: bytes, changes: list[tuple[int, int]]) -> bytes:
 def break_files(folder: Path, least: int, faults: Faults) -> int:
     """Try at least that many broken files; returns how many."""
     folder.mkdir(parents=True)
-    torch.set_num_threads(1)
-    logging.getLogger("fastreid").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")  # Pillow's and NumPy's, of what is broken on purpose
+    with warnings.catch_warnings(), _quiet("fastreid"):
+        warnings.simplefilter("ignore")  # Pillow's and NumPy's, of what is broken on purpose
+        return _break_files(folder, least, faults)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """A logger that tells errors only."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _break_files(folder: Path, least: int, faults: Faults) -> int:
     kinds = [*_images(folder), *_checkpoints(folder), *_lists(folder), *_features(folder),
              *_configs(folder)]
     each, tried = -(-least // len(kinds)), 0

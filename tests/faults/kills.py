@@ -7,13 +7,13 @@ import signal
 import time
 from pathlib import Path
 
-from faults.runs import Faults, command, ended, last_words, same_end, saved_steps, start
+from faults.runs import ENDLESS, Faults, command, ended, last_words, same_end, saved_steps, start
 from small_runs import SMALL, STOCK, TINY_MODEL
 
 # config, options, steps between checkpoints
 RUNS = {
-    "icre": ("Demo/icre_r18.yml", (*SMALL, "SOLVER.MAX_EPOCH", "6"), 3),
-    "stock": (STOCK, (*TINY_MODEL, "SOLVER.MAX_EPOCH", "8", "TEST.EVAL_PERIOD", "3"), 1),
+    "icre": ("Demo/icre_r18.yml", (*SMALL, "SOLVER.MAX_EPOCH", "4"), 2),
+    "stock": (STOCK, (*TINY_MODEL, "SOLVER.MAX_EPOCH", "6", "TEST.EVAL_PERIOD", "2"), 1),
 }
 
 
@@ -32,22 +32,21 @@ def _kill_one(
 ) -> int:
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
     folder.mkdir(parents=True)
-    before, total = _time(command(root, whole, config, *options), whole, log)
-    print(f"{folder.name}: {before:.1f} s to the first checkpoint, {total:.1f} s in all", flush=True)
+    status = ended(start(command(root, whole, config, *options), log))
+    if not faults.check(status == 0, f"{folder.name} ended with {status}: {last_words(log)}"):
+        return 0
     kills, runs, known = 0, 0, 0
     while kills < count or not runs:
         workers = str(rng.choice([0, 0, 2]))
         argv = command(
             root, broken, config, "--resume", *options, "DATALOADER.NUM_WORKERS", workers)
         pid = start(argv, log)
-        # from its first moment on, and far enough to get on by a tenth of the run or so
-        moment = rng.uniform(0, before + total / 4) if kills < count else None
-        status = ended(pid, moment) if moment is not None else ended(pid)
+        status = _until(rng, pid, broken / "model_last.pth", faults) if kills < count else ended(pid)
         if status is None:
             os.kill(pid, signal.SIGKILL)
             ended(pid)
             kills += 1
-            faults.check(moment is not None, f"{folder.name} hangs: {last_words(log)}")
+            faults.check(kills <= count, f"{folder.name} hangs: {last_words(log)}")
             steps = saved_steps(broken, faults) if broken.is_dir() else 0
             faults.check(steps >= known, f"{folder.name}: step {known} was saved, now {steps}")
             known = steps
@@ -63,13 +62,27 @@ def _kill_one(
     return kills
 
 
-def _time(argv: list[str], output: Path, log: Path) -> tuple[float, float]:
-    """Seconds of an unbroken run until its first checkpoint, and in all."""
-    begin, first = time.monotonic(), None
-    pid = start(argv, log)
-    while (status := ended(pid, 0.05)) is None:
-        if first is None and (output / "model_last.pth").is_file():
-            first = time.monotonic() - begin
-    if status:
-        raise SystemExit(f"the unbroken run ended with {status}: {last_words(log)}")
-    return first, time.monotonic() - begin
+def _until(rng: random.Random, pid: int, checkpoint: Path, faults: Faults) -> int | None:
+    """Wait for a random moment: any while the run starts, or some time after its n-th checkpoint.
+
+    Returns the exit status of a run that ends before.
+    """
+    if rng.random() < 0.3:
+        return ended(pid, rng.uniform(0, 2))
+    written, several = set(), rng.randint(1, 5)
+    known, limit = _stamp(checkpoint), time.monotonic() + ENDLESS
+    while len(written) < several:
+        if not faults.check(time.monotonic() < limit, "a run hangs"):
+            return None
+        if (status := ended(pid, 0.01)) is not None:
+            return status
+        written |= {_stamp(checkpoint)} - {known, None}
+    return ended(pid, rng.uniform(0, 0.4))
+
+
+def _stamp(path: Path) -> int | None:
+    """When a file was written; None while there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

@@ -41,10 +41,7 @@ class SafeCheckpointer(Checkpointer):
         content = signed({"model": self.model.state_dict(), **states, **extra})
         target = Path(self.save_dir) / f"{name}.pth"
         with replaced(target) as temporary:
-            with open(temporary, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(content, temporary)
             if name == LAST:
                 self._move_aside()
         self.tag_last_checkpoint(target.name)
@@ -142,6 +139,17 @@ class SafeCheckpointer(Checkpointer):
     def _class_count(self, theirs: tuple, ours: tuple) -> bool:
         """Whether two shapes differ in the number of identities alone, and that is allowed."""
         return self.weights_only and len(theirs) == len(ours) == 2 and theirs[1:] == ours[1:]
+
+
+def _write(content: dict, path: Path) -> None:
+    """torch.save, down to the disk; a full one is an OSError, which torch covers by its own error."""
+    with open(path, "wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            raise error.__context__ if isinstance(error.__context__, OSError) else error
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_checkpoint(path: str | Path) -> dict:
