@@ -12,8 +12,10 @@ from icre.engine import ablation
 from icre.engine.ablation.runs import is_finished
 from icre.engine.ablation.spec import read_spec
 from icre.errors import UserError
+from icre.evaluation.breakdown import by_identity
 from icre.evaluation.compare import FIGURES, Bootstrap, compare, compare_seeds
 from icre.evaluation.features import FeatureSet
+from icre.evaluation.plan import prepare
 from small_features import small_features
 
 SPEC = f"""
@@ -49,7 +51,17 @@ def out(words, tmp_path_factory):
 
 
 def arguments(words, folder, *flags):
-    return [words[0], "--out", str(folder), *flags, *words[1:]]
+    return [words[0], "--out", str(folder), "--records", str(folder / "records"), *flags, *words[1:]]
+
+
+def record_of(out, row, seed):
+    """The file that holds the result of a row's run."""
+    for path in (out / "records").iterdir():
+        found = json.loads(path.read_text())
+        enhanced = found["config"].get("MODEL.MPFR.ENABLED", True)
+        if enhanced == (row == "ICRE") and found["record"]["seed"] == seed:
+            return path
+    raise AssertionError(f"no record of {row}, seed {seed}")
 
 
 def test_the_table_equals_the_records(out):
@@ -89,15 +101,67 @@ def test_seeds_and_rows_are_different_trainings(out):
             assert (one == other) == bool((features[one] == features[other]).all())
 
 
-def test_a_finished_run_is_kept_and_a_lost_one_repeated(out, words, capsys):
+def test_a_finished_run_is_kept_and_a_lost_one_repeated(out, words):
     kept = (out / "ICRE/seed_0/model_final.pth").stat().st_mtime_ns
-    before = (out / "table.md").read_text()
+    before = json.loads((out / "results.json").read_text())
+    record_of(out, "ICRE", 1).unlink()
     (out / "ICRE/seed_1/metrics.json").unlink()
     assert ablation.main(arguments(words, out, "--table")) == 0
     assert "| ICRE" not in (out / "table.md").read_text()
     assert ablation.main(arguments(words, out)) == 0
-    assert (out / "table.md").read_text() == before
+    assert json.loads((out / "results.json").read_text()) == before
     assert (out / "ICRE/seed_0/model_final.pth").stat().st_mtime_ns == kept
+
+
+def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tmp_path, capsys):
+    other = tmp_path / "other.yml"
+    other.write_text(SPEC.replace("ICRE:", "the whole:").replace("Two rows", "Shared runs"))
+    flags = ["--out", str(tmp_path / "o"), "--records", str(out / "records")]
+    assert ablation.main([str(other), *flags, *words[1:]]) == 0
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
+        "results.json", "table.csv", "table.md"]  # nothing was trained
+    made, known = (
+        json.loads((folder / "results.json").read_text())["rows"] for folder in (tmp_path / "o", out))
+    assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
+
+
+def test_the_interval_is_that_of_the_features(out):
+    """The records' identities give what the features give."""
+    sides = []
+    for row in ("baseline", "ICRE"):
+        sides.append([])
+        for seed in (0, 1):
+            found = json.loads(record_of(out, row, seed).read_text())
+            features = FeatureSet.load(out / row / f"seed_{seed}/features.npz")
+            own = by_identity(*_setting(features, "sysu-all-single", "seeded"))
+            assert [one["pid"] for one in own] == [one["pid"] for one in found["identities"]]
+            assert sum(one["queries"] for one in found["identities"]) == (
+                found["record"]["trials"] * found["record"]["valid_queries"])
+            weights = [one["queries"] for one in found["identities"]]
+            for figure in FIGURES:
+                values = [one[figure] for one in found["identities"]]
+                mean = np.average(values, weights=weights)
+                assert mean == pytest.approx(found["record"][figure]["mean"], abs=1e-5)
+            sides[-1].append(found["identities"])
+    entry = json.loads((out / "results.json").read_text())["rows"][1]
+    for figure, cell in compare_seeds(*sides).items():
+        assert cell == {key: entry[figure][key] for key in cell}
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda text: text[:100], "is no result of a training"),
+    (lambda text: text.replace('"SEED"', '"SEEDS"').replace("0.0015", "0.5"), "another config"),
+])
+def test_a_wrong_record_is_named(out, words, capsys, damage, message):
+    path = record_of(out, "ICRE", 1)
+    text = path.read_text()
+    path.write_text(damage(text))
+    try:
+        assert ablation.main(arguments(words, out, "--table")) == 2
+    finally:
+        path.write_text(text)
+    said = capsys.readouterr().err.strip()
+    assert path.name in said and message in said and "\n" not in said
 
 
 def test_another_config_in_the_folder_is_refused(out, words, capsys):
@@ -172,27 +236,36 @@ def noisy(data: FeatureSet, seed: int, amount: float) -> FeatureSet:
     return dataclasses.replace(data, features=data.features + amount * noise)
 
 
+def _setting(features, name, draw):
+    data, (setting,) = prepare(features, [name], draw)
+    return data, setting
+
+
+def identities(features):
+    return by_identity(*_setting(features, "sysu-all-single", "seeded"))
+
+
 def test_one_seed_is_compare_without_its_draws():
     first = small_features("sysu")
     second = noisy(first, 1, 2.0)
-    name, draw = "sysu-all-single", "seeded"
-    alone = compare_seeds([first], [second], name, draw, bootstrap=Bootstrap(200))
-    both = compare(first, second, name, draw, bootstrap=Bootstrap(200))["all"]
+    alone = compare_seeds([identities(first)], [identities(second)], Bootstrap(200))
+    both = compare(first, second, "sysu-all-single", "seeded", bootstrap=Bootstrap(200))["all"]
     for figure in FIGURES:
         assert alone[figure]["difference"] == pytest.approx(both[figure]["difference"])
         assert alone[figure]["low"] <= alone[figure]["difference"] <= alone[figure]["high"]
 
 
 def test_more_disagreement_between_seeds_widens_the_interval():
-    first = small_features("sysu")
-    other = noisy(first, 1, 4.0)
-    name, draw = "sysu-all-single", "seeded"
+    first = identities(small_features("sysu"))
+    other = identities(noisy(small_features("sysu"), 1, 4.0))
 
     def width(a, b):
-        cell = compare_seeds(a, b, name, draw, bootstrap=Bootstrap(500))["mAP"]
+        cell = compare_seeds(a, b, Bootstrap(500))["mAP"]
         return cell["high"] - cell["low"]
 
     # the same data difference in both seeds, and one that changes its sign between them
     assert width([first, other], [other, first]) > width([first, first], [other, other])
     with pytest.raises(UserError, match="2 and 1 trainings cannot be paired"):
-        compare_seeds([first, first], [other], name, draw)
+        compare_seeds([first, first], [other])
+    with pytest.raises(UserError, match="other identities"):
+        compare_seeds([first], [other[1:]])

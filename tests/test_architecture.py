@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "projects/ICRE/icre"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # each may import itself and what stands to its left
-ORDER = ("errors", "cli", "webpage", "modality", "compat", "config", "data", "modeling", "evaluation",
+ORDER = ("errors", "cli", "webpage", "modality", "compat", "environment", "config", "data", "modeling", "evaluation",
          "retrieval", "visual", "engine", "benchmark")
 STEPPED = set()  # MODEL nodes that have trained a step
 ALL_CONFIGS = sorted(

@@ -23,7 +23,6 @@ from fastreid.data.transforms import build_transforms
 
 from icre.benchmark.measure import synchronise
 from icre.benchmark.options import add_data_arguments, overrides, read_setup, shared_facts
-from icre.benchmark.report import environment
 from icre.benchmark.rows import Setup
 from icre.benchmark.stock import NAME as STOCK
 from icre.benchmark.stock import OPTIONS as STOCK_OPTIONS
@@ -33,6 +32,7 @@ from icre.data.image import read_image
 from icre.data.loader import build_train_loader, build_train_set, collate
 from icre.engine.setup import load_config
 from icre.engine.step import to_device
+from icre.environment import environment
 from icre.evaluation import records
 
 DECODED, CACHED = "ours, decoding", "ours, from the cache"

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from tabulate import tabulate
 
-from icre.benchmark.report import environment
 from icre.data.sysu import CAMERA_MODALITY, SYSUMM01
+from icre.environment import environment
 from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.rank import figures, order_keys, query_values

@@ -19,8 +19,8 @@ from icre.benchmark.options import (
     row_builders,
     shared_facts,
 )
-from icre.benchmark.report import environment
 from icre.benchmark.rows import Row, Setup, random_batches
+from icre.environment import environment
 from icre.errors import UserError
 from icre.evaluation import records
 

@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from icre.benchmark.loop_protocol import loop_score
-from icre.benchmark.report import alternate, environment
+from icre.benchmark.report import alternate
+from icre.environment import environment
 from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.features import FeatureSet

@@ -1,17 +1,9 @@
-"""What all benchmarks share: fair timing, and where and when a result was measured."""
+"""What all benchmarks share: fair timing."""
 
-import os
-import platform
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy
-import torch
-
-import icre
 from icre.errors import UserError
 
 
@@ -38,26 +30,3 @@ def alternate(
             wall[name].append(time.perf_counter() - start)
             cpu[name].append(time.process_time() - cpu_start)
     return results, wall, cpu
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine (CPU name, cores, GPU) and date in UTC."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "versions": {
-            "icre": icre.__version__, "python": platform.python_version(),
-            "torch": torch.__version__, "numpy": numpy.__version__,
-        },
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -15,7 +15,8 @@ from icre.benchmark import fastreid_rerank
 from icre.benchmark.clusters import clustered
 from icre.benchmark.memory import peak_memory
 from icre.benchmark.rerank_plot import save_plot
-from icre.benchmark.report import alternate, environment
+from icre.benchmark.report import alternate
+from icre.environment import environment
 from icre.errors import UserError
 from icre.evaluation import records
 from icre.retrieval.neighbours import nearest

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from icre.benchmark.memory import peak_memory
-from icre.benchmark.report import environment
+from icre.environment import environment
 from icre.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.files import replaced

@@ -88,13 +88,9 @@ def compare(
 
 
 def compare_seeds(
-    first: list[FeatureSet],
-    second: list[FeatureSet],
-    name: str,
-    draw: str | None = None,
-    perm: str | Path | Permutation | None = None,
+    first: list[list[dict[str, Any]]],
+    second: list[list[dict[str, Any]]],
     bootstrap: Bootstrap = Bootstrap(),
-    device: str = "cpu",
 ) -> dict[str, dict[str, float]]:
     """Compare two recipes by several trainings of each, paired by their seeds.
 
@@ -103,42 +99,31 @@ def compare_seeds(
     identities alone.
 
     Args:
-        first, second: one feature set per seed, in the same order of seeds.
+        first, second: per seed, in the same order of seeds, the figures of each identity under one
+            protocol, as `by_identity` gives them.
 
     Returns:
         Per figure {"difference" (second - first), "low", "high"}, in percent.
 
     Raises:
-        UserError: the lists differ in length, or the sets hold other images.
+        UserError: the lists differ in length, or in the identities or their queries.
     """
     if not first or len(first) != len(second):
         raise UserError(f"{len(first)} and {len(second)} trainings cannot be paired")
-    pairs = [_paired(a, b, name, draw, perm, device) for a, b in zip(first, second)]
-    valid, identities = (np.stack([pair[key] for pair in pairs]) for key in ("valid", "identities"))
+    asked = {tuple((one["pid"], one["queries"]) for one in rows) for rows in first + second}
+    if len(asked) > 1:
+        raise UserError("not the same data: the trainings were tested on other identities or queries")
+    queries = np.array([[one["queries"] for one in rows] for rows in first])  # (seeds, I)
     result = {}
     for figure in FIGURES:
-        difference = np.stack([pair[figure] for pair in pairs])
-        low, high = interval(difference, valid, identities, bootstrap)
-        result[figure] = {"difference": mean(difference, valid), "low": low, "high": high}
+        ours, theirs = (
+            np.array([[one[figure] for one in rows] for rows in side]) for side in (first, second)
+        )
+        sums = queries * (theirs - ours)
+        low, high = _percentiles(sums, queries, bootstrap)
+        difference = float((sums.sum(axis=1) / queries.sum(axis=1)).mean())
+        result[figure] = {"difference": difference, "low": low, "high": high}
     return result
-
-
-def _paired(
-    first: FeatureSet, second: FeatureSet, name: str, draw: str | None,
-    perm: str | Path | Permutation | None, device: str,
-) -> dict[str, np.ndarray]:
-    """One seed's per-query differences of each figure, all trials in a row: (T * Q,) each."""
-    first, (setting,) = prepare(first, [name], draw, perm)
-    second = second.ordered()
-    check_same_data(first, second)
-    ours, theirs = (trial_values(data, [setting], device)[0] for data in (first, second))
-    _, identities = np.unique(first.pids[asking(setting)], return_inverse=True)
-    differences = {
-        figure: (per_query(theirs, figure) - per_query(ours, figure)).ravel()
-        for figure in FIGURES
-    }
-    valid = matched(ours)
-    return differences | {"valid": valid.ravel(), "identities": identities.ravel()}
 
 
 def check_same_data(first: FeatureSet, second: FeatureSet) -> None:
@@ -174,9 +159,15 @@ def interval(
     queries = np.bincount(cells[valid], minlength=size).reshape(trials, count)
     # Identities that never have a match are no part of the population.
     seen = queries.any(axis=0)
-    sums, queries = sums[:, seen], queries[:, seen]
+    return _percentiles(sums[:, seen], queries[:, seen], bootstrap)
+
+
+def _percentiles(
+    sums: np.ndarray, queries: np.ndarray, bootstrap: Bootstrap
+) -> tuple[float, float]:
+    """The interval, of each identity's sum of differences and number of queries: (T, I) each."""
     generator = np.random.default_rng(bootstrap.seed)
-    number = queries.shape[1]
+    trials, number = queries.shape
     weights = generator.multinomial(number, np.full(number, 1 / number), bootstrap.samples)
     turns = generator.multinomial(trials, np.full(trials, 1 / trials), bootstrap.samples) / trials
     means = (weights @ sums.T) / (weights @ queries.T)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from icre import cli
 from icre.data.loader import verify_datasets
+from icre.engine.ablation.results import RECORDS, Results
 from icre.engine.ablation.runs import CONSOLE, run_all
-from icre.engine.ablation.spec import Spec, read_spec
+from icre.engine.ablation.spec import Run, Spec, read_spec
 from icre.engine.ablation.table import markdown, summarise, write
 from icre.errors import UserError
 
@@ -19,6 +20,8 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("spec", metavar="SPEC.yml", type=Path)
     result.add_argument("--out", type=Path, metavar="DIR", help="default: output/ablations/SPEC")
+    result.add_argument("--records", type=Path, metavar="DIR", default=RECORDS,
+                        help=f"results of finished runs, for all specs (default: {RECORDS})")
     result.add_argument("--config", metavar="FILE", help="instead of the spec's config")
     result.add_argument("--seeds", type=int, nargs="+", help="instead of the spec's")
     where = result.add_mutually_exclusive_group()
@@ -41,8 +44,12 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError(f"--jobs {args.jobs}: at least 1 is needed")
     out = args.out or Path("output/ablations") / args.spec.stem
     spec = read_spec(args.spec, out, args.options, args.seeds, args.config)
-    failed = [] if args.table else _train(spec, args)
-    entries = summarise(spec)
+    results = Results(spec, args.records)
+    for run in spec.runs:
+        if not results.find(run):
+            results.collect(run)
+    failed = [] if args.table else _train(spec, results, args)
+    entries = summarise(spec, results)
     written = write(spec, entries, out)
     print(markdown(spec, entries))
     print("written:", ", ".join(map(str, written)))
@@ -51,11 +58,16 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _train(spec: Spec, args: argparse.Namespace) -> list:
+def _train(spec: Spec, results: Results, args: argparse.Namespace) -> list:
+    def finished(run: Run) -> bool:
+        return results.find(run) is not None
+
     checked = []
     for run in spec.runs:
+        if finished(run):
+            continue
         data = (run.cfg.DATASETS.ROOT, run.cfg.DATASETS.NAMES, run.cfg.DATASETS.TESTS)
         if data not in checked:
             verify_datasets(run.cfg, train=True)
             checked.append(data)
-    return run_all(spec.runs, args.gpus, args.jobs)
+    return run_all(spec.runs, finished, results.collect, args.gpus, args.jobs)

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from fastreid.config import CfgNode
 from tqdm import tqdm
@@ -36,36 +37,42 @@ def is_finished(run: Run) -> bool:
     classes = str(run.cfg.MODEL.HEADS.NUM_CLASSES)
     found = load_config(
         str(saved), ["OUTPUT_DIR", str(run.folder), "MODEL.HEADS.NUM_CLASSES", classes])
-    difference = next(_differences(found, run.cfg), None)
-    if difference:
+    for key, was, now in differences(found, run.cfg):
         raise UserError(
-            f"{run.folder} holds a run of another config ({difference}): remove it, or name another "
-            "--out"
+            f"{run.folder} holds a run of another config ({key} was {was!r}, is {now!r}): remove it, "
+            "or name another --out"
         )
     return all((run.folder / name).is_file() for name in ("metrics.json", "features.npz"))
 
 
-def _differences(old: CfgNode, new: CfgNode, prefix: str = "") -> Iterator[str]:
-    """"KEY was A, is B" for each value that differs."""
+def differences(
+    old: CfgNode, new: CfgNode, prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, old and new value, of each value that differs."""
     for key, value in new.items():
         if isinstance(value, CfgNode):
-            yield from _differences(old[key], value, f"{prefix}{key}.")
+            yield from differences(old[key], value, f"{prefix}{key}.")
         elif old[key] != value:
-            yield f"{prefix}{key} was {old[key]!r}, is {value!r}"
+            yield f"{prefix}{key}", old[key], value
 
 
-def run_all(runs: Sequence[Run], gpus: Sequence[str] | None = None, jobs: int = 1) -> list[Run]:
+def run_all(
+    runs: Sequence[Run], finished: Callable[[Run], bool], collect: Callable[[Run], None],
+    gpus: Sequence[str] | None = None, jobs: int = 1,
+) -> list[Run]:
     """Train what is not finished, resuming what was begun; a progress bar counts epochs.
 
     Args:
         runs: in the order of their start.
+        finished: whether a run's result is there already.
+        collect: takes the result of a run that has ended well, as soon as it has.
         gpus: one process for each at a time; None: what CUDA_VISIBLE_DEVICES says, for all.
         jobs: processes at a time where no GPUs are named.
 
     Returns:
         The runs that failed; the others go on.
     """
-    waiting = [run for run in runs if not is_finished(run)]
+    waiting = [run for run in runs if not finished(run)]
     total = sum(run.cfg.SOLVER.MAX_EPOCH for run in runs)
     done = total - sum(run.cfg.SOLVER.MAX_EPOCH for run in waiting)
     places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -77,7 +84,7 @@ def run_all(runs: Sequence[Run], gpus: Sequence[str] | None = None, jobs: int = 
         ThreadPoolExecutor(len(gpus) if gpus else jobs) as executor,
     ):
         stop = threading.Event()
-        tasks = [executor.submit(_train, run, places, bar, stop) for run in waiting]
+        tasks = [executor.submit(_train, run, places, bar, stop, collect) for run in waiting]
         try:
             failed = [run for run, task in zip(waiting, tasks) if task.result() != 0]
         except KeyboardInterrupt:
@@ -86,7 +93,10 @@ def run_all(runs: Sequence[Run], gpus: Sequence[str] | None = None, jobs: int = 
     return failed
 
 
-def _train(run: Run, places: queue.SimpleQueue, bar: tqdm, stop: threading.Event) -> int:
+def _train(
+    run: Run, places: queue.SimpleQueue, bar: tqdm, stop: threading.Event,
+    collect: Callable[[Run], None],
+) -> int:
     """Run one training to its end; returns its exit status."""
     place = places.get()
     environment = dict(os.environ) if place is None else os.environ | {"CUDA_VISIBLE_DEVICES": place}
@@ -104,6 +114,8 @@ def _train(run: Run, places: queue.SimpleQueue, bar: tqdm, stop: threading.Event
         status = process.wait()
     bar.update(run.cfg.SOLVER.MAX_EPOCH - counted if status == 0 else -counted)
     places.put(place)
+    if status == 0:
+        collect(run)
     return status
 
 

@@ -1,7 +1,6 @@
-"""What an ablation found: one row per variant, from the records and features of its runs."""
+"""What an ablation found: one row per variant, from the results of its runs."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +8,32 @@ import matplotlib.figure
 import numpy as np
 from tabulate import tabulate
 
-from icre.data.loader import load_dataset
-from icre.engine.ablation.spec import Run, Spec
-from icre.errors import UserError
+from icre.engine.ablation.results import Result, Results
+from icre.engine.ablation.spec import Spec
 from icre.evaluation import records
 from icre.evaluation.compare import FIGURES, Bootstrap, compare_seeds
-from icre.evaluation.features import FeatureSet
 from icre.evaluation.files import replaced
-from icre.evaluation.matlab import Permutation, read_permutation
 from icre.visual.curves import SWEPT, draw_sweep
 from icre.visual.style import save_figure
 
 
-def summarise(spec: Spec, bootstrap: Bootstrap = Bootstrap()) -> list[dict[str, Any]]:
+def summarise(
+    spec: Spec, results: Results, bootstrap: Bootstrap = Bootstrap()
+) -> list[dict[str, Any]]:
     """One entry per row whose runs are all there.
 
     Returns:
         {"row", "seeds", and per figure {"mean", "std" (over seeds, population), "per_seed",
-        "difference", "low", "high"}}: percent; difference and interval are paired with the
-        reference row's run of the same seed, over seeds and identities (`compare_seeds`), and null
-        in the reference row itself.
-
-    Raises:
-        UserError: a run was not scored under the spec's protocol and draw.
+        "difference", "low", "high"}, and "environments", a dict of machine, torch and date per
+        seed}: percent; difference and interval are paired with the reference row's run of the same
+        seed, over seeds and identities (`compare_seeds`), and null in the reference row itself.
     """
-    features = {
-        name: [FeatureSet.load(run.folder / "features.npz") for run in runs]
-        for name, runs in spec.rows.items()
-        if all((run.folder / "metrics.json").is_file() for run in runs)
-    }
-    perm = _permutation(spec)
+    found = {name: [results.find(run) for run in runs] for name, runs in spec.rows.items()}
+    whole = {name: own for name, own in found.items() if None not in own}
+    reference = whole.get(spec.reference)
     return [
-        _entry(spec, name, features[name], features.get(spec.reference), perm, bootstrap)
-        for name in features
+        _entry(name, own, None if name == spec.reference else reference, bootstrap)
+        for name, own in whole.items()
     ]
 
 
@@ -58,6 +50,8 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
         f"standard deviation over the seeds; differences to '{spec.reference}' with 95 % intervals "
         "over seeds and identities."
     )
+    if entries:
+        caption += f" {_trained_on(entries)}"
     return f"{caption}\n\n{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n"
 
 
@@ -91,41 +85,34 @@ def curve(spec: Spec, entries: list[dict[str, Any]]) -> matplotlib.figure.Figure
 
 
 def _entry(
-    spec: Spec, name: str, own: list[FeatureSet], reference: list[FeatureSet] | None,
-    perm: Permutation | None, bootstrap: Bootstrap,
+    name: str, own: list[Result], reference: list[Result] | None, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    runs = spec.rows[name]
-    found = [_record(spec, run) for run in runs]
-    entry: dict[str, Any] = {"row": name, "seeds": [run.seed for run in runs]}
+    entry: dict[str, Any] = {"row": name, "seeds": [one.record["seed"] for one in own]}
     paired = {figure: dict.fromkeys(("difference", "low", "high")) for figure in FIGURES}
-    if reference and name != spec.reference:
-        paired = compare_seeds(reference, own, spec.protocol, spec.draw, perm, bootstrap)
+    if reference:
+        sides = ([one.identities for one in side] for side in (reference, own))
+        paired = compare_seeds(*sides, bootstrap)
     for figure in FIGURES:
-        values = [record[figure]["mean"] for record in found]
+        values = [one.record[figure]["mean"] for one in own]
         entry[figure] = {
             "mean": float(np.mean(values)), "std": float(np.std(values)), "per_seed": values,
             **paired[figure],
         }
+    entry["environments"] = [
+        {"machine": one.environment["gpu"] or one.environment["cpu"],
+         "torch": one.environment["versions"]["torch"], "date": one.environment["date"][:10]}
+        for one in own
+    ]
     return entry
 
 
-def _record(spec: Spec, run: Run) -> dict[str, Any]:
-    """The run's plain record under the spec's protocol."""
-    for record in json.loads((run.folder / "metrics.json").read_text()):
-        setting = (record["protocol"], record["draw"], record["rerank"])
-        if setting == (spec.protocol, spec.draw, None):
-            return record
-    raise UserError(
-        f"{run.folder / 'metrics.json'} has no record of {spec.protocol}, draw {spec.draw}: set the "
-        "spec's protocol and draw to one of the data set"
-    )
-
-
-def _permutation(spec: Spec) -> Permutation | None:
-    cfg = spec.runs[0].cfg
-    data = load_dataset(cfg, cfg.DATASETS.TESTS[0])
-    official = spec.draw == "official" and getattr(data, "permutation_file", None)
-    return read_permutation(official) if official else None
+def _trained_on(entries: list[dict[str, Any]]) -> str:
+    """Machines, versions and dates of all runs, as a sentence."""
+    runs = [one for entry in entries for one in entry["environments"]]
+    machines, versions = (sorted({one[key] for one in runs}) for key in ("machine", "torch"))
+    dates = sorted({one["date"] for one in runs})
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return f"Trained on {', '.join(machines)}; torch {', '.join(versions)}; {days}."
 
 
 def _mean_std(cell: dict[str, Any]) -> str:

@@ -1,0 +1,123 @@
+"""What is kept of a training: one small file, from which every table of it can be made again.
+
+A result is found by its config, not by the row that asked for it, so specs share their runs: the
+baseline of one table is trained once for all. The files need neither images, features nor weights,
+so those behind a published table can be published too (docs/results/records).
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from icre.data.loader import load_dataset
+from icre.engine.ablation.runs import differences, is_finished
+from icre.engine.ablation.spec import Run, Spec
+from icre.engine.setup import load_config
+from icre.environment import environment
+from icre.errors import UserError
+from icre.evaluation import records
+from icre.evaluation.breakdown import by_identity
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.matlab import Permutation, read_permutation
+from icre.evaluation.plan import prepare
+
+RECORDS = Path("output/ablations/records")
+_ELSEWHERE = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")  # no part of what was trained
+_DIGITS = 6  # of percent
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training, scored under one protocol.
+
+    Attributes:
+        config: dotted key -> value, where it is not the default.
+        record: the metrics of `protocol` and `draw` (`icre.evaluation.records`), seed included.
+        identities: {"pid", "queries", "Rank-1", "mAP", "mINP"} of each test identity.
+        environment: machine, versions and date.
+    """
+
+    config: dict[str, Any]
+    record: dict[str, Any]
+    identities: list[dict[str, Any]]
+    environment: dict[str, Any]
+
+
+class Results:
+    """The results of a spec's protocol in a folder, found by config.
+
+    Args:
+        spec: whose protocol and draw are kept.
+        folder: of the files.
+    """
+
+    def __init__(self, spec: Spec, folder: Path):
+        self.spec, self.folder = spec, folder
+
+    def find(self, run: Run) -> Result | None:
+        """The run's result, or None where it is not there yet.
+
+        Raises:
+            UserError: the file is damaged, or holds another config.
+        """
+        path = self._path(run)
+        if not path.is_file():
+            return None
+        try:
+            result = Result(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is no result of a training ({error}): remove it") from None
+        if result.config != _named(run):
+            raise UserError(f"{path} holds the result of another config: remove it")
+        return result
+
+    def collect(self, run: Run) -> None:
+        """Keep what the run's folder holds, if the run has finished there.
+
+        Raises:
+            UserError: the folder holds another run, or one that was not scored as the spec asks.
+        """
+        if not is_finished(run):
+            return
+        features = FeatureSet.load(run.folder / "features.npz")
+        data, (setting,) = prepare(
+            features, [self.spec.protocol], self.spec.draw, self._permutation(run))
+        identities = [
+            {key: round(value, _DIGITS) for key, value in one.items()}
+            for one in by_identity(data, setting)
+        ]
+        result = Result(_named(run), self._record(run), identities, environment())
+        records.save(asdict(result), self._path(run))
+
+    def _path(self, run: Run) -> Path:
+        words = json.dumps([_named(run), self.spec.protocol, self.spec.draw])
+        digest = hashlib.sha256(words.encode()).hexdigest()
+        return self.folder / f"{Path(run.config).stem}-seed_{run.seed}-{digest[:12]}.json"
+
+    def _permutation(self, run: Run) -> Permutation | None:
+        data = load_dataset(run.cfg, run.cfg.DATASETS.TESTS[0])
+        official = self.spec.draw == "official" and getattr(data, "permutation_file", None)
+        return read_permutation(official) if official else None
+
+    def _record(self, run: Run) -> dict[str, Any]:
+        """The run's plain record under the spec's protocol."""
+        path = run.folder / "metrics.json"
+        for record in json.loads(path.read_text()):
+            if (record["protocol"], record["draw"], record["rerank"]) == (
+                    self.spec.protocol, self.spec.draw, None):
+                return record
+        raise UserError(
+            f"{path} has no record of {self.spec.protocol}, draw {self.spec.draw}: set the spec's "
+            "protocol and draw to one of the data set"
+        )
+
+
+def _named(run: Run) -> dict[str, Any]:
+    """The config as its differences from the defaults, in JSON's types."""
+    changed = {
+        key: value for key, _, value in differences(load_config(), run.cfg)
+        if key not in _ELSEWHERE
+    }
+    return json.loads(json.dumps(dict(sorted(changed.items()))))
