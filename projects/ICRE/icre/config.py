@@ -67,7 +67,7 @@ def _add_losses(node: CN) -> None:
     node.ICG.RHO2 = None
 
     # ID losses on other maps, each with its own neck and classifier (in training only)
-    node.AUX_ID = CN({"SCALE": 1.0, "MAPS": ("deep", "clues")})  # deep: X_4; clues: F_c
+    node.AUX_ID = CN({"SCALE": 1.0, "MAPS": ("clues",)})  # deep: X_4; clues: F_c
 
     # For comparison, with their authors' margins (Liu et al., TMM 2021; Wu et al., CVPR 2021; Ye
     # et al., TPAMI 2021); WRT has none.

@@ -94,7 +94,7 @@ class Results:
     def _path(self, run: Run) -> Path:
         words = json.dumps([_named(run), self.spec.protocol, self.spec.draw])
         digest = hashlib.sha256(words.encode()).hexdigest()
-        return self.folder / f"{Path(run.config).stem}-seed_{run.seed}-{digest[:12]}.json"
+        return self.folder / f"{digest[:16]}.json"
 
     def _permutation(self, run: Run) -> Permutation | None:
         data = load_dataset(run.cfg, run.cfg.DATASETS.TESTS[0])
