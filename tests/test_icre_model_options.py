@@ -92,7 +92,8 @@ def test_the_defaults_parameters_keep_their_names():
 
 
 def test_the_auxiliary_id_loss_sees_both_maps_with_heads_of_its_own():
-    options = ("MODEL.LOSSES.NAME", (ID, "AuxiliaryIDLoss"), "MODEL.LOSSES.AUX_ID.SCALE", 0.5)
+    options = ("MODEL.LOSSES.NAME", (ID, "AuxiliaryIDLoss"), "MODEL.LOSSES.AUX_ID.SCALE", 0.5,
+               "MODEL.LOSSES.AUX_ID.MAPS", ("deep", "clues"))
     model, batch = small_model(*ALIVE, *options), small_batch()
     losses = model(batch)
     assert set(losses) == {"loss_cls", "loss_cls_deep", "loss_cls_clues"}
