@@ -150,11 +150,12 @@ def test_the_interval_is_that_of_the_features(out):
 
 @pytest.mark.parametrize("damage, message", [
     (lambda text: text[:100], "is no result of a training"),
-    (lambda text: text.replace('"SEED"', '"SEEDS"').replace("0.0015", "0.5"), "another config"),
+    (lambda text: text.replace('"SOLVER.BASE_LR": 0.0015', '"SOLVER.BASE_LR": 0.5'), "another config"),
 ])
 def test_a_wrong_record_is_named(out, words, capsys, damage, message):
     path = record_of(out, "ICRE", 1)
     text = path.read_text()
+    assert damage(text) != text
     path.write_text(damage(text))
     try:
         assert ablation.main(arguments(words, out, "--table")) == 2

@@ -17,9 +17,9 @@ from icre.engine.ablation.spec import Run, Spec
 from icre.engine.setup import load_config
 from icre.environment import environment
 from icre.errors import UserError
-from icre.evaluation import records
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
+from icre.evaluation.files import replaced
 from icre.evaluation.matlab import Permutation, read_permutation
 from icre.evaluation.plan import prepare
 
@@ -89,7 +89,8 @@ class Results:
             for one in by_identity(data, setting)
         ]
         result = Result(_named(run), self._record(run), identities, environment())
-        records.save(asdict(result), self._path(run))
+        with replaced(self._path(run)) as file:
+            file.write_text(json.dumps(asdict(result)) + "\n")
 
     def _path(self, run: Run) -> Path:
         words = json.dumps([_named(run), self.spec.protocol, self.spec.draw])

@@ -1,6 +1,7 @@
-"""Auxiliary ID losses: X_4 and F_c must tell the identities by themselves.
+"""Auxiliary ID losses: F_c, or X_4, must tell the identities by itself.
 
-Off by default (the paper names one ID loss); named in MODEL.LOSSES.NAME to switch it on.
+Named in MODEL.LOSSES.NAME to switch it on. The paper names one ID loss, and calls the clue map
+identity-guided; from scratch MPFR slows the training without one of its own (method card).
 """
 
 from collections.abc import Mapping
