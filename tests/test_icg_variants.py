@@ -27,11 +27,23 @@ def call(name: str, features, targets, modalities, rho1=0.5, rho2=0.5, unenhance
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("rho1, rho2", [(0.5, 0.1), (0.0, 1.5)])
-def test_rank_equals_loops(seed, rho1, rho2):
+@pytest.mark.parametrize("norm", [True, False])
+def test_rank_equals_loops(seed, rho1, rho2, norm):
     batch = random_batch(seed, size=10 + 4 * seed)
-    expected = rank_loops(*as_lists(*batch), rho1, rho2)
+    expected = rank_loops(*as_lists(*batch), rho1, rho2, norm)
     assert expected[0] > 0
-    assert values(rank(*batch, rho1, rho2)) == pytest.approx(expected, rel=1e-9)
+    assert values(rank(*batch, rho1, rho2, norm=norm)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_norm_off_ranks_free_centres():
+    batch = random_batch(3, size=16)
+    batch = (10 * batch[0], *batch[1:])
+    free, unit = (
+        ICGLoss(scale=1.0, norm=norm, variant="rank", rho1=2.0)(Outputs(batch[0].float()), *batch[1:])
+        for norm in (False, True))
+    expected = rank_loops(*as_lists(*batch), 2.0, 0.1, norm=False)
+    assert free["loss_icg_cross"].item() == pytest.approx(expected[0], rel=1e-4)
+    assert free["loss_icg_cross"] != unit["loss_icg_cross"]
 
 
 @pytest.mark.parametrize("seed", range(5))

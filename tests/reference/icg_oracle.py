@@ -52,11 +52,13 @@ def icg_loops(
 
 
 def rank_loops(
-    features: list[Vector], targets: list[int], modalities: list[int], rho1: float, rho2: float
+    features: list[Vector], targets: list[int], modalities: list[int], rho1: float, rho2: float,
+    norm: bool = True,
 ) -> tuple[float, float]:
     """cross and intra of `icre.modeling.losses.icg.rank`, from its formula."""
     centres = _centres(features, targets, modalities)
-    centres = {key: _unit(c) for key, c in centres.items()}
+    if norm:
+        centres = {key: _unit(c) for key, c in centres.items()}
     cross, intra = [], []
     for (y, m), c in centres.items():
         across = [math.dist(c, d) for (z, n), d in centres.items() if z != y and n != m]

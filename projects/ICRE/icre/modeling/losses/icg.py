@@ -45,7 +45,7 @@ def joint(centres: Centres) -> Tensor:
 
 def pull_push(
     features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
-    unenhanced: Unenhanced | None = None,
+    unenhanced: Unenhanced | None = None, norm: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Pull each feature to its identity's other modality, push identities apart.
 
@@ -60,7 +60,7 @@ def pull_push(
         modalities: (B,) integers of `icre.modality`.
         rho1: distance that two identities' centres keep.
         rho2: slack of the pull.
-        unenhanced: not used.
+        unenhanced, norm: not used.
 
     Returns:
         pull and push, 0-d each.
@@ -74,9 +74,9 @@ def pull_push(
 
 def rank(
     features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
-    unenhanced: Unenhanced | None = None,
+    unenhanced: Unenhanced | None = None, norm: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Rank an identity's other modality before all other identities, by L2-normalised centres.
+    """Rank an identity's other modality before all other identities, by its centres.
 
     cross = mean over k, both directions [ rho1 + D(c_k^v, c_k^r) - min_{l != k} D(c_k^v, c_l^r) ]_+
     intra = 0.1 * mean over k, both modalities m [ rho2 - min_{l != k} D(c_k^m, c_l^m) ]_+
@@ -89,14 +89,16 @@ def rank(
         rho1: margin of the ranking.
         rho2: distance that identities keep inside a modality.
         unenhanced: not used.
+        norm: whether the centres are L2-normalised.
 
     Returns:
         cross and intra, 0-d each.
     """
     centres = modality_centres(features, targets, modalities)
-    centres = centres._replace(
-        own=F.normalize(centres.own, dim=1), other=F.normalize(centres.other, dim=1)
-    )
+    if norm:
+        centres = centres._replace(
+            own=F.normalize(centres.own, dim=1), other=F.normalize(centres.other, dim=1)
+        )
     distances = pairwise(centres.own, centres.own)
     rivals = centres.lead & ~centres.same_id  # (B, B), column j is a centre of another identity
     across, found = nearest(distances, rivals & ~centres.same_modality)
@@ -109,7 +111,7 @@ def rank(
 
 def guided(
     features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
-    unenhanced: Unenhanced,
+    unenhanced: Unenhanced, norm: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The enhancement must bring an identity's modalities closer than they were without it.
 
@@ -124,6 +126,7 @@ def guided(
         rho1: by how much closer.
         rho2: distance that two identities' centres keep.
         unenhanced: gives the un-enhanced feature (B, D).
+        norm: not used.
 
     Returns:
         pull and push, 0-d each.
@@ -158,7 +161,8 @@ class ICGLoss(nn.Module):
     Args:
         scale: weight of the loss (lambda).
         rho1, rho2: margins, see the variant; None: the variant's own.
-        norm: L2-normalise the features first, so that rho1 and rho2 have a fixed unit.
+        norm: L2-normalise the features first (and rank's centres), so that rho1 and rho2 have a fixed
+            unit.
         variant: one of VARIANTS.
         gather: over the features of all ranks.
     """
@@ -192,7 +196,7 @@ class ICGLoss(nn.Module):
             terms = self.variant.function(
                 self._unit(outputs.features), across_ranks(targets, self.gather),
                 across_ranks(modalities, self.gather), self.rho1, self.rho2,
-                lambda: self._unit(outputs.unenhanced()),
+                lambda: self._unit(outputs.unenhanced()), self.norm,
             )
         return {f"loss_icg_{name}": self.scale * x for name, x in zip(self.variant.terms, terms)}
 
