@@ -62,7 +62,7 @@ class Results:
         Raises:
             UserError: the file is damaged, or holds another config.
         """
-        path = self._path(run)
+        path = self.path(run)
         if not path.is_file():
             return None
         try:
@@ -89,10 +89,11 @@ class Results:
             for one in by_identity(data, setting)
         ]
         result = Result(_named(run), self._record(run), identities, environment())
-        with replaced(self._path(run)) as file:
+        with replaced(self.path(run)) as file:
             file.write_text(json.dumps(asdict(result)) + "\n")
 
-    def _path(self, run: Run) -> Path:
+    def path(self, run: Run) -> Path:
+        """Where the run's result is, or will be."""
         words = json.dumps([_named(run), self.spec.protocol, self.spec.draw])
         digest = hashlib.sha256(words.encode()).hexdigest()
         return self.folder / f"{digest[:16]}.json"
