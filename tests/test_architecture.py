@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "projects/ICRE/icre"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # each may import itself and what stands to its left
-ORDER = ("errors", "cli", "webpage", "modality", "compat", "environment", "config", "data", "modeling", "evaluation",
-         "retrieval", "visual", "engine", "benchmark")
+ORDER = ("errors", "cli", "webpage", "modality", "compat", "environment", "config", "data", "modeling",
+         "evaluation", "retrieval", "visual", "engine", "benchmark")
 STEPPED = set()  # MODEL nodes that have trained a step
 ALL_CONFIGS = sorted(
     p for p in CONFIGS.rglob("*.yml") if not p.name.startswith("Base") and p.parent.name != "ablations"

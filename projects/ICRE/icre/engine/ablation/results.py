@@ -5,11 +5,14 @@ baseline of one table is trained once for all. The files need neither images, fe
 so those behind a published table can be published too (docs/results/records).
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from fastreid.config import CfgNode
 
 from icre.data.loader import load_dataset
 from icre.engine.ablation.runs import differences, is_finished
@@ -116,10 +119,15 @@ class Results:
         )
 
 
+@functools.cache
+def _defaults() -> CfgNode:
+    return load_config()
+
+
 def _named(run: Run) -> dict[str, Any]:
     """The config as its differences from the defaults, in JSON's types."""
     changed = {
-        key: value for key, _, value in differences(load_config(), run.cfg)
+        key: value for key, _, value in differences(_defaults(), run.cfg)
         if key not in _ELSEWHERE
     }
     return json.loads(json.dumps(dict(sorted(changed.items()))))
