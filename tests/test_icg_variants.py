@@ -1,23 +1,23 @@
-"""ICG's rank and guided against loops, by hand and at their edges; margins and names of all."""
+"""ICG's rank, soft_rank and guided against loops, by hand and at their edges; margins and names of all."""
 
 import math
 
 import pytest
 import torch
 from fastreid.layers.pooling import GeneralizedMeanPooling
-from reference.icg_oracle import guided_loops, rank_loops
+from reference.icg_oracle import guided_loops, rank_loops, soft_rank_loops
 from small_losses import R, V, as_lists, ids, random_batch
 from small_model import small_cfg
 
 from icre.errors import UserError
 from icre.modeling.losses import Outputs, build_losses
-from icre.modeling.losses.icg import VARIANTS, ICGLoss, guided, pull_push, rank
+from icre.modeling.losses.icg import VARIANTS, ICGLoss, guided, pull_push, rank, soft_rank
 
 TWO_IDS = ids(0, 0, 1, 1), ids(V, R, V, R)
 
 
-def values(terms: tuple[torch.Tensor, torch.Tensor]) -> tuple[float, float]:
-    return terms[0].item(), terms[1].item()
+def values(terms: tuple[torch.Tensor, ...]) -> tuple[float, ...]:
+    return tuple(term.item() for term in terms)
 
 
 def call(name: str, features, targets, modalities, rho1=0.5, rho2=0.5, unenhanced=None):
@@ -44,6 +44,15 @@ def test_norm_off_ranks_free_centres():
     expected = rank_loops(*as_lists(*batch), 2.0, 0.1, norm=False)
     assert free["loss_icg_cross"].item() == pytest.approx(expected[0], rel=1e-4)
     assert free["loss_icg_cross"] != unit["loss_icg_cross"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rho1", [0.3, 0.0, -2.0])
+def test_soft_rank_equals_loops(seed, rho1):
+    batch = random_batch(seed, size=10 + 4 * seed)
+    (found,) = soft_rank(*batch, rho1)
+    assert found.item() == pytest.approx(soft_rank_loops(*as_lists(*batch), rho1), rel=1e-9)
+    assert found > 0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -74,6 +83,23 @@ def test_rank_by_hand():
     assert intra.item() == pytest.approx(0.1 * (1.5 - chord[90]) / 2, rel=1e-4)
 
 
+def test_soft_rank_by_hand():
+    # identity 0 at 0 and 3, identity 1 at 4 (visible) alone: two features are ranked, one rival each
+    f = torch.tensor([[0.0], [3], [4]])
+    (found,) = soft_rank(f, ids(0, 0, 1), ids(V, R, V), rho1=0.5)
+    losses = [math.log(1 + math.exp(0.5 + 3 - 4)), math.log(1 + math.exp(0.5 + 3 - 1))]
+    assert found.item() == pytest.approx(sum(losses) / 2, rel=1e-6)
+
+
+def test_soft_rank_is_a_smooth_hinge_over_all_rivals():
+    # far from the hinge it is rho_1 + gap - distance to the only near rival, or nothing
+    f = torch.tensor([[0.0], [50], [20], [20], [1e4], [1e4]])
+    (found,) = soft_rank(f, ids(0, 0, 1, 1, 2, 2), ids(V, R, V, R, V, R), rho1=1.0)
+    # both centres of identity 1 are equally near, hence the log 2
+    expected = [1 + 50 - 20 + math.log(2), 1 + 50 - 30 + math.log(2), 0, 0, 0, 0]
+    assert found.item() == pytest.approx(sum(expected) / 6, rel=1e-4)
+
+
 def test_guided_by_hand():
     f = torch.tensor([[0.0, 0], [0, 0.4], [1, 0], [1, 0.2]])  # gaps 0.4 and 0.2
     before = torch.tensor([[0.0, 0], [0, 0.3], [1, 0], [1, 0.9]])  # gaps 0.3 and 0.9
@@ -101,19 +127,20 @@ def test_perfect_features_cost_nothing(name):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_one_identity_has_no_other_to_keep_away_from(name):
     f = torch.tensor([[0.0, 1], [1, 0]], requires_grad=True)
-    first, second = call(name, f, ids(3, 3), ids(V, R))
-    (first + second).backward()
-    gap = math.sqrt(2)
-    assert first.item() == pytest.approx({"pull_push": gap - 0.5, "rank": 0, "guided": 0.5}[name])
-    assert second == 0 and torch.isfinite(f.grad).all()
+    first, *second = call(name, f, ids(3, 3), ids(V, R))
+    sum(second, first).backward()
+    alone = {"pull_push": math.sqrt(2) - 0.5, "rank": 0, "soft_rank": 0, "guided": 0.5}
+    assert first.item() == pytest.approx(alone[name])
+    assert sum(second) == 0 and torch.isfinite(f.grad).all()
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_one_modality_has_no_cross_modal_term(name):
     f = torch.tensor([[1.0, 0], [1, 0.1], [0.9, 0.3]], requires_grad=True)
-    first, second = call(name, f, ids(0, 0, 1), ids(V, V, V))
-    (first + second).backward()
-    assert first == 0 and second > 0 and torch.isfinite(f.grad).all()
+    first, *second = call(name, f, ids(0, 0, 1), ids(V, V, V))
+    sum(second, first).backward()
+    assert first == 0 and torch.isfinite(f.grad).all()
+    assert all(term > 0 for term in second)  # soft_rank has the first alone
 
 
 def test_rank_leaves_out_an_identity_of_one_modality_but_meets_it():
@@ -156,12 +183,12 @@ def test_extreme_values_stay_finite(scale, variant, norm):
     assert torch.isfinite(total) and torch.isfinite(f.grad).all()
 
 
-@pytest.mark.parametrize("name", ["rank", "guided"])
+@pytest.mark.parametrize("name", ["rank", "soft_rank", "guided"])
 def test_gradients_are_those_of_the_formula(name):
     features, targets, modalities = random_batch(1, size=9, dim=3)
     before = random_batch(2, size=9, dim=3)[0]
     features.requires_grad_()
-    for term in (0, 1):
+    for term in range(len(VARIANTS[name].terms)):
         assert torch.autograd.gradcheck(
             lambda f: call(name, f, targets, modalities, 0.6, 2.5, before)[term], (features,)
         )
@@ -192,7 +219,8 @@ def test_autocast_leaves_the_loss_in_float32(variant):
 
 
 def test_margins_default_to_the_variants_own():
-    for variant, rho1, rho2 in (("pull_push", 0.7, 0.01), ("rank", 0.5, 0.1), ("guided", 0, 0.7)):
+    for variant, rho1, rho2 in (("pull_push", 0.7, 0.01), ("rank", 0.5, 0.1),
+                                ("soft_rank", 0.3, None), ("guided", 0, 0.7)):
         key = ("MODEL.LOSSES.NAME", ("ICGLoss",), "MODEL.LOSSES.ICG.VARIANT", variant)
         (loss,) = build_losses(small_cfg(*key))
         assert (loss.rho1, loss.rho2) == (rho1, rho2)
@@ -219,7 +247,7 @@ def test_lambda_and_normalisation_act_on_every_variant():
 
 
 def test_unknown_variant_lists_the_names():
-    with pytest.raises(UserError, match="VARIANT: unknown value 'pull'; known: pull_push, rank"):
+    with pytest.raises(UserError, match="VARIANT: unknown value 'pull'; known: pull_push, rank, soft_rank"):
         ICGLoss(scale=1.0, norm=True, variant="pull")
 
 
@@ -227,3 +255,22 @@ def test_pull_push_ignores_the_unenhanced_feature():
     batch = random_batch(6)
     assert values(call("pull_push", *batch, unenhanced=torch.zeros(24, 5))) == values(
         pull_push(*batch, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("variant", ["pull_push", "rank", "soft_rank"])
+def test_the_clue_map_is_asked_the_same(variant):
+    features, targets, modalities = random_batch(7)
+    clues = 1 + torch.rand(24, 6, 3, 2)
+    pooled = clues.pow(3).mean((2, 3)).pow(1 / 3)
+    outputs = Outputs(features.float(), clues=clues, pool=GeneralizedMeanPooling())
+
+    def terms(maps, outputs):
+        loss = ICGLoss(scale=2.0, norm=False, variant=variant, rho1=0.9, maps=maps)
+        return loss(outputs, targets, modalities)
+
+    both, alone = terms(("enhanced", "clues"), outputs), terms(("enhanced",), outputs)
+    of_clues = terms(("enhanced",), Outputs(pooled))
+    assert both == alone | {
+        name.replace("loss_icg", "loss_icg_clues"): pytest.approx(value.item(), rel=1e-5)
+        for name, value in of_clues.items()}
+    assert of_clues != alone

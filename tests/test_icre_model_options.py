@@ -106,6 +106,16 @@ def test_the_auxiliary_id_loss_sees_both_maps_with_heads_of_its_own():
     assert heads["deep"].weight.grad is None and model.heads.weight.grad is None
 
 
+def test_icg_on_the_clue_map_reaches_its_masks():
+    options = ("MODEL.LOSSES.NAME", ("ICGLoss",), "MODEL.LOSSES.ICG.MAPS", ("clues",))
+    model, batch = small_model(*ALIVE, *options), small_batch()
+    losses = model(batch)
+    assert set(losses) == {"loss_icg_clues_pull", "loss_icg_clues_push"}
+    sum(losses.values()).backward()
+    assert model.enhance.clues.mask.weight.grad.any()
+    assert all(p.grad is None for p in model.enhance.distil.parameters())
+
+
 def test_auxiliary_heads_learn_as_fast_as_the_head():
     options = ("MODEL.LOSSES.NAME", (ID, "AuxiliaryIDLoss"), "SOLVER.HEADS_LR_FACTOR", 10.0)
     cfg = small_cfg(*options, "SOLVER.BASE_LR", 0.01)
@@ -124,8 +134,8 @@ def test_guided_compares_with_the_pooled_deep_map():
     model(batch)
     (outputs,) = seen
     f = outputs.deep.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)
-    torch.testing.assert_close(outputs.unenhanced(), f)
-    assert not outputs.unenhanced().requires_grad and outputs.clues.shape[1] == 32
+    torch.testing.assert_close(outputs.pooled("deep"), f)
+    assert outputs.clues.shape[1] == 32
 
 
 @pytest.mark.parametrize("key", CHOICES)
@@ -137,6 +147,8 @@ def test_an_unknown_value_is_refused_with_the_known_ones(key):
 
 ICRE_PARTS = ("MODEL.META_ARCHITECTURE", "ICRE", "MODEL.BACKBONE.NAME",
               "build_two_stream_resnet_backbone")
+ICG = (*ICRE_PARTS, "MODEL.LOSSES.NAME", "('ICGLoss',)")
+ICG_CLUES = (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'clues')")
 
 
 @pytest.mark.parametrize("options, message", [
@@ -160,6 +172,13 @@ ICRE_PARTS = ("MODEL.META_ARCHITECTURE", "ICRE", "MODEL.BACKBONE.NAME",
      "AUX_ID.MAPS is .*; it must name some of deep, clues"),
     ((*ICRE_PARTS, "MODEL.LOSSES.NAME", "('AuxiliaryIDLoss',)", "MODEL.MPFR.ENABLED", "False",
       "MODEL.SDCE.ENABLED", "False"), "no clues with MODEL.MPFR and MODEL.SDCE off"),
+    ((*ICG_CLUES, "MODEL.MPFR.ENABLED", "False", "MODEL.SDCE.ENABLED", "False"),
+     "ICG.MAPS: no clues with MODEL.MPFR and MODEL.SDCE off"),
+    ((*ICG_CLUES, "MODEL.LOSSES.ICG.VARIANT", "guided"), "ICG.MAPS: VARIANT guided compares"),
+    ((*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'enhanced')"), "some of enhanced, clues, each once"),
+    ((*ICG, "MODEL.LOSSES.ICG.MAPS", "('deep',)"), "ICG.MAPS: unknown value 'deep'; known: enhanced"),
+    ((*ICG, "MODEL.LOSSES.ICG.VARIANT", "soft_rank", "MODEL.LOSSES.ICG.RHO2", "0.1"),
+     "ICG.RHO2 is 0.1, but soft_rank has one margin"),
 ])
 def test_what_does_not_fit_together_is_refused(options, message):
     with pytest.raises(UserError, match=message) as error:

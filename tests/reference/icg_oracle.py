@@ -71,6 +71,20 @@ def rank_loops(
     return _average(cross), 0.1 * _average(intra)
 
 
+def soft_rank_loops(
+    features: list[Vector], targets: list[int], modalities: list[int], rho1: float
+) -> float:
+    """`icre.modeling.losses.icg.soft_rank`, from its formula."""
+    centres = _centres(features, targets, modalities)
+    losses = []
+    for f, y, m in zip(features, targets, modalities):
+        if (y, 1 - m) in centres:
+            gap = math.dist(f, centres[y, 1 - m])
+            rivals = [math.dist(f, c) for (z, _), c in centres.items() if z != y]
+            losses.append(math.log(1 + sum(math.exp(rho1 + gap - d) for d in rivals)))
+    return _average(losses)
+
+
 def guided_loops(
     features: list[Vector], targets: list[int], modalities: list[int], rho1: float, rho2: float,
     unenhanced: list[Vector],

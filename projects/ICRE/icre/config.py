@@ -60,9 +60,10 @@ def _add_losses(node: CN) -> None:
     node.GATHER = False
     # SCALE: weight of a loss; NORM: L2-normalise the features first
     node.ICG = CN({"SCALE": 1.0, "NORM": True})  # SCALE is the paper's lambda
-    node.ICG.VARIANT = "pull_push"  # pull_push | rank | guided
+    node.ICG.VARIANT = "pull_push"  # pull_push | rank | soft_rank | guided
+    node.ICG.MAPS = ("enhanced",)  # whose pooled features: enhanced (f), clues (of F_c)
     # Margins [rho_1, rho_2]; None: the variant's own (pull_push 0.7 and 0.01, rank 0.5 and 0.1,
-    # guided 0 and 0.7). What each does: icre/modeling/losses/icg.py.
+    # soft_rank 0.3 alone, guided 0 and 0.7). What each does: icre/modeling/losses/icg.py.
     node.ICG.RHO1 = None
     node.ICG.RHO2 = None
 

@@ -12,8 +12,7 @@ from icre.errors import UserError
 from icre.modeling.choice import pick
 from icre.modeling.enhance import OUTPUTS
 from icre.modeling.head import TEST_FEATURES
-from icre.modeling.losses import auxiliary
-from icre.modeling.losses.icg import VARIANTS
+from icre.modeling.losses import auxiliary, icg
 from icre.modeling.mpfr import ALIGNMENTS, FUSIONS, MASKS, check_stages
 from icre.modeling.sdce import ORDERS, QUERIES
 from icre.modeling.two_stream import SPLITS
@@ -31,7 +30,7 @@ CHOICES = {
     "MODEL.HEADS.NECK_FEAT": dict.fromkeys(("before", "after")),
     "MODEL.HEADS.POOL_LAYER": dict.fromkeys(pooling.__all__),
     "MODEL.HEADS.CLS_LAYER": dict.fromkeys(any_softmax.__all__),
-    "MODEL.LOSSES.ICG.VARIANT": VARIANTS,
+    "MODEL.LOSSES.ICG.VARIANT": icg.VARIANTS,
 }
 
 # What fast-reid's own meta-architectures know; they ignore any other name in silence.
@@ -102,3 +101,5 @@ def _check_icre(cfg: CfgNode) -> None:
         )
     if "AuxiliaryIDLoss" in model.LOSSES.NAME:
         auxiliary.check(cfg)
+    if "ICGLoss" in model.LOSSES.NAME:
+        icg.check(cfg)

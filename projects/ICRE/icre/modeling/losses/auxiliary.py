@@ -10,10 +10,8 @@ from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor, nn
 
-from icre.errors import UserError
-from icre.modeling.choice import pick
 from icre.modeling.head import ICREHead
-from icre.modeling.losses.outputs import Outputs
+from icre.modeling.losses.outputs import Outputs, check_maps
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 KEY = "MODEL.LOSSES.AUX_ID.MAPS"
@@ -66,11 +64,4 @@ class AuxiliaryIDLoss(nn.Module):
 
 def check(cfg: CfgNode) -> None:
     """Raise UserError on an unknown map, none, or one that this config does not make."""
-    maps = cfg.MODEL.LOSSES.AUX_ID.MAPS
-    for name in maps:
-        pick(KEY, name, MAPS)
-    if not maps or len(set(maps)) < len(maps):
-        known = ", ".join(MAPS)
-        raise UserError(f"{KEY} is {tuple(maps)}; it must name some of {known}, each once")
-    if "clues" in maps and not (cfg.MODEL.MPFR.ENABLED or cfg.MODEL.SDCE.ENABLED):
-        raise UserError(f"{KEY}: no clues with MODEL.MPFR and MODEL.SDCE off; leave them out")
+    check_maps(cfg, KEY, cfg.MODEL.LOSSES.AUX_ID.MAPS, MAPS)

@@ -12,7 +12,7 @@ DDP those of the rank's own batch, or with MODEL.LOSSES.GATHER of all ranks' bat
 Shapes: B features of D dimensions; k, l identities; v, r modalities.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from icre.errors import UserError
 from icre.modeling.choice import pick
 from icre.modeling.losses.centres import (
     Centres,
@@ -31,7 +32,7 @@ from icre.modeling.losses.centres import (
     pairwise,
 )
 from icre.modeling.losses.gather import across_ranks
-from icre.modeling.losses.outputs import Outputs
+from icre.modeling.losses.outputs import Outputs, check_maps
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 Unenhanced = Callable[[], Tensor]
@@ -109,6 +110,35 @@ def rank(
     return cross, 0.1 * masked_mean(F.relu(rho2 - within), centres.lead & found)
 
 
+def soft_rank(
+    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: None = None,
+    unenhanced: Unenhanced | None = None, norm: bool = True,
+) -> tuple[Tensor]:
+    """Rank each feature's identity in the other modality before every other centre of the batch.
+
+    list = mean_i log(1 + sum_{l != y_i, m} exp(rho1 + ||f_i - c_{y_i}^{other}|| - ||f_i - c_l^m||))
+
+    over both modalities m of every other identity l, so a rival of the feature's own modality counts
+    too. A smooth `rank`: no centre is ever far enough to be left out. Nearest to the multi-class
+    N-pair loss (Sohn, NeurIPS 2016), with modality-aware centres in place of images.
+
+    Args:
+        features, targets, modalities: as in `pull_push`.
+        rho1: margin of the ranking.
+        rho2, unenhanced, norm: not used.
+
+    Returns:
+        The list's loss, 0-d.
+    """
+    centres = modality_centres(features, targets, modalities)
+    gap = torch.linalg.vector_norm(features - centres.other, dim=1)  # (B,)
+    rivals = centres.lead & ~centres.same_id  # (B, B), column j is a centre of another identity
+    behind = rho1 + gap.unsqueeze(1) - pairwise(features, centres.own)  # (B, B)
+    behind = behind.masked_fill(~rivals, -torch.inf)
+    none = behind.new_zeros(len(behind), 1)  # the 1 of log(1 + sum)
+    return (masked_mean(torch.cat([behind, none], dim=1).logsumexp(dim=1), centres.paired),)
+
+
 def guided(
     features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
     unenhanced: Unenhanced, norm: bool = True,
@@ -138,25 +168,36 @@ def guided(
 
 
 class Variant(NamedTuple):
-    """A reading of the loss: its function, the log names of its two terms, its own margins."""
+    """A reading of the loss: its function, the log names of its terms, its own margins.
 
-    function: Callable[..., tuple[Tensor, Tensor]]
-    terms: tuple[str, str]
+    rho2 is None where the reading has no second margin.
+    """
+
+    function: Callable[..., tuple[Tensor, ...]]
+    terms: tuple[str, ...]
     rho1: float
-    rho2: float
+    rho2: float | None
 
 
 # MODEL.LOSSES.ICG.VARIANT
 VARIANTS = {
     "pull_push": Variant(pull_push, ("pull", "push"), 0.7, 0.01),
     "rank": Variant(rank, ("cross", "intra"), 0.5, 0.1),
+    "soft_rank": Variant(soft_rank, ("list",), 0.3, None),
     "guided": Variant(guided, ("pull", "push"), 0.0, 0.7),
+}
+
+MAPS_KEY = "MODEL.LOSSES.ICG.MAPS"
+# whose pooled features (B, channels) the loss works on
+MAPS: dict[str, Callable[[Outputs], Tensor]] = {
+    "enhanced": lambda outputs: outputs.features,  # f
+    "clues": lambda outputs: outputs.pooled("clues"),
 }
 
 
 @LOSS_REGISTRY.register()
 class ICGLoss(nn.Module):
-    """scale * (both terms of the variant) on f, in float32; logged as its two terms.
+    """scale * (all terms of the variant, on each map), in float32; logged term by term.
 
     Args:
         scale: weight of the loss (lambda).
@@ -164,43 +205,62 @@ class ICGLoss(nn.Module):
         norm: L2-normalise the features first (and rank's centres), so that rho1 and rho2 have a fixed
             unit.
         variant: one of VARIANTS.
+        maps: some of MAPS. "clues" asks of the clue map what is asked of the enhanced one.
         gather: over the features of all ranks.
     """
 
     @configurable
     def __init__(
         self, *, scale: float, norm: bool, rho1: float | None = None, rho2: float | None = None,
-        variant: str = "pull_push", gather: bool = False,
+        variant: str = "pull_push", maps: Sequence[str] = ("enhanced",), gather: bool = False,
     ):
         super().__init__()
         self.variant = pick("MODEL.LOSSES.ICG.VARIANT", variant, VARIANTS)
         self.scale = scale
         self.rho1 = self.variant.rho1 if rho1 is None else rho1
         self.rho2 = self.variant.rho2 if rho2 is None else rho2
-        self.norm, self.gather = norm, gather
+        self.norm, self.maps, self.gather = norm, tuple(maps), gather
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read MODEL.LOSSES.ICG."""
+        check(cfg)
         node = cfg.MODEL.LOSSES.ICG
         return {
             "scale": node.SCALE, "rho1": node.RHO1, "rho2": node.RHO2, "norm": node.NORM,
-            "variant": node.VARIANT, "gather": cfg.MODEL.LOSSES.GATHER,
+            "variant": node.VARIANT, "maps": node.MAPS, "gather": cfg.MODEL.LOSSES.GATHER,
         }
 
     def forward(
         self, outputs: Outputs, targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
         """See `icre.modeling.losses`."""
+        losses = {}
         with torch.autocast(targets.device.type, enabled=False):
-            terms = self.variant.function(
-                self._unit(outputs.features), across_ranks(targets, self.gather),
-                across_ranks(modalities, self.gather), self.rho1, self.rho2,
-                lambda: self._unit(outputs.unenhanced()), self.norm,
-            )
-        return {f"loss_icg_{name}": self.scale * x for name, x in zip(self.variant.terms, terms)}
+            targets, modalities = (across_ranks(x, self.gather) for x in (targets, modalities))
+            for name in self.maps:
+                terms = self.variant.function(
+                    self._unit(MAPS[name](outputs)), targets, modalities, self.rho1, self.rho2,
+                    lambda: self._unit(outputs.pooled("deep").detach()), self.norm,
+                )
+                prefix = "loss_icg" if name == "enhanced" else f"loss_icg_{name}"
+                losses |= {f"{prefix}_{term}": self.scale * value
+                           for term, value in zip(self.variant.terms, terms)}
+        return losses
 
     def _unit(self, features: Tensor) -> Tensor:
         """(B, D) in float32, of length 1 where `norm` is on, and of all ranks where `gather` is."""
         unit = F.normalize(features.float(), dim=1) if self.norm else features.float()
         return across_ranks(unit, self.gather)
+
+
+def check(cfg: CfgNode) -> None:
+    """Raise UserError on maps or margins that the variant cannot work on, or that are not there."""
+    node = cfg.MODEL.LOSSES.ICG
+    check_maps(cfg, MAPS_KEY, node.MAPS, MAPS)
+    if "clues" in node.MAPS and node.VARIANT == "guided":
+        raise UserError(f"{MAPS_KEY}: VARIANT guided compares the enhanced feature with the "
+                        "un-enhanced one, so it works on enhanced alone")
+    if node.RHO2 is not None and VARIANTS[node.VARIANT].rho2 is None:
+        raise UserError(f"MODEL.LOSSES.ICG.RHO2 is {node.RHO2}, but {node.VARIANT} has one margin: "
+                        "leave it None")

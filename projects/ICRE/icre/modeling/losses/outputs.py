@@ -1,10 +1,13 @@
 """What a training step hands to every loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-import torch
+from fastreid.config import CfgNode
 from torch import Tensor
+
+from icre.errors import UserError
+from icre.modeling.choice import pick
 
 
 @dataclass
@@ -25,7 +28,21 @@ class Outputs:
     clues: Tensor | None = None
     pool: Callable[[Tensor], Tensor] | None = None
 
-    @torch.no_grad()
-    def unenhanced(self) -> Tensor:
-        """The pooled deep map: f as it would be without the enhancement; (B, C), no gradient."""
-        return self.pool(self.deep.float())[..., 0, 0]
+    def pooled(self, name: str) -> Tensor:
+        """(B, C) the head's pooling, in float32, of the map "deep" (f without the enhancement) or "clues"."""
+        return self.pool(getattr(self, name).float())[..., 0, 0]
+
+
+def check_maps(cfg: CfgNode, key: str, names: Sequence[str], known: Collection[str]) -> None:
+    """Raise UserError unless `names` are some of `known`, each once, that this config makes.
+
+    Args:
+        key: the config's key that holds `names`.
+    """
+    for name in names:
+        pick(key, name, dict.fromkeys(known))
+    if not names or len(set(names)) < len(names):
+        raise UserError(
+            f"{key} is {tuple(names)}; it must name some of {', '.join(known)}, each once")
+    if "clues" in names and not (cfg.MODEL.MPFR.ENABLED or cfg.MODEL.SDCE.ENABLED):
+        raise UserError(f"{key}: no clues with MODEL.MPFR and MODEL.SDCE off; leave them out")
