@@ -28,6 +28,13 @@ from icre.evaluation.plan import prepare
 
 RECORDS = Path("output/ablations/records")
 _ELSEWHERE = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")  # no part of what was trained
+# neither are the settings of a loss that is not in MODEL.LOSSES.NAME
+_SETTINGS = {
+    "ICGLoss": "MODEL.LOSSES.ICG.", "AuxiliaryIDLoss": "MODEL.LOSSES.AUX_ID.",
+    "HeteroCenterTripletLoss": "MODEL.LOSSES.HC_TRIPLET.",
+    "CenterClusterLoss": "MODEL.LOSSES.CENTER_CLUSTER.",
+    "WeightedRegularizedTripletLoss": "MODEL.LOSSES.WRT.",
+}
 _DIGITS = 6  # of percent
 
 
@@ -126,8 +133,10 @@ def _defaults() -> CfgNode:
 
 def _named(run: Run) -> dict[str, Any]:
     """The config as its differences from the defaults, in JSON's types."""
+    absent = tuple(keys for loss, keys in _SETTINGS.items()
+                   if loss not in run.cfg.MODEL.LOSSES.NAME)
     changed = {
         key: value for key, _, value in differences(_defaults(), run.cfg)
-        if key not in _ELSEWHERE
+        if key not in _ELSEWHERE and not key.startswith(absent)
     }
     return json.loads(json.dumps(dict(sorted(changed.items()))))
