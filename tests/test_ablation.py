@@ -9,6 +9,7 @@ import pytest
 
 from conftest import CONFIGS, SHORT
 from icre.engine import ablation
+from icre.engine.ablation.results import Results
 from icre.engine.ablation.runs import is_finished
 from icre.engine.ablation.spec import read_spec
 from icre.errors import UserError
@@ -123,6 +124,22 @@ def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tm
     made, known = (
         json.loads((folder / "results.json").read_text())["rows"] for folder in (tmp_path / "o", out))
     assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
+
+
+def test_settings_of_a_loss_that_is_not_named_make_no_other_training(tmp_path):
+    spec = tmp_path / "spec.yml"
+    spec.write_text(f"""
+config: {CONFIGS / "Demo/baseline_r18.yml"}
+rows:
+  without: {{options: {{MODEL.LOSSES.NAME: [CrossEntropyLoss]}}}}
+  unused: {{options: {{MODEL.LOSSES.NAME: [CrossEntropyLoss], MODEL.LOSSES.ICG.SCALE: 7.0}}}}
+  used: {{options: {{MODEL.LOSSES.NAME: [CrossEntropyLoss, ICGLoss], MODEL.LOSSES.ICG.SCALE: 7.0}}}}
+  default: {{options: {{MODEL.LOSSES.NAME: [CrossEntropyLoss, ICGLoss]}}}}
+""")
+    spec = read_spec(spec, tmp_path)
+    without, unused, used, default = (Results(spec, tmp_path).path(run) for run in spec.runs)
+    assert without == unused
+    assert len({without, used, default}) == 3
 
 
 def test_the_interval_is_that_of_the_features(out):

@@ -28,7 +28,7 @@ from small_runs import SMALL, load
 
 CPU = torch.device("cpu")
 LOSSES = {
-    "pull_push": ("ICGLoss",), "rank": ("ICGLoss",), "guided": ("ICGLoss",),
+    "pull_push": ("ICGLoss",), "rank": ("ICGLoss",), "soft_rank": ("ICGLoss",), "guided": ("ICGLoss",),
     "others": ("HeteroCenterTripletLoss", "CenterClusterLoss", "WeightedRegularizedTripletLoss"),
 }
 
@@ -42,6 +42,8 @@ def two(main, folder: Path, timeout: float = 60) -> None:
 def still_model(name: str, gather: bool) -> torch.nn.Module:
     """The small model with batch norms that use their running statistics."""
     variant = ("MODEL.LOSSES.ICG.VARIANT", name) if name != "others" else ()
+    if name == "soft_rank":
+        variant += ("MODEL.LOSSES.ICG.MAPS", ("enhanced", "clues"))
     model = small_model(
         "MODEL.LOSSES.NAME", ("CrossEntropyLoss", *LOSSES[name]), "MODEL.SDCE.INIT_SCALE", 1.0,
         "MODEL.LOSSES.GATHER", gather, *variant,

@@ -35,6 +35,7 @@ OPTIONS = [
     (f"{SDCE}.ENABLED", False, f"{SDCE}.OUTPUT", "concat"),
     (f"{LOSSES}.ICG.VARIANT", "rank"),
     (f"{LOSSES}.ICG.VARIANT", "guided"),
+    (f"{LOSSES}.ICG.VARIANT", "soft_rank", f"{LOSSES}.ICG.MAPS", ("enhanced", "clues")),
     (f"{LOSSES}.ICG.NORM", False),
     (f"{LOSSES}.NAME", (ID, "AuxiliaryIDLoss")),
     (f"{LOSSES}.NAME", (ID, "HeteroCenterTripletLoss")),
