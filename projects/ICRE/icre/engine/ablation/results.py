@@ -28,7 +28,7 @@ from icre.evaluation.plan import prepare
 
 RECORDS = Path("output/ablations/records")
 _ELSEWHERE = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")  # no part of what was trained
-# neither are the settings of a loss that is not in MODEL.LOSSES.NAME
+# neither are the settings of a loss that is not in MODEL.LOSSES.NAME, nor the rate of modules that are off
 _SETTINGS = {
     "ICGLoss": "MODEL.LOSSES.ICG.", "AuxiliaryIDLoss": "MODEL.LOSSES.AUX_ID.",
     "HeteroCenterTripletLoss": "MODEL.LOSSES.HC_TRIPLET.",
@@ -133,8 +133,10 @@ def _defaults() -> CfgNode:
 
 def _named(run: Run) -> dict[str, Any]:
     """The config as its differences from the defaults, in JSON's types."""
-    absent = tuple(keys for loss, keys in _SETTINGS.items()
-                   if loss not in run.cfg.MODEL.LOSSES.NAME)
+    model = run.cfg.MODEL
+    absent = tuple(keys for loss, keys in _SETTINGS.items() if loss not in model.LOSSES.NAME)
+    if not (model.MPFR.ENABLED or model.SDCE.ENABLED):
+        absent += ("SOLVER.ENHANCE_LR_FACTOR",)
     changed = {
         key: value for key, _, value in differences(_defaults(), run.cfg)
         if key not in _ELSEWHERE and not key.startswith(absent)
