@@ -3,6 +3,9 @@
 import csv
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from icre.engine import ablation
 from icre.engine.ablation.results import Results
 from icre.engine.ablation.runs import is_finished
 from icre.engine.ablation.spec import read_spec
-from icre.errors import UserError
+from icre.errors import STOPPED, UserError
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.compare import FIGURES, Bootstrap, compare, compare_seeds
 from icre.evaluation.features import FeatureSet
@@ -185,6 +188,23 @@ def test_a_wrong_record_is_named(out, words, capsys, damage, message):
 def test_another_config_in_the_folder_is_refused(out, words, capsys):
     assert ablation.main([*arguments(words, out), "SOLVER.BASE_LR", "0.5"]) == 2
     assert "another config (SOLVER.BASE_LR was 0.0015, is 0.5)" in capsys.readouterr().err
+
+
+def test_sigterm_stops_the_trainings_too(words, tmp_path):
+    command = [sys.executable, "-c", "import sys; from icre.engine.ablation import main; sys.exit(main())",
+               *arguments(words, tmp_path), "SOLVER.MAX_EPOCH", "500"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    console = tmp_path / "baseline/seed_0/console.txt"
+    deadline = time.monotonic() + 120
+    while not (console.is_file() and " of 500 " in console.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == STOPPED and said.splitlines()[-1] == (
+        "error: left on SIGTERM; the same command goes on")
+    assert "SIGTERM" in console.read_text().splitlines()[-1]  # it was told, and has said goodbye
+    assert not (tmp_path / "baseline/seed_1").exists()
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(words, tmp_path, capsys):

@@ -9,7 +9,8 @@ from icre.engine.ablation.results import RECORDS, Results
 from icre.engine.ablation.runs import CONSOLE, run_all
 from icre.engine.ablation.spec import Run, Spec, read_spec
 from icre.engine.ablation.table import markdown, summarise, write
-from icre.errors import UserError
+from icre.engine.stop import StopRequest
+from icre.errors import RunEnded, UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +37,16 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Parse and run; returns the exit status, 1 where a run failed."""
     args = parser().parse_args(argv)
-    return cli.run(lambda: _run(args))
+    return cli.run(lambda: _until_stopped(args))
+
+
+def _until_stopped(args: argparse.Namespace) -> int:
+    """SIGTERM ends the trainings too, and each leaves a checkpoint."""
+    try:
+        with StopRequest() as request, request.at_once():
+            return _run(args)
+    except RunEnded as error:
+        raise RunEnded("left on SIGTERM; the same command goes on", error.status) from None
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -87,8 +87,9 @@ def run_all(
         tasks = [executor.submit(_train, run, places, bar, stop, collect) for run in waiting]
         try:
             failed = [run for run, task in zip(waiting, tasks) if task.result() != 0]
-        except KeyboardInterrupt:
+        except BaseException:  # control-C, SIGTERM: nobody is left behind
             stop.set()
+            executor.shutdown(wait=False, cancel_futures=True)
             raise
     return failed
 
