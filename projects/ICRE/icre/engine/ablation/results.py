@@ -25,16 +25,10 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.files import replaced
 from icre.evaluation.matlab import Permutation, read_permutation
 from icre.evaluation.plan import prepare
+from icre.modeling.losses import LOSS_REGISTRY
 
 RECORDS = Path("output/ablations/records")
 _ELSEWHERE = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")  # no part of what was trained
-# neither are the settings of a loss that is not in MODEL.LOSSES.NAME, nor the rate of modules that are off
-_SETTINGS = {
-    "ICGLoss": "MODEL.LOSSES.ICG.", "AuxiliaryIDLoss": "MODEL.LOSSES.AUX_ID.",
-    "HeteroCenterTripletLoss": "MODEL.LOSSES.HC_TRIPLET.",
-    "CenterClusterLoss": "MODEL.LOSSES.CENTER_CLUSTER.",
-    "WeightedRegularizedTripletLoss": "MODEL.LOSSES.WRT.",
-}
 _DIGITS = 6  # of percent
 
 
@@ -132,9 +126,16 @@ def _defaults() -> CfgNode:
 
 
 def _named(run: Run) -> dict[str, Any]:
-    """The config as its differences from the defaults, in JSON's types."""
+    """The config as its differences from the defaults, in JSON's types.
+
+    Without the settings of our losses that MODEL.LOSSES.NAME leaves out (not of fast-reid's: other
+    losses read CE's), and the learning rate of modules that are off.
+    """
     model = run.cfg.MODEL
-    absent = tuple(keys for loss, keys in _SETTINGS.items() if loss not in model.LOSSES.NAME)
+    absent = tuple(
+        f"MODEL.LOSSES.{loss.node}." for name, loss in LOSS_REGISTRY._obj_map.items()
+        if hasattr(loss, "node") and name not in model.LOSSES.NAME
+    )
     if not (model.MPFR.ENABLED or model.SDCE.ENABLED):
         absent += ("SOLVER.ENHANCE_LR_FACTOR",)
     changed = {

@@ -34,6 +34,8 @@ class AuxiliaryIDLoss(nn.Module):
         smoothing: fast-reid's `eps` and `alpha` of the cross-entropy, as the ID loss has them.
     """
 
+    node = "AUX_ID"
+
     @configurable
     def __init__(
         self, *, heads: Mapping[str, nn.Module], scale: float, smoothing: tuple[float, float]
@@ -47,7 +49,7 @@ class AuxiliaryIDLoss(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read MODEL.LOSSES.AUX_ID, and MODEL.HEADS for pooling, neck and classifier."""
         check(cfg)
-        node, ce = cfg.MODEL.LOSSES.AUX_ID, cfg.MODEL.LOSSES.CE
+        node, ce = cfg.MODEL.LOSSES[cls.node], cfg.MODEL.LOSSES.CE
         kind = {**ICREHead.from_config(cfg), "embedding_dim": 0}
         heads = {name: ICREHead(**{**kind, "feat_dim": MAPS[name](cfg)}) for name in node.MAPS}
         return {"heads": heads, "scale": node.SCALE, "smoothing": (ce.EPSILON, ce.ALPHA)}

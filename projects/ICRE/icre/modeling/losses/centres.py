@@ -31,6 +31,11 @@ class Centres(NamedTuple):
     same_id: Tensor
     same_modality: Tensor
 
+    @property
+    def rivals(self) -> Tensor:
+        """(B, B) bool, column j is a centre of another identity than y_i, each centre once."""
+        return self.lead & ~self.same_id
+
 
 def modality_centres(features: Tensor, targets: Tensor, modalities: Tensor) -> Centres:
     """Centres of (B, D) features by (B,) identities and (B,) integers of `icre.modality`."""

@@ -43,8 +43,7 @@ def hetero_center_triplet(
     """
     centres = modality_centres(features, targets, modalities)
     positive = torch.where(centres.paired, gaps(centres), 0.0)
-    rivals = centres.lead & ~centres.same_id
-    negative, found = nearest(pairwise(centres.own, centres.own), rivals)
+    negative, found = nearest(pairwise(centres.own, centres.own), centres.rivals)
     return masked_mean(F.relu(margin + positive - negative), centres.lead & found)
 
 

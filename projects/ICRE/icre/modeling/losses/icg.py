@@ -101,12 +101,11 @@ def rank(
             own=F.normalize(centres.own, dim=1), other=F.normalize(centres.other, dim=1)
         )
     distances = pairwise(centres.own, centres.own)
-    rivals = centres.lead & ~centres.same_id  # (B, B), column j is a centre of another identity
-    across, found = nearest(distances, rivals & ~centres.same_modality)
+    across, found = nearest(distances, centres.rivals & ~centres.same_modality)
     cross = masked_mean(
         F.relu(rho1 + gaps(centres) - across), centres.lead & centres.paired & found
     )
-    within, found = nearest(distances, rivals & centres.same_modality)
+    within, found = nearest(distances, centres.rivals & centres.same_modality)
     return cross, 0.1 * masked_mean(F.relu(rho2 - within), centres.lead & found)
 
 
@@ -132,9 +131,8 @@ def soft_rank(
     """
     centres = modality_centres(features, targets, modalities)
     gap = torch.linalg.vector_norm(features - centres.other, dim=1)  # (B,)
-    rivals = centres.lead & ~centres.same_id  # (B, B), column j is a centre of another identity
     behind = rho1 + gap.unsqueeze(1) - pairwise(features, centres.own)  # (B, B)
-    behind = behind.masked_fill(~rivals, -torch.inf)
+    behind = behind.masked_fill(~centres.rivals, -torch.inf)
     none = behind.new_zeros(len(behind), 1)  # the 1 of log(1 + sum)
     return (masked_mean(torch.cat([behind, none], dim=1).logsumexp(dim=1), centres.paired),)
 
@@ -209,6 +207,8 @@ class ICGLoss(nn.Module):
         gather: over the features of all ranks.
     """
 
+    node = "ICG"
+
     @configurable
     def __init__(
         self, *, scale: float, norm: bool, rho1: float | None = None, rho2: float | None = None,
@@ -225,7 +225,7 @@ class ICGLoss(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read MODEL.LOSSES.ICG."""
         check(cfg)
-        node = cfg.MODEL.LOSSES.ICG
+        node = cfg.MODEL.LOSSES[cls.node]
         return {
             "scale": node.SCALE, "rho1": node.RHO1, "rho2": node.RHO2, "norm": node.NORM,
             "variant": node.VARIANT, "maps": node.MAPS, "gather": cfg.MODEL.LOSSES.GATHER,
@@ -241,7 +241,7 @@ class ICGLoss(nn.Module):
             for name in self.maps:
                 terms = self.variant.function(
                     self._unit(MAPS[name](outputs)), targets, modalities, self.rho1, self.rho2,
-                    lambda: self._unit(outputs.pooled("deep").detach()), self.norm,
+                    lambda: self._unit(outputs.unenhanced()), self.norm,
                 )
                 prefix = "loss_icg" if name == "enhanced" else f"loss_icg_{name}"
                 losses |= {f"{prefix}_{term}": self.scale * value

@@ -1,8 +1,9 @@
 """What a training step hands to every loss."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 
@@ -32,15 +33,20 @@ class Outputs:
         """(B, C) the head's pooling, in float32, of the map "deep" (f without the enhancement) or "clues"."""
         return self.pool(getattr(self, name).float())[..., 0, 0]
 
+    @torch.no_grad()
+    def unenhanced(self) -> Tensor:
+        """The pooled deep map: f as it would be without the enhancement; (B, C), no gradient."""
+        return self.pooled("deep")
 
-def check_maps(cfg: CfgNode, key: str, names: Sequence[str], known: Collection[str]) -> None:
+
+def check_maps(cfg: CfgNode, key: str, names: Sequence[str], known: Mapping) -> None:
     """Raise UserError unless `names` are some of `known`, each once, that this config makes.
 
     Args:
         key: the config's key that holds `names`.
     """
     for name in names:
-        pick(key, name, dict.fromkeys(known))
+        pick(key, name, known)
     if not names or len(set(names)) < len(names):
         raise UserError(
             f"{key} is {tuple(names)}; it must name some of {', '.join(known)}, each once")
