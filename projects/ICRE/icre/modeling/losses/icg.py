@@ -100,12 +100,12 @@ def rank(
         centres = centres._replace(
             own=F.normalize(centres.own, dim=1), other=F.normalize(centres.other, dim=1)
         )
-    distances = pairwise(centres.own, centres.own)
-    across, found = nearest(distances, centres.rivals & ~centres.same_modality)
+    distances, rivals = pairwise(centres.own, centres.own), centres.rivals
+    across, found = nearest(distances, rivals & ~centres.same_modality)
     cross = masked_mean(
         F.relu(rho1 + gaps(centres) - across), centres.lead & centres.paired & found
     )
-    within, found = nearest(distances, centres.rivals & centres.same_modality)
+    within, found = nearest(distances, rivals & centres.same_modality)
     return cross, 0.1 * masked_mean(F.relu(rho2 - within), centres.lead & found)
 
 
