@@ -91,6 +91,7 @@ def test_the_table_equals_the_records(out):
     table = (out / "table.md").read_text()
     line = next(line for line in table.splitlines() if line.startswith("| ICRE"))
     assert f"{found['rows'][1]['Rank-1']['mean']:.2f} ±" in line
+    assert "; float32; " in table  # what the steps were computed in, beside machine and version
     with open(out / "table.csv") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["mAP mean"]) == found["rows"][1]["mAP"]["mean"]

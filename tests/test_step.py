@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from fastreid.config import CfgNode
 from fastreid.utils.events import EventStorage
 
 from conftest import CONFIGS, SHORT
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import load_config
-from icre.engine.step import Step, compile_model, memory_layout
+from icre.engine.step import Step, compile_model, memory_layout, step_dtype
 from icre.engine.trainer import Trainer
 from icre.errors import UserError
 
@@ -44,6 +45,33 @@ def test_layout_and_compilation_change_rounding_only(config, options):
     assert plain.keys() == other.keys() and plain["total_loss"] > 0
     for name, value in plain.items():
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("capability, dtype", [
+    ("AVX2", torch.float32),  # bfloat16 would be emulated, some 60 times slower
+    ("DEFAULT", torch.float32), ("AVX512", torch.bfloat16),
+])
+def test_auto_precision_is_one_that_the_cpu_computes_in(capability, dtype, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert step_dtype(amp("auto"), CPU) == dtype
+    assert step_dtype(amp("bfloat16"), CPU) == torch.bfloat16  # who names it gets it
+    assert step_dtype(amp("auto", enabled=False), CPU) == torch.float32
+
+
+@pytest.mark.parametrize("has_bf16, dtype", [(True, torch.bfloat16), (False, torch.float16)])
+def test_auto_precision_on_a_gpu(has_bf16, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    assert step_dtype(amp("auto"), torch.device("cuda")) == dtype
+
+
+def test_an_unknown_precision_is_refused_even_where_it_is_off():
+    with pytest.raises(UserError, match="SOLVER.AMP.DTYPE 'half' is unknown; use auto, bfloat16"):
+        step_dtype(amp("half", enabled=False), CPU)
+
+
+def amp(dtype: str, enabled: bool = True) -> CfgNode:
+    """The node SOLVER.AMP."""
+    return CfgNode({"ENABLED": enabled, "DTYPE": dtype})
 
 
 def test_auto_is_channels_last_on_a_gpu_only():

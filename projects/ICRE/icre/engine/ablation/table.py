@@ -24,9 +24,10 @@ def summarise(
 
     Returns:
         {"row", "seeds", and per figure {"mean", "std" (over seeds, population), "per_seed",
-        "difference", "low", "high"}, and "environments", a dict of machine, torch and date per
-        seed}: percent; difference and interval are paired with the reference row's run of the same
-        seed, over seeds and identities (`compare_seeds`), and null in the reference row itself.
+        "difference", "low", "high"}, and "environments", a dict of machine, torch, precision and
+        date per seed}: percent; difference and interval are paired with the reference row's run of
+        the same seed, over seeds and identities (`compare_seeds`), and null in the reference row
+        itself.
     """
     found = {name: [results.find(run) for run in runs] for name, runs in spec.rows.items()}
     whole = {name: own for name, own in found.items() if None not in own}
@@ -100,19 +101,21 @@ def _entry(
         }
     entry["environments"] = [
         {"machine": one.environment["gpu"] or one.environment["cpu"],
-         "torch": one.environment["versions"]["torch"], "date": one.environment["date"][:10]}
+         "torch": one.environment["versions"]["torch"], "precision": one.environment["precision"],
+         "date": one.environment["date"][:10]}
         for one in own
     ]
     return entry
 
 
 def _trained_on(entries: list[dict[str, Any]]) -> str:
-    """Machines, versions and dates of all runs, as a sentence."""
+    """Machines, versions, precisions and dates of all runs, as a sentence."""
     runs = [one for entry in entries for one in entry["environments"]]
-    machines, versions = (sorted({one[key] for one in runs}) for key in ("machine", "torch"))
+    machines, versions, precisions = (
+        ", ".join(sorted({one[key] for one in runs})) for key in ("machine", "torch", "precision"))
     dates = sorted({one["date"] for one in runs})
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"Trained on {', '.join(machines)}; torch {', '.join(versions)}; {days}."
+    return f"Trained on {machines}; torch {versions}; {precisions}; {days}."
 
 
 def _mean_std(cell: dict[str, Any]) -> str:
