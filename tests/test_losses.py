@@ -10,6 +10,7 @@ from reference.icg_oracle import icg_loops
 from small_losses import R, V, ids, random_batch
 from small_model import small_cfg
 
+from icre.compat import registered
 from icre.errors import UserError
 from icre.modeling.losses import LOSS_REGISTRY, Outputs, build_losses
 from icre.modeling.losses.icg import ICGLoss, pull_push
@@ -146,7 +147,7 @@ def test_no_loss_name_is_an_error():
         build_losses(small_cfg("MODEL.LOSSES.NAME", ()))
 
 
-@pytest.mark.parametrize("name", sorted(LOSS_REGISTRY._obj_map))
+@pytest.mark.parametrize("name", sorted(registered(LOSS_REGISTRY)))
 def test_every_registered_loss_builds_and_has_a_gradient(name):
     features, targets, modalities = random_batch(6)
     f, targets = features.float().requires_grad_(), targets // 7

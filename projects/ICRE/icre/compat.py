@@ -11,6 +11,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 FASTREID_VERSION = "1.4.0"
 INSTALL_COMMAND = f"pip install --no-deps fastreid=={FASTREID_VERSION}"
@@ -84,6 +85,12 @@ def replace_jaccard(jaccard: Callable) -> None:
         return compute_dist.build_dist(feat_1, feat_2, metric, **kwargs)
 
     reid_evaluation.build_dist = build_dist
+
+
+def registered(registry: Any) -> dict[str, Any]:
+    """Name -> object of a `fastreid.utils.registry.Registry`, which has no public way to list them
+    (fastreid/utils/registry.py:30)."""
+    return dict(registry._obj_map)
 
 
 def _silence() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+from icre.compat import registered  # (before any fastreid import)
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
 from fastreid.data import samplers
@@ -49,7 +49,7 @@ def load_dataset(cfg: CfgNode, name: str, validation: bool = False):
     Raises:
         UserError: unknown name (lists the known), or what the data set is missing.
     """
-    known = DATASET_REGISTRY._obj_map
+    known = registered(DATASET_REGISTRY)
     if name not in known:
         raise UserError(f"DATASETS: unknown data set {name!r}; known: {', '.join(sorted(known))}")
     kwargs = {"combineall": True} if cfg.DATASETS.COMBINEALL else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import yaml
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+from icre.compat import registered  # (before any fastreid import)
 from fastreid.config import CfgNode, get_cfg
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
@@ -97,8 +97,8 @@ def _check(cfg: CfgNode) -> None:
     """Refuse what fast-reid would ignore or stumble over late."""
     for key, registry in _REGISTRIES.items():
         for name in _names(cfg, key):
-            if name not in registry._obj_map:
-                known = ", ".join(sorted(registry._obj_map))
+            if name not in registered(registry):
+                known = ", ".join(sorted(registered(registry)))
                 raise UserError(f"{key}: unknown name {name!r}; known: {known}")
     check_model(cfg)
     for name in cfg.TEST.PROTOCOLS:
@@ -125,7 +125,7 @@ def _check_evaluation(cfg: CfgNode) -> None:
     if cfg.TEST.METRIC not in METRICS:
         known = ", ".join(METRICS)
         raise UserError(f"TEST.METRIC: unknown value {cfg.TEST.METRIC!r}; known: {known}")
-    sets = DATASET_REGISTRY._obj_map
+    sets = registered(DATASET_REGISTRY)
     ours = [n for n in cfg.DATASETS.TESTS if issubclass(sets.get(n, object), VisibleInfraredSet)]
     asked = {
         "TEST.AQE.ENABLED True": cfg.TEST.AQE.ENABLED,

@@ -14,6 +14,7 @@ from typing import Any
 
 from fastreid.config import CfgNode
 
+from icre.compat import registered
 from icre.data.loader import load_dataset
 from icre.engine.ablation.runs import differences, is_finished
 from icre.engine.ablation.spec import Run, Spec
@@ -136,7 +137,7 @@ def _named(run: Run) -> dict[str, Any]:
     """
     model = run.cfg.MODEL
     absent = tuple(
-        f"MODEL.LOSSES.{loss.node}." for name, loss in LOSS_REGISTRY._obj_map.items()
+        f"MODEL.LOSSES.{loss.node}." for name, loss in registered(LOSS_REGISTRY).items()
         if hasattr(loss, "node") and name not in model.LOSSES.NAME
     )
     if not (model.MPFR.ENABLED or model.SDCE.ENABLED):

@@ -4,6 +4,7 @@ from fastreid.config import CfgNode
 from fastreid.utils.registry import Registry
 from torch import nn
 
+from icre.compat import registered
 from icre.errors import UserError
 
 LOSS_REGISTRY = Registry("LOSS")
@@ -16,7 +17,7 @@ def build_losses(cfg: CfgNode) -> list[nn.Module]:
         UserError: a name that is not registered (fast-reid's Baseline ignores it silently), or
             no name at all.
     """
-    known = sorted(LOSS_REGISTRY._obj_map)
+    known = sorted(registered(LOSS_REGISTRY))
     names = cfg.MODEL.LOSSES.NAME
     unknown = [name for name in names if name not in known]
     if unknown:
