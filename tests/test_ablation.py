@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from conftest import CONFIGS, SHORT
 from icre.engine import ablation
 from icre.engine.ablation.results import Results
-from icre.engine.ablation.runs import is_finished
+from icre.engine.ablation.runs import is_finished, places
 from icre.engine.ablation.spec import read_spec
 from icre.errors import STOPPED, UserError
 from icre.evaluation.breakdown import by_identity
@@ -218,6 +219,17 @@ def test_a_failed_run_is_named_and_the_others_go_on(words, tmp_path, capsys):
         console = out / row / "seed_0/console.txt"
         assert f"failed: {row}, seed 0: see {console}" in printed
         assert "error: SOLVER.OPT 'Oops'" in console.read_text()
+
+
+def test_runs_side_by_side_share_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert places(None, 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert places(None, 20) == [{"OMP_NUM_THREADS": "1"}] * 20
+    assert places(None, 1) == [{}]  # torch's own choice
+    assert places(["0", "3"], 1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert places(None, 2) == [{}, {}]  # as the user says
 
 
 @pytest.mark.parametrize("old, new, message", [

@@ -27,7 +27,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seeds", type=int, nargs="+", help="instead of the spec's")
     where = result.add_mutually_exclusive_group()
     where.add_argument("--gpus", nargs="+", metavar="N", help="one run at a time on each of these")
-    where.add_argument("--jobs", type=int, default=1, help="runs at a time without --gpus (1)")
+    where.add_argument("--jobs", type=int, default=1,
+                       help="runs at a time without --gpus, each with its share of the cores (1)")
     result.add_argument("--table", action="store_true", help="only tabulate what is finished")
     result.add_argument("--options", nargs="+", default=[], metavar="KEY VALUE",
                         help="overrides for every run")

@@ -75,16 +75,16 @@ def run_all(
     waiting = [run for run in runs if not finished(run)]
     total = sum(run.cfg.SOLVER.MAX_EPOCH for run in runs)
     done = total - sum(run.cfg.SOLVER.MAX_EPOCH for run in waiting)
-    places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    for place in gpus or [None] * jobs:
-        places.put(place)
+    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for place in places(gpus, jobs):
+        free.put(place)
     failed: list[Run] = []
     with (
         tqdm(total=total, initial=done, unit="epoch", desc="ablation") as bar,
         ThreadPoolExecutor(len(gpus) if gpus else jobs) as executor,
     ):
         stop = threading.Event()
-        tasks = [executor.submit(_train, run, places, bar, stop, collect) for run in waiting]
+        tasks = [executor.submit(_train, run, free, bar, stop, collect) for run in waiting]
         try:
             failed = [run for run, task in zip(waiting, tasks) if task.result() != 0]
         except BaseException:  # control-C, SIGTERM: nobody is left behind
@@ -94,18 +94,30 @@ def run_all(
     return failed
 
 
+def places(gpus: Sequence[str] | None, jobs: int) -> list[dict[str, str]]:
+    """What each process at a time finds in its environment: its GPU, or its share of the CPU.
+
+    Trainings side by side with a thread per core each would stand in one another's way. Who sets
+    OMP_NUM_THREADS decides.
+    """
+    if gpus:
+        return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
+    if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
+        return [{}] * jobs
+    return [{"OMP_NUM_THREADS": str(max(1, os.cpu_count() // jobs))}] * jobs
+
+
 def _train(
-    run: Run, places: queue.SimpleQueue, bar: tqdm, stop: threading.Event,
+    run: Run, free: queue.SimpleQueue, bar: tqdm, stop: threading.Event,
     collect: Callable[[Run], None],
 ) -> int:
     """Run one training to its end; returns its exit status."""
-    place = places.get()
-    environment = dict(os.environ) if place is None else os.environ | {"CUDA_VISIBLE_DEVICES": place}
+    place = free.get()
     run.folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", _COMMAND, "--config-file", run.config, "--resume", *run.options]
     bar.set_postfix_str(f"{run.row}, seed {run.seed}")
     with open(run.folder / CONSOLE, "a") as console:
-        process = subprocess.Popen(command, stdout=console, stderr=console, env=environment)
+        process = subprocess.Popen(command, stdout=console, stderr=console, env=os.environ | place)
         counted = 0.0
         while process.poll() is None and not stop.is_set():
             time.sleep(_POLL_SECONDS)
@@ -114,7 +126,7 @@ def _train(
             process.terminate()
         status = process.wait()
     bar.update(run.cfg.SOLVER.MAX_EPOCH - counted if status == 0 else -counted)
-    places.put(place)
+    free.put(place)
     if status == 0:
         collect(run)
     return status
