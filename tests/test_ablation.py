@@ -87,7 +87,8 @@ def test_the_table_equals_the_records(out):
             assert row[figure]["std"] == pytest.approx(np.std(values))
             if folder == "ICRE":
                 difference = row[figure]["mean"] - found["rows"][0][figure]["mean"]
-                assert row[figure]["difference"] == pytest.approx(difference)
+                # of the identities, which are kept with six digits
+                assert row[figure]["difference"] == pytest.approx(difference, abs=1e-5)
                 assert row[figure]["low"] <= difference <= row[figure]["high"]
     table = (out / "table.md").read_text()
     line = next(line for line in table.splitlines() if line.startswith("| ICRE"))

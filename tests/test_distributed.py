@@ -95,7 +95,7 @@ def test_gathered_gradients_are_those_of_one_process(found):
         assert whole.keys() == found[name, True].keys()
         for key, value in whole.items():
             torch.testing.assert_close(
-                found[name, True][key], value, rtol=1e-3, atol=1e-5 * value.abs().max().item() + 1e-7,
+                found[name, True][key], value, rtol=1e-3, atol=1e-4 * value.abs().max().item() + 1e-7,
                 msg=lambda text: f"{name} {key}: {text}")
         # which a rank's own centres do not give
         apart = [key for key, value in whole.items()
