@@ -132,6 +132,16 @@ def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tm
     assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
 
 
+def test_another_reference_turns_the_difference_round(out, words, tmp_path):
+    flags = ["--out", str(tmp_path), "--records", str(out / "records"), "--table"]
+    assert ablation.main([words[0], *flags, "--reference", "ICRE", *words[1:]]) == 0
+    there, back = (json.loads((folder / "results.json").read_text())["rows"]
+                   for folder in (out, tmp_path))
+    assert back[1]["mAP"]["difference"] is None
+    assert back[0]["mAP"]["difference"] == pytest.approx(-there[1]["mAP"]["difference"])
+    assert back[0]["mAP"]["low"] == pytest.approx(-there[1]["mAP"]["high"])
+
+
 def test_settings_of_a_loss_that_is_not_named_make_no_other_training(tmp_path):
     spec = tmp_path / "spec.yml"
     spec.write_text(f"""

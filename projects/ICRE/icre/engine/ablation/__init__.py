@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
                         help=f"results of finished runs, for all specs (default: {RECORDS})")
     result.add_argument("--config", metavar="FILE", help="instead of the spec's config")
     result.add_argument("--seeds", type=int, nargs="+", help="instead of the spec's")
+    result.add_argument("--reference", metavar="ROW", help="instead of the spec's")
     where = result.add_mutually_exclusive_group()
     where.add_argument("--gpus", nargs="+", metavar="N", help="one run at a time on each of these")
     where.add_argument("--jobs", type=int, default=1,
@@ -54,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least 1 is needed")
     out = args.out or Path("output/ablations") / args.spec.stem
-    spec = read_spec(args.spec, out, args.options, args.seeds, args.config)
+    spec = read_spec(args.spec, out, args.options, args.seeds, args.config, args.reference)
     results = Results(spec, args.records)
     for run in spec.runs:
         if not results.find(run):

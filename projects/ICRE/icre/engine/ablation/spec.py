@@ -68,7 +68,7 @@ class Spec:
 
 def read_spec(
     path: str | Path, out: Path, options: list[str] = (), seeds: list[int] | None = None,
-    config: str | None = None,
+    config: str | None = None, reference: str | None = None,
 ) -> Spec:
     """Read a spec, and build the config of every run, so that a fault shows before the first.
 
@@ -78,6 +78,7 @@ def read_spec(
         options: KEY VALUE words that override the file's, for every run.
         seeds: instead of the file's.
         config: instead of the file's, for rows that name none of their own.
+        reference: instead of the file's.
 
     Raises:
         UserError: names the file, and the row and key that are wrong.
@@ -86,7 +87,7 @@ def read_spec(
     if config:
         content["config"] = config
     rows, sweep = _rows(path, content)
-    reference = str(content.get("reference", next(iter(rows))))
+    reference = str(reference or content.get("reference", next(iter(rows))))
     if reference not in rows:
         raise UserError(f"{path}: reference {reference!r} is no row; rows: {', '.join(rows)}")
     seeds = content.get("seeds", [0]) if seeds is None else seeds
