@@ -132,6 +132,20 @@ def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tm
     assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
 
 
+def test_a_record_from_before_precision_was_kept_still_tabulates(out, words, tmp_path):
+    path = record_of(out, "ICRE", 1)
+    text = path.read_text()
+    content = json.loads(text)
+    assert content["environment"].pop("precision") == "float32"
+    path.write_text(json.dumps(content))
+    try:
+        flags = ["--out", str(tmp_path), "--records", str(out / "records"), "--table"]
+        assert ablation.main([words[0], *flags, *words[1:]]) == 0
+    finally:
+        path.write_text(text)
+    assert "; float32, precision unknown; " in (tmp_path / "table.md").read_text()
+
+
 def test_another_reference_turns_the_difference_round(out, words, tmp_path):
     flags = ["--out", str(tmp_path), "--records", str(out / "records"), "--table"]
     assert ablation.main([words[0], *flags, "--reference", "ICRE", *words[1:]]) == 0

@@ -96,10 +96,11 @@ def _merge(what: str, merge, argument) -> None:
 def _check(cfg: CfgNode) -> None:
     """Refuse what fast-reid would ignore or stumble over late."""
     for key, registry in _REGISTRIES.items():
+        known = registered(registry)
         for name in _names(cfg, key):
-            if name not in registered(registry):
-                known = ", ".join(sorted(registered(registry)))
-                raise UserError(f"{key}: unknown name {name!r}; known: {known}")
+            if name not in known:
+                names = ", ".join(sorted(known))
+                raise UserError(f"{key}: unknown name {name!r}; known: {names}")
     check_model(cfg)
     for name in cfg.TEST.PROTOCOLS:
         try:

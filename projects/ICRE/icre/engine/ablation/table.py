@@ -101,7 +101,9 @@ def _entry(
         }
     entry["environments"] = [
         {"machine": one.environment["gpu"] or one.environment["cpu"],
-         "torch": one.environment["versions"]["torch"], "precision": one.environment["precision"],
+         "torch": one.environment["versions"]["torch"],
+         # records from before it was kept
+         "precision": one.environment.get("precision", "precision unknown"),
          "date": one.environment["date"][:10]}
         for one in own
     ]
