@@ -102,8 +102,15 @@ def test_no_other_person_and_no_other_modality_takes_its_place(tmp_path):
     assert [data[0]["at"], data[3]["at"]] == [4, 4]
 
 
-def test_a_worker_that_is_killed_ends_the_run(demo_root, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("busy", ["build_hooks", "before_epoch", "run_step"])
+def test_a_worker_that_is_killed_ends_the_run(busy, demo_root, tmp_path, capsys, monkeypatch):
+    """Whatever the trainer is busy with then: torch's signal handler raises in the midst of it."""
     read, main = CrossModalDataset._read, os.getpid()
+    method = getattr(Trainer, busy)
+
+    def slow(trainer):
+        time.sleep(1)
+        return method(trainer)
 
     def die(data, index, draw):
         if os.getpid() != main:
@@ -111,6 +118,7 @@ def test_a_worker_that_is_killed_ends_the_run(demo_root, tmp_path, capsys, monke
         return read(data, index, draw)
 
     monkeypatch.setattr(CrossModalDataset, "_read", die)
+    monkeypatch.setattr(Trainer, busy, slow)
     line = ends(demo_root, tmp_path, capsys, "DATALOADER.NUM_WORKERS", "1", status=1)
     assert "DataLoader worker (pid" in line and "go on with --resume" in line
 

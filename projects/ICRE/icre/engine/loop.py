@@ -23,9 +23,9 @@ def run_epochs(trainer: TrainerBase, start_iter: int, max_epoch: int, per_epoch:
     """
     trainer.iter = trainer.start_iter = start_iter
     with EventStorage(start_iter) as trainer.storage:
-        trainer.before_train()
         try:
             with worker_faults():
+                trainer.before_train()
                 _run(trainer, start_iter // per_epoch, max_epoch, per_epoch)
         except (UserError, RunEnded) as error:
             logger.error("%s", error)

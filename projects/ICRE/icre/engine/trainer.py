@@ -123,13 +123,8 @@ class Trainer(DefaultTrainer):
                 with self.stop.at_once():
                     self._validate(self.start_epoch)
             if self.start_epoch < self.max_epoch:
-                loader = build_train_loader(self.cfg, self.train_set, self.start_iter)
-                self._trainer.batches = iter(loader)
                 self.register_hooks(self.build_hooks())
-                try:
-                    run_epochs(self, self.start_iter, self.max_epoch, self.iters_per_epoch)
-                finally:
-                    self._trainer.batches = None  # ends the workers
+                run_epochs(self, self.start_iter, self.max_epoch, self.iters_per_epoch)
                 if not self.cfg.DATASETS.VALIDATION:
                     return self._last_eval_results
             else:
@@ -146,6 +141,19 @@ class Trainer(DefaultTrainer):
             and due(self.start_epoch, self.max_epoch, self.cfg.TEST.EVAL_PERIOD)
         )
         return comm.all_gather(lacks)[0]  # the first rank's file counts
+
+    def before_train(self) -> None:
+        """fast-reid's hooks, then the start of the processes that load images."""
+        super().before_train()
+        loader = build_train_loader(self.cfg, self.train_set, self.start_iter)
+        self._trainer.batches = iter(loader)
+
+    def after_train(self) -> None:
+        """fast-reid's hooks, then the end of the processes that load images, come what may."""
+        try:
+            super().after_train()
+        finally:
+            self._trainer.batches = None
 
     def run_step(self) -> None:
         """One iteration; losses are read now and then, as a reading waits for the device."""
