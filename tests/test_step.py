@@ -8,6 +8,7 @@ from fastreid.utils.events import EventStorage
 from conftest import CONFIGS, SHORT
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import load_config
+from icre.engine import step as step_module
 from icre.engine.step import Step, compile_model, memory_layout, step_dtype
 from icre.engine.trainer import Trainer
 from icre.errors import UserError
@@ -47,15 +48,25 @@ def test_layout_and_compilation_change_rounding_only(config, options):
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("capability, dtype", [
-    ("AVX2", torch.float32),  # bfloat16 would be emulated, some 60 times slower
-    ("DEFAULT", torch.float32), ("AVX512", torch.bfloat16),
+@pytest.mark.parametrize("capability, gain, dtype", [
+    ("AVX2", 9, torch.float32),  # bfloat16 would be emulated: not even tried
+    ("AVX512", 0.7, torch.float32), ("AVX512", 1.1, torch.float32), ("AVX512", 1.4, torch.bfloat16),
 ])
-def test_auto_precision_is_one_that_the_cpu_computes_in(capability, dtype, monkeypatch):
+def test_auto_precision_is_one_that_the_cpu_is_fast_in(capability, gain, dtype, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(step_module, "_convolution_seconds",
+                        lambda dtype: 1 / gain if dtype == torch.bfloat16 else 1)
+    step_module._cpu_gains_by_bf16.cache_clear()
     assert step_dtype(amp("auto"), CPU) == dtype
     assert step_dtype(amp("bfloat16"), CPU) == torch.bfloat16  # who names it gets it
     assert step_dtype(amp("auto", enabled=False), CPU) == torch.float32
+    step_module._cpu_gains_by_bf16.cache_clear()
+
+
+def test_finding_the_precision_leaves_the_seed_alone():
+    state = torch.get_rng_state()
+    assert step_module._convolution_seconds(torch.bfloat16) > 0
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("has_bf16, dtype", [(True, torch.bfloat16), (False, torch.float16)])

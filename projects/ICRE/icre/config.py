@@ -114,7 +114,7 @@ def _add_solver(cfg: CN) -> None:
     # of weights and images in memory: auto (channels_last on a GPU) | contiguous | channels_last
     cfg.SOLVER.LAYOUT = "auto"
     cfg.SOLVER.COMPILE = ""  # backend of torch.compile, such as inductor; empty: not compiled
-    # auto (bfloat16; float16 on GPUs without it, float32 on CPUs without AVX-512) | bfloat16 | float16
+    # auto (bfloat16; float16 on GPUs without it, float32 on CPUs that lose by it) | bfloat16 | float16
     cfg.SOLVER.AMP.DTYPE = "auto"
 
 

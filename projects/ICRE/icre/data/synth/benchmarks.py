@@ -31,7 +31,7 @@ BENCHMARKS: dict[str, DemoOptions] = {
         difficulty="uniform"),
     "SynthVI": DemoOptions(
         ids=400, test_ids=100, height=192, width=96, train_images=10, test_images=10,
-        difficulty="plain"),
+        difficulty="muted"),
 }
 _RECORD = Path(__file__).with_name("checksums.py")
 _HEAD = '''"""Checksums of the frozen benchmarks, written by `tools/make_demo_data.py --record`."""
