@@ -37,7 +37,7 @@ LEVELS: dict[str, Level] = {
     #                family changes patterned contrast occluded dusk noise blur jitter colours
     "uniform":  Level(1, 0, 1.00, 1.00, 0.00, 0.00, 0.4, 0.5, 0.4, 0.2),
     "plain":    Level(1, 0, 1.00, 1.00, 0.00, 0.00, 0.4, 0.5, 0.4),
-    "muted":    Level(1, 0, 0.85, 0.98, 0.03, 0.05, 0.6, 0.7, 0.6, 0.4),
+    "muted":    Level(1, 0, 0.85, 0.98, 0.03, 0.05, 0.6, 0.7, 0.6, 0.3),
     "easy":     Level(1, 0, 0.85, 0.98, 0.03, 0.05, 0.6, 0.7, 0.6),
     "mild":     Level(2, 6, 0.75, 0.95, 0.05, 0.12, 0.8, 0.8, 0.8),
     "standard": Level(4, 5, 0.62, 0.92, 0.10, 0.20, 1.0, 1.0, 1.0),
