@@ -156,6 +156,21 @@ def test_another_reference_turns_the_difference_round(out, words, tmp_path):
     assert back[0]["mAP"]["low"] == pytest.approx(-there[1]["mAP"]["high"])
 
 
+def test_a_row_of_fewer_seeds_is_compared_by_those_alone(out, words, tmp_path):
+    other = tmp_path / "other.yml"
+    other.write_text(SPEC.replace("ICRE:", "ICRE: {seeds: [1]}"))
+    flags = ["--out", str(tmp_path / "o"), "--records", str(out / "records"), "--table"]
+    assert ablation.main([str(other), *flags, *words[1:]]) == 0
+    (baseline, whole), (_, fewer) = (
+        json.loads((folder / "results.json").read_text())["rows"] for folder in (out, tmp_path / "o"))
+    assert (whole["seeds"], fewer["seeds"]) == ([0, 1], [1])
+    for figure in FIGURES:
+        second = whole[figure]["per_seed"][1]
+        assert fewer[figure]["mean"] == second
+        difference = second - baseline[figure]["per_seed"][1]
+        assert fewer[figure]["difference"] == pytest.approx(difference, abs=1e-5)
+
+
 def test_settings_of_a_loss_that_is_not_named_make_no_other_training(tmp_path):
     spec = tmp_path / "spec.yml"
     spec.write_text(f"""
@@ -259,6 +274,7 @@ def test_runs_side_by_side_share_the_cores(monkeypatch):
 
 @pytest.mark.parametrize("old, new, message", [
     ("seeds: [0, 1]", "seeds: [0, 0]", "different integers"),
+    ("  ICRE:", "  ICRE: {seeds: []}", "row 'ICRE': seeds must be a list of different integers"),
     ("seeds:", "seed:", "unknown key 'seed'; known: config"),
     ("MODEL.SDCE.ENABLED", "MODEL.SDC.ENABLED", "row 'baseline': option"),
     ("config:", "# config:", "has no config"),

@@ -15,7 +15,7 @@ from icre.engine.setup import load_config
 from icre.errors import UserError
 
 _KEYS = {"title", "config", "seeds", "protocol", "draw", "options", "reference", "rows", "sweep"}
-_ROW_KEYS = {"config", "options"}
+_ROW_KEYS = {"config", "options", "seeds"}
 _SWEEP_KEYS = {"key", "values"}
 
 
@@ -76,7 +76,7 @@ def read_spec(
         path: YAML; `configs/ablations/README.md` describes the keys.
         out: folder for the runs' folders.
         options: KEY VALUE words that override the file's, for every run.
-        seeds: instead of the file's.
+        seeds: instead of the file's and its rows'.
         config: instead of the file's, for rows that name none of their own.
         reference: instead of the file's.
 
@@ -90,12 +90,9 @@ def read_spec(
     reference = str(reference or content.get("reference", next(iter(rows))))
     if reference not in rows:
         raise UserError(f"{path}: reference {reference!r} is no row; rows: {', '.join(rows)}")
-    seeds = content.get("seeds", [0]) if seeds is None else seeds
-    if not seeds or not all(isinstance(seed, int) for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise UserError(f"{path}: seeds must be a list of different integers, got {seeds}")
     runs = tuple(
         _run(path, content, name, row or {}, seed, out, options)
-        for (name, row), seed in itertools.product(rows.items(), seeds)
+        for name, row in rows.items() for seed in _seeds(path, content, name, row or {}, seeds)
     )
     folders = {str(run.folder).casefold() for run in runs}
     if len(folders) < len(runs):
@@ -122,7 +119,7 @@ def _load(path: Path) -> dict:
 
 
 def _rows(path: str | Path, content: dict) -> tuple[dict[str, dict], tuple | None]:
-    """{name: {"config", "options"}} and the sweep."""
+    """{name: {"config", "options", "seeds"}} and the sweep."""
     if "rows" in content:
         rows = content["rows"]
         if not (isinstance(rows, dict) and rows):
@@ -134,6 +131,18 @@ def _rows(path: str | Path, content: dict) -> tuple[dict[str, dict], tuple | Non
     _require_known(f"{path}: sweep", sweep, _SWEEP_KEYS)
     rows = {str(value): {"options": {sweep["key"]: value}} for value in sweep["values"]}
     return rows, (sweep["key"], tuple(sweep["values"]))
+
+
+def _seeds(
+    path: str | Path, content: dict, name: str, row: dict, asked: list[int] | None
+) -> list[int]:
+    """Of a row: those asked for, or its own, or the file's."""
+    own = f"{path}: row {name!r}: seeds" if "seeds" in row else f"{path}: seeds"
+    seeds = row.get("seeds", content.get("seeds", [0])) if asked is None else asked
+    valid = isinstance(seeds, list) and seeds and all(isinstance(seed, int) for seed in seeds)
+    if not valid or len(set(seeds)) < len(seeds):
+        raise UserError(f"{own} must be a list of different integers, got {seeds}")
+    return seeds
 
 
 def _run(

@@ -27,7 +27,7 @@ def summarise(
         "difference", "low", "high"}, and "environments", a dict of machine, torch, precision and
         date per seed}: percent; difference and interval are paired with the reference row's run of
         the same seed, over seeds and identities (`compare_seeds`), and null in the reference row
-        itself.
+        itself and where no seed is shared.
     """
     found = {name: [results.find(run) for run in runs] for name, runs in spec.rows.items()}
     whole = {name: own for name, own in found.items() if None not in own}
@@ -90,9 +90,12 @@ def _entry(
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"row": name, "seeds": [one.record["seed"] for one in own]}
     paired = {figure: dict.fromkeys(("difference", "low", "high")) for figure in FIGURES}
-    if reference:
-        sides = ([one.identities for one in side] for side in (reference, own))
-        paired = compare_seeds(*sides, bootstrap)
+    pairs = [
+        (theirs.identities, ours.identities) for theirs in reference or [] for ours in own
+        if theirs.record["seed"] == ours.record["seed"]
+    ]
+    if pairs:
+        paired = compare_seeds(*map(list, zip(*pairs)), bootstrap)
     for figure in FIGURES:
         values = [one.record[figure]["mean"] for one in own]
         entry[figure] = {
