@@ -206,5 +206,5 @@ def test_families_stay_together_but_at_the_borders_of_the_split():
 
 
 def test_an_unknown_difficulty_names_the_levels():
-    with pytest.raises(DemoError, match="choose from uniform, plain, easy, mild, standard, hard, extreme"):
+    with pytest.raises(DemoError, match="choose from uniform, plain, muted, easy, mild, standard, hard, extreme"):
         DemoOptions(difficulty="medium")
