@@ -59,6 +59,18 @@ def arguments(words, folder, *flags):
     return [words[0], "--out", str(folder), "--records", str(folder / "records"), *flags, *words[1:]]
 
 
+def rows_of(folder):
+    """What results.json in an ablation's folder says of its rows."""
+    return json.loads((folder / "results.json").read_text())["rows"]
+
+
+def tabulated(spec, out, words, folder, *flags):
+    """The rows of another table, made in `folder` of the records of a finished ablation."""
+    where = ["--out", str(folder), "--records", str(out / "records"), "--table"]
+    assert ablation.main([str(spec), *where, *flags, *words[1:]]) == 0
+    return rows_of(folder)
+
+
 def record_of(out, row, seed):
     """The file that holds the result of a row's run."""
     for path in (out / "records").iterdir():
@@ -127,8 +139,7 @@ def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tm
     assert ablation.main([str(other), *flags, *words[1:]]) == 0
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
         "results.json", "table.csv", "table.md"]  # nothing was trained
-    made, known = (
-        json.loads((folder / "results.json").read_text())["rows"] for folder in (tmp_path / "o", out))
+    made, known = rows_of(tmp_path / "o"), rows_of(out)
     assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
 
 
@@ -139,18 +150,14 @@ def test_a_record_from_before_precision_was_kept_still_tabulates(out, words, tmp
     assert content["environment"].pop("precision") == "float32"
     path.write_text(json.dumps(content))
     try:
-        flags = ["--out", str(tmp_path), "--records", str(out / "records"), "--table"]
-        assert ablation.main([words[0], *flags, *words[1:]]) == 0
+        tabulated(words[0], out, words, tmp_path)
     finally:
         path.write_text(text)
     assert "; float32, precision unknown; " in (tmp_path / "table.md").read_text()
 
 
 def test_another_reference_turns_the_difference_round(out, words, tmp_path):
-    flags = ["--out", str(tmp_path), "--records", str(out / "records"), "--table"]
-    assert ablation.main([words[0], *flags, "--reference", "ICRE", *words[1:]]) == 0
-    there, back = (json.loads((folder / "results.json").read_text())["rows"]
-                   for folder in (out, tmp_path))
+    there, back = rows_of(out), tabulated(words[0], out, words, tmp_path, "--reference", "ICRE")
     assert back[1]["mAP"]["difference"] is None
     assert back[0]["mAP"]["difference"] == pytest.approx(-there[1]["mAP"]["difference"])
     assert back[0]["mAP"]["low"] == pytest.approx(-there[1]["mAP"]["high"])
@@ -159,10 +166,7 @@ def test_another_reference_turns_the_difference_round(out, words, tmp_path):
 def test_a_row_of_fewer_seeds_is_compared_by_those_alone(out, words, tmp_path):
     other = tmp_path / "other.yml"
     other.write_text(SPEC.replace("ICRE:", "ICRE: {seeds: [1]}"))
-    flags = ["--out", str(tmp_path / "o"), "--records", str(out / "records"), "--table"]
-    assert ablation.main([str(other), *flags, *words[1:]]) == 0
-    (baseline, whole), (_, fewer) = (
-        json.loads((folder / "results.json").read_text())["rows"] for folder in (out, tmp_path / "o"))
+    (baseline, whole), (_, fewer) = rows_of(out), tabulated(other, out, words, tmp_path / "o")
     assert (whole["seeds"], fewer["seeds"]) == ([0, 1], [1])
     for figure in FIGURES:
         second = whole[figure]["per_seed"][1]

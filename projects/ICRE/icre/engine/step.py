@@ -45,11 +45,10 @@ def _cpu_gains_by_bf16() -> bool:
     """
     if "AVX512" not in torch.backends.cpu.get_cpu_capability():
         return False
-    taken = {torch.float32: [], torch.bfloat16: []}
-    for _ in range(5):  # in turns, as another process may take the core now and then
-        for dtype, seconds in taken.items():
-            seconds.append(_convolution_seconds(dtype))
-    return min(taken[torch.float32]) > 1.2 * min(taken[torch.bfloat16])
+    dtypes = (torch.float32, torch.bfloat16)  # in turns: another process may take the core at times
+    turns = [[_convolution_seconds(dtype) for dtype in dtypes] for _ in range(5)]
+    plain, half = map(min, zip(*turns))
+    return plain > 1.2 * half
 
 
 def _convolution_seconds(dtype: torch.dtype) -> float:
@@ -58,7 +57,7 @@ def _convolution_seconds(dtype: torch.dtype) -> float:
     weight = torch.ones(64, 64, 3, 3, requires_grad=True)
     start = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        torch.nn.functional.conv2d(images, weight, padding=1).sum().backward()
+        nn.functional.conv2d(images, weight, padding=1).sum().backward()
     return time.perf_counter() - start
 
 
