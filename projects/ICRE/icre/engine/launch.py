@@ -1,6 +1,7 @@
 """Starting one process per GPU, or several on a CPU; fast-reid's launcher knows CUDA only."""
 
 import argparse
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def _joined(
     """
     _join(url, rank, world, local_size, timedelta(seconds=timeout))
     main(args)
-    dist.destroy_process_group()
+    _leave()
 
 
 def _join(url: str, rank: int, world: int, local_size: int, timeout: timedelta) -> None:
@@ -95,6 +96,18 @@ def _join(url: str, rank: int, world: int, local_size: int, timeout: timedelta) 
         group = dist.new_group(members, timeout=timeout)
         if rank in members:
             comm._LOCAL_PROCESS_GROUP = group
+
+
+def _leave() -> None:
+    """End the process group, and gloo's threads by dropping all that still refers to it.
+
+    A thread that is left when Python ends aborts the process now and then: it needs the
+    interpreter to free its last tensors.
+    """
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
+    gc.collect()  # a trained model refers to it too, and to itself
+    dist.destroy_process_group()
 
 
 def _free_port() -> int:
