@@ -16,6 +16,7 @@ from icre.engine import ablation
 from icre.engine.ablation.results import Results
 from icre.engine.ablation.runs import is_finished, places
 from icre.engine.ablation.spec import read_spec
+from icre.environment import ENVIRONMENT
 from icre.errors import STOPPED, UserError
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.compare import FIGURES, Bootstrap, compare, compare_seeds
@@ -141,6 +142,14 @@ def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tm
         "results.json", "table.csv", "table.md"]  # nothing was trained
     made, known = rows_of(tmp_path / "o"), rows_of(out)
     assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
+
+
+def test_a_record_says_what_its_training_said(out):
+    """The process that collects may run elsewhere, or find another precision fast."""
+    for row in ("baseline", "ICRE"):
+        said = json.loads((out / row / "seed_1" / ENVIRONMENT).read_text())
+        assert said["precision"] == "float32" and said["cpu"] and said["versions"]["torch"]
+        assert json.loads(record_of(out, row, 1).read_text())["environment"] == said
 
 
 def test_a_record_from_before_precision_was_kept_still_tabulates(out, words, tmp_path):

@@ -30,7 +30,7 @@ UNSEEN = "verify_datasets"
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Of ranking lists, whose drawing takes longer than a run."""
-    monkeypatch.setattr(trainer_module, "_keep", lambda *args: None)
+    monkeypatch.setattr(trainer_module, "keep", lambda *args: None)
 
 
 def ends(root: Path, output: Path, capsys, *options: str, status: int = 2) -> str:
@@ -211,7 +211,7 @@ def test_scalars_of_steps_that_are_trained_again_are_forgotten(demo_root, tmp_pa
     with pytest.raises(Killed):
         train(demo_root, tmp_path, *SMALL, "TEST.EVAL_PERIOD", "1")
     monkeypatch.undo()
-    monkeypatch.setattr(trainer_module, "_keep", lambda *args: None)
+    monkeypatch.setattr(trainer_module, "keep", lambda *args: None)
     scalars = tmp_path / "scalars.json"
     with open(scalars, "a") as file:
         file.write('{"iteration": 7, "total_loss": 1.0}\n{"iteration": 8, "tot')

@@ -22,7 +22,7 @@ from small_runs import SMALL, STOCK, TINY_MODEL, asked_to_stop, assert_same_end,
 def no_pictures():
     """Of ranking lists, whose drawing takes longer than a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "_keep", lambda *args: None)
+        patch.setattr(trainer_module, "keep", lambda *args: None)
         yield
 
 

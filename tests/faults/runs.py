@@ -46,7 +46,7 @@ def start(argv: list[str], log: Path) -> int:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(target, 1)
         os.dup2(target, 2)
-        trainer._keep = lambda *args: None  # pictures, whose drawing takes longer than a run
+        trainer.keep = lambda *args: None  # pictures, whose drawing takes longer than a run
         status = train_net.main(argv)
     except BaseException:
         traceback.print_exc()

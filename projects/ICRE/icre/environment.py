@@ -11,6 +11,8 @@ import torch
 
 import icre
 
+ENVIRONMENT = "environment.json"  # in a training's OUTPUT_DIR: `environment` and the precision
+
 
 def environment() -> dict[str, Any]:
     """Versions, machine (CPU name, cores, GPU) and date in UTC."""

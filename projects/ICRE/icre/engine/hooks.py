@@ -24,6 +24,7 @@ from icre.engine.checkpoint import LAST, SafeCheckpointer
 from icre.engine.guard import FiniteGuard
 from icre.engine.rng import rng_state
 from icre.engine.stop import StopRequest, left
+from icre.environment import ENVIRONMENT, environment
 from icre.evaluation.files import replaced
 
 logger = logging.getLogger("fastreid.icre")
@@ -58,6 +59,23 @@ class ProgressBar(HookBase):
         self._bar.close()
         if self._redirect:
             self._redirect.__exit__(None, None, None)
+
+
+class EnvironmentWriter(HookBase):
+    """environment.json: the machine, versions and date of a training, and what `auto` came to.
+
+    Args:
+        output: folder of the file.
+        dtype: that the steps compute in.
+    """
+
+    def __init__(self, output: Path, dtype: torch.dtype):
+        self.path, self.precision = output / ENVIRONMENT, str(dtype).removeprefix("torch.")
+
+    def before_train(self) -> None:
+        """Write it; a resumed run tells of its last machine."""
+        with replaced(self.path) as file:
+            file.write_text(json.dumps(environment() | {"precision": self.precision}, indent=1) + "\n")
 
 
 class LinePrinter(EventWriter):

@@ -26,8 +26,10 @@ from icre.data.loader import (
     load_dataset,
 )
 from icre.engine.checkpoint import SafeCheckpointer, origin, refuse_other_split, start_of
+from icre.engine.findings import keep, report
 from icre.engine.guard import FiniteGuard
 from icre.engine.hooks import (
+    EnvironmentWriter,
     EpochWriter,
     Evaluation,
     LayerFreeze,
@@ -44,13 +46,11 @@ from icre.engine.rng import set_rng_states
 from icre.engine.setup import reranking, resolve_device
 from icre.engine.step import Step, compile_model, memory_layout
 from icre.engine.stop import StopRequest
-from icre.engine.tensorboard import show_picture
 from icre.engine.validation import BestOnValidation
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.modeling.pretrained import pretrained_file
 from icre.retrieval.rerank import reranker
-from icre.visual.ranking import save_rankings
 
 logger = logging.getLogger("fastreid.icre")
 LOG_EVERY = 20  # iterations
@@ -174,6 +174,7 @@ class Trainer(DefaultTrainer):
             self.checkpointer, self.stop, self.guard, cfg.SOLVER, origin(cfg)))
         ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, self.stop))
         if comm.is_main_process():
+            ret.append(EnvironmentWriter(Path(cfg.OUTPUT_DIR), self._trainer.dtype))
             ret.append(EpochWriter(self.build_writers(), period=200))
         return [*ret, ProgressBar()]
 
@@ -272,29 +273,7 @@ class Trainer(DefaultTrainer):
             results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
             if comm.is_main_process():
                 title = f"{name}, held-out training identities" if validation else name
-                scored += _report(title, evaluator, results[name])
+                scored += report(title, evaluator, results[name])
                 if isinstance(evaluator, ProtocolEvaluator) and not validation:
-                    _keep(cfg, name, evaluator)
+                    keep(cfg, name, evaluator)
         return (results if len(results) > 1 else next(iter(results.values()), results)), scored
-
-
-def _report(title: str, evaluator: DatasetEvaluator, results: OrderedDict) -> list[dict]:
-    """Show what an evaluator found, and return its records."""
-    if not isinstance(evaluator, ProtocolEvaluator):
-        lines = "\n".join(f"{key}: {value:.2f}" for key, value in results.items())
-        logger.info("%s, by fast-reid's evaluator:\n%s", title, lines)
-        return []
-    logger.info("%s\n%s", title, records.table(evaluator.records))
-    return evaluator.records
-
-
-def _keep(cfg: CfgNode, name: str, evaluator: ProtocolEvaluator) -> None:
-    """Write the features and the ranking picture into OUTPUT_DIR."""
-    output, suffix = Path(cfg.OUTPUT_DIR), "" if len(cfg.DATASETS.TESTS) == 1 else f"_{name}"
-    evaluator.features.save(output / f"features{suffix}.npz")
-    picture = output / f"ranking{suffix}.png"
-    save_rankings(
-        evaluator.features, evaluator.records[0], evaluator.root, evaluator.permutation_file, picture
-    )
-    show_picture(f"ranking/{name}", picture)
-    logger.info("ranking lists: %s", picture)

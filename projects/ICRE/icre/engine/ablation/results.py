@@ -18,9 +18,8 @@ from icre.compat import registered
 from icre.data.loader import load_dataset
 from icre.engine.ablation.runs import differences, is_finished
 from icre.engine.ablation.spec import Run, Spec
-from icre.engine.setup import load_config, resolve_device
-from icre.engine.step import step_dtype
-from icre.environment import environment
+from icre.engine.setup import load_config
+from icre.environment import ENVIRONMENT
 from icre.errors import UserError
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
@@ -42,7 +41,7 @@ class Result:
         config: dotted key -> value, where it is not the default.
         record: the metrics of `protocol` and `draw` (`icre.evaluation.records`), seed included.
         identities: {"pid", "queries", "Rank-1", "mAP", "mINP"} of each test identity.
-        environment: machine, versions, precision of the training steps and date.
+        environment: machine, versions, precision of the training's steps, date of its start.
     """
 
     config: dict[str, Any]
@@ -94,8 +93,7 @@ class Results:
             {key: round(value, _DIGITS) for key, value in one.items()}
             for one in by_identity(data, setting)
         ]
-        dtype = step_dtype(run.cfg.SOLVER.AMP, resolve_device(run.cfg.MODEL.DEVICE))
-        trained = environment() | {"precision": str(dtype).removeprefix("torch.")}
+        trained = json.loads((run.folder / ENVIRONMENT).read_text())
         result = Result(_named(run), self._record(run), identities, trained)
         with replaced(self.path(run)) as file:
             file.write_text(json.dumps(asdict(result)) + "\n")
