@@ -152,6 +152,19 @@ def test_a_record_says_what_its_training_said(out):
         assert json.loads(record_of(out, row, 1).read_text())["environment"] == said
 
 
+def test_a_run_that_does_not_say_where_it_was_trained_is_refused(out, words, capsys):
+    kept = {path: path.read_text() for path in (
+        record_of(out, "ICRE", 1), out / "ICRE/seed_1" / ENVIRONMENT)}
+    try:
+        for path in kept:
+            path.unlink()
+        assert ablation.main(arguments(words, out)) == 2  # before anything is trained
+    finally:
+        for path, text in kept.items():
+            path.write_text(text)
+    assert f"{out / 'ICRE/seed_1' / ENVIRONMENT} is missing" in capsys.readouterr().err
+
+
 def test_a_record_from_before_precision_was_kept_still_tabulates(out, words, tmp_path):
     path = record_of(out, "ICRE", 1)
     text = path.read_text()

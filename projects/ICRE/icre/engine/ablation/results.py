@@ -82,7 +82,8 @@ class Results:
         """Keep what the run's folder holds, if the run has finished there.
 
         Raises:
-            UserError: the folder holds another run, or one that was not scored as the spec asks.
+            UserError: the folder holds another run, one that was not scored as the spec asks, or one
+                that does not say where it was trained.
         """
         if not is_finished(run):
             return
@@ -93,8 +94,7 @@ class Results:
             {key: round(value, _DIGITS) for key, value in one.items()}
             for one in by_identity(data, setting)
         ]
-        trained = json.loads((run.folder / ENVIRONMENT).read_text())
-        result = Result(_named(run), self._record(run), identities, trained)
+        result = Result(_named(run), self._record(run), identities, _environment(run))
         with replaced(self.path(run)) as file:
             file.write_text(json.dumps(asdict(result)) + "\n")
 
@@ -120,6 +120,13 @@ class Results:
             f"{path} has no record of {self.spec.protocol}, draw {self.spec.draw}: set the spec's "
             "protocol and draw to one of the data set"
         )
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    path = run.folder / ENVIRONMENT
+    if not path.is_file():
+        raise UserError(f"{path} is missing (an older version trained this run): remove its folder")
+    return json.loads(path.read_text())
 
 
 @functools.cache

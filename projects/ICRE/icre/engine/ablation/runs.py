@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from icre.engine.ablation.spec import Run
 from icre.engine.setup import load_config
-from icre.environment import ENVIRONMENT
 from icre.errors import UserError
 
 CONSOLE = "console.txt"
@@ -43,8 +42,7 @@ def is_finished(run: Run) -> bool:
             f"{run.folder} holds a run of another config ({key} was {was!r}, is {now!r}): remove it, "
             "or name another --out"
         )
-    return all(
-        (run.folder / name).is_file() for name in ("metrics.json", "features.npz", ENVIRONMENT))
+    return all((run.folder / name).is_file() for name in ("metrics.json", "features.npz"))
 
 
 def differences(
