@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import icre.compat  # noqa: F401  (before any fastreid import)
-from icre.data.synth.layout import DemoOptions
-from icre.data.synth.tree import write_tree
+from synthvi.layout import DemoOptions
+from synthvi.tree import write_tree
 from icre.engine import train_net
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from icre.data.synth.layout import DemoOptions
-from icre.data.synth.tree import write_tree
+from synthvi.layout import DemoOptions
+from synthvi.tree import write_tree
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 

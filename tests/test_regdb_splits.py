@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from conftest import CONFIGS, SHORT
-from icre.data.synth.layout import DemoOptions
-from icre.data.synth.tree import write_tree
+from synthvi.layout import DemoOptions
+from synthvi.tree import write_tree
 from icre.engine import splits, train_net
 from icre.engine.splits import over_splits
 from icre.errors import UserError

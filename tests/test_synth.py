@@ -12,9 +12,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from icre.data.synth import layout, tree
-from icre.data.synth.layout import DemoError, DemoOptions
-from icre.data.synth.levels import LEVELS
+from synthvi import layout, tree
+from synthvi.layout import DemoError, DemoOptions
+from synthvi.levels import LEVELS
 
 TOOL = Path(__file__).parents[1] / "tools" / "make_demo_data.py"
 TINY = DemoOptions(ids=4, test_ids=2, train_images=2, test_images=3, height=32, width=16, seed=3)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from icre.data.synth import benchmarks, tree
-from icre.data.synth.checksum import checksum, checksum_of_tree, environment
-from icre.data.synth.checksums import CHECKSUMS, ENVIRONMENT
-from icre.data.synth.layout import DemoError, plan
+from synthvi import benchmarks, tree
+from synthvi.checksum import checksum, checksum_of_tree, environment
+from synthvi.checksums import CHECKSUMS, ENVIRONMENT
+from synthvi.layout import DemoError, plan
 
 TOOL = Path(__file__).parents[1] / "tools" / "make_demo_data.py"
 
@@ -72,7 +72,7 @@ def test_recording_writes_what_the_renderer_gives(tmp_path, monkeypatch):
     made = benchmarks.record("SynthVI-S", workers=1)
     written = {}
     text = (tmp_path / "checksums.py").read_text()
-    exec(text.replace("from .checksum", "from icre.data.synth.checksum"), written)
+    exec(text.replace("from .checksum", "from synthvi.checksum"), written)
     assert written["ENVIRONMENT"] == environment()
     assert {**CHECKSUMS, **made} == {**CHECKSUMS, **written["CHECKSUMS"]}
     assert len(made) == 4

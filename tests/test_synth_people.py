@@ -5,14 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from icre.data.synth import (
-    body, camera, exact, layout, materials, people, person, raster, scene,
-)
-from icre.data.synth.layout import DemoOptions
-from icre.data.synth.levels import LEVELS
-from icre.data.synth.materials import Material
-from icre.data.synth.shade import Light, ground_shadow, lit
-from icre.data.synth.solids import Limb, Stack, Surface, uniform
+from synthvi import body, camera, exact, layout, materials, people, person, raster, scene
+from synthvi.layout import DemoOptions
+from synthvi.levels import LEVELS
+from synthvi.materials import Material
+from synthvi.shade import Light, ground_shadow, lit
+from synthvi.solids import Limb, Stack, Surface, uniform
 from icre.modality import INFRARED, VISIBLE
 
 OPTIONS = DemoOptions(ids=4, test_ids=2, train_images=2, test_images=3, height=32, width=16, seed=3)

@@ -11,11 +11,11 @@ import re
 import sys
 from pathlib import Path
 
-from icre.data.synth import benchmarks
-from icre.data.synth.layout import LAYOUTS, DemoError, DemoOptions
-from icre.data.synth.levels import LEVELS
-from icre.data.synth.sheet import save_pictures, save_sheet
-from icre.data.synth.tree import is_finished, write_tree
+from synthvi import benchmarks
+from synthvi.layout import LAYOUTS, DemoError, DemoOptions
+from synthvi.levels import LEVELS
+from synthvi.sheet import save_pictures, save_sheet
+from synthvi.tree import is_finished, write_tree
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,7 +39,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     demo.add_argument("--size", default="128x64", help="height x width in pixels (128x64)")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--difficulty", default="easy", choices=list(LEVELS),
-                      help="default easy; icre/data/synth/levels.py says what each level means")
+                      help="default easy; synthvi/levels.py says what each level means")
     frozen = parser.add_argument_group("a frozen benchmark, whose settings nothing changes")
     frozen.add_argument("--benchmark", choices=list(benchmarks.BENCHMARKS))
     frozen.add_argument("--choosing", action="store_true",

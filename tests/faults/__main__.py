@@ -13,7 +13,7 @@ from pathlib import Path  # noqa: E402
 from conftest import TINY  # noqa: E402
 from faults import disk, inputs, kills, ranks  # noqa: E402
 from faults.runs import Faults  # noqa: E402
-from icre.data.synth.tree import write_tree  # noqa: E402
+from synthvi.tree import write_tree  # noqa: E402
 
 PARTS = ("kills", "ranks", "disk", "inputs")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conftest import TINY
 from faults.runs import Faults, command, ended, last_words, same_end, saved_steps, start
-from icre.data.synth.tree import write_tree
+from synthvi.tree import write_tree
 from small_runs import STOCK, TINY_MODEL
 
 OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_ITERS", "1")
