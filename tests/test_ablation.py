@@ -16,8 +16,8 @@ from icre.engine import ablation
 from icre.engine.ablation.results import Results
 from icre.engine.ablation.runs import is_finished, places
 from icre.engine.ablation.spec import read_spec
-from icre.environment import ENVIRONMENT
-from icre.errors import STOPPED, UserError
+from icre.utils.environment import ENVIRONMENT
+from icre.utils.errors import STOPPED, UserError
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.compare import FIGURES, Bootstrap, compare, compare_seeds
 from icre.evaluation.features import FeatureSet

@@ -16,7 +16,7 @@ from icre.benchmark.options import STOCK
 from icre.benchmark.public_code import load_clone
 from icre.benchmark.public_loops import three_groups
 from icre.benchmark.rows import Setup, random_batches
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import pytest
 from small_features import from_paths, small_features
 
 from icre.benchmark.protocol import stand_in_permutation
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.compare import FIGURES, Bootstrap, compare, interval, report
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score

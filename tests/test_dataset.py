@@ -20,7 +20,7 @@ from icre.data.loader import (
 from icre.data.pipeline import Batched, ImageByImage, finish
 from icre.data.transforms import ChannelAugment, build_modality_transforms
 from icre.engine.setup import load_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 

@@ -21,7 +21,7 @@ from icre.engine.inference import run_inference
 from icre.engine.launch import _free_port, launch
 from icre.engine.stop import StopRequest
 from icre.engine.supervise import Report, _cause
-from icre.errors import RunEnded, UserError
+from icre.utils.errors import RunEnded, UserError
 from icre.evaluation.features import FeatureSet
 from small_model import small_batch, small_model
 from small_runs import SMALL, load

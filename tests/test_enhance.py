@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling.enhance import OUTPUTS, Enhancement, NoEnhancement, build_enhancement
 from icre.modeling.mpfr import MPFR, StageClues
 from icre.modeling.sdce import SDCE, CluesOnly

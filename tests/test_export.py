@@ -20,7 +20,7 @@ from icre.engine.deploy import BothStems, Deployed, OneStem
 from icre.engine.embed import Embedder, read_config
 from icre.engine.saved import open_saved
 from icre.engine.trainer import Trainer
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.modality import NAMES

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from conftest import train, train_status
-from icre import cli
+from icre.utils import cli
 from icre.data.dataset import CrossModalDataset
 from icre.engine import train_net
 from icre.engine import trainer as trainer_module
 from icre.engine.hooks import TrainingCheckpointer, forget_steps
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
-from icre.errors import STOPPED, UserError
+from icre.utils.errors import STOPPED, UserError
 from small_runs import SMALL, STOCK, TINY_MODEL, assert_same_end, load
 
 # Training images that cannot be read are looked for before a run: one that breaks later is meant.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 from icre.retrieval import gallery as galleries
 from icre.retrieval import index as indexes

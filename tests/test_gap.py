@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from icre.benchmark import gap
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"

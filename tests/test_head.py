@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from fastreid.modeling.heads import build_heads
 from small_model import randomise_norms, small_cfg
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling import ICREHead
 from icre.modeling.head import TEST_FEATURES
 

@@ -9,7 +9,7 @@ from reference.icg_oracle import guided_loops, rank_loops, soft_rank_loops
 from small_losses import R, V, as_lists, ids, random_batch
 from small_model import small_cfg
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling.losses import Outputs, build_losses
 from icre.modeling.losses.icg import VARIANTS, ICGLoss, guided, pull_push, rank, soft_rank
 

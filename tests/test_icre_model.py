@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_model import BASELINE, randomise_norms, rows, small_batch, small_model
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 ALIVE = ("MODEL.SDCE.INIT_SCALE", 1.0)

@@ -8,7 +8,7 @@ from small_model import BASELINE, rows, small_batch, small_cfg, small_model
 
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import load_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling.check import CHOICES, check_model
 
 ALIVE = ("MODEL.SDCE.INIT_SCALE", 1.0)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from icre.data.image import read_image, verify_images
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 GRAY = np.array([[0, 100], [200, 250]], dtype=np.uint8)
 

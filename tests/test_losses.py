@@ -11,7 +11,7 @@ from small_losses import R, V, ids, random_batch
 from small_model import small_cfg
 
 from icre.compat import registered
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling.losses import LOSS_REGISTRY, Outputs, build_losses
 from icre.modeling.losses.icg import ICGLoss, pull_push
 

@@ -8,7 +8,7 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from icre.evaluation.matfile import read_variable
+from icre.utils.matfile import read_variable
 
 SPLIT = Path(__file__).parents[2] / "shared/sysu_split"
 

@@ -6,7 +6,7 @@ import torch
 from reference.enhance_oracle import as_arrays, mpfr_loops, resize_loops
 from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling.mpfr import ALIGNMENTS, MASKS, MPFR, StageClues, build_clues
 
 

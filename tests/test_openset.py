@@ -8,7 +8,7 @@ import pytest
 from small_features import small_features
 from test_score_features import tool
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.plan import prepare
 from icre.evaluation.score import score
 from icre.retrieval import openset

@@ -16,7 +16,7 @@ from icre.engine import extract
 from icre.engine.embed import read_config
 from icre.engine.predictor import Batches, Predictor
 from icre.engine.trainer import Trainer
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import NAMES
 

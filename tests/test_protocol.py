@@ -12,7 +12,7 @@ from reference.rank_oracle import loop_score
 from small_features import from_paths, small_features
 
 from icre.benchmark.protocol import stand_in_permutation
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import draws, records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import read_permutation

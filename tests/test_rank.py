@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.rank import QueryValues, figures, order_keys, query_values
 from reference.rank_oracle import query_by_hand
 

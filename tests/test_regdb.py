@@ -8,7 +8,7 @@ import pytest
 from small_trees import copy, edit, lists, litter, render, scored
 
 from icre.data.regdb import RegDB
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 

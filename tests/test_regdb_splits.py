@@ -10,7 +10,7 @@ from synthvi.layout import DemoOptions
 from synthvi.tree import write_tree
 from icre.engine import splits, train_net
 from icre.engine.splits import over_splits
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 CONFIG = str(CONFIGS / "Demo/regdb_icre_r18.yml")
 

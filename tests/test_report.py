@@ -19,7 +19,7 @@ from icre.evaluation.compare import Bootstrap, compare
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare
 from icre.visual.identities import draw_identities
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from small_features import small_features
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

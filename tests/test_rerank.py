@@ -7,7 +7,7 @@ import pytest
 import torch
 from reference.rerank_oracle import loop_rerank
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.retrieval import rerank_compiled, rerank_tensor
 from icre.retrieval.neighbours import nearest
 from icre.retrieval.rerank import (

@@ -10,12 +10,12 @@ import torch
 from conftest import train, train_status
 from icre.engine import trainer as trainer_module
 from icre.engine.checkpoint import read_checkpoint
-from icre.engine.digest import digest, signed, verified
+from icre.utils.checksum import digest, signed, verified
 from icre.engine.hooks import Evaluation, LayerFreeze
 from icre.engine.rng import rng_state
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
-from icre.errors import STOPPED, UserError
+from icre.utils.errors import STOPPED, UserError
 from small_runs import SMALL, STOCK, TINY_MODEL, asked_to_stop, assert_same_end, load
 
 @pytest.fixture(scope="module", autouse=True)

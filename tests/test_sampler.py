@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 from small_features import from_paths, small_features
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import layout
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score

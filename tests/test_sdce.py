@@ -6,7 +6,7 @@ import torch
 from reference.enhance_oracle import as_arrays, sdce_loops
 from small_model import randomise_norms
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling.sdce import ORDERS, QUERIES, SDCE, to_map, to_tokens
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from icre.engine import embed, search
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED
 from icre.retrieval.answers import answer

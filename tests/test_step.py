@@ -11,7 +11,7 @@ from icre.engine.setup import load_config
 from icre.engine import step as step_module
 from icre.engine.step import Step, compile_model, memory_layout, step_dtype
 from icre.engine.trainer import Trainer
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 CPU = torch.device("cpu")
 

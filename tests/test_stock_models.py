@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import CONFIGS, train, train_status
 from icre.engine.setup import load_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 RESNET18 = ("MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", "512",
             "MODEL.BACKBONE.PRETRAIN", "False", "SOLVER.AMP.ENABLED", "False")

@@ -16,7 +16,7 @@ from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.hooks import TrainingCheckpointer
 from icre.engine.setup import load_config
 from icre.engine.trainer import Trainer
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 

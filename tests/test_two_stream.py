@@ -7,7 +7,7 @@ import torch
 from fastreid.modeling.backbones import build_resnet_backbone
 from small_model import randomise_norms, small_cfg
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.modeling import build_two_stream_resnet_backbone
 

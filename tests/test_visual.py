@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.protocol import find
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE

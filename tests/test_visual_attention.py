@@ -11,7 +11,7 @@ from conftest import CONFIGS
 from icre.engine.attention import attention_weights, cross_attention, grad_cam, stage_masks
 from icre.engine.setup import load_config
 from icre.engine.trainer import Trainer
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 from icre.visual.maps import MapBlock, draw_maps
 from small_model import BASELINE, randomise_norms, small_batch, small_model

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from icre import cli
+from icre.utils import cli
 from icre.benchmark import data, gap, infer, protocol, rerank, search, train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "sysu.npz"

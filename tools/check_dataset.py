@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from icre import cli
+from icre.utils import cli
 from icre.data.doctor import SETS, examine, find_folder, text
 from icre.evaluation import records
 from icre.evaluation.matlab import read_permutation

@@ -11,7 +11,7 @@ and the same for each pair of a query and a gallery camera.
 import argparse
 import sys
 
-from icre import cli
+from icre.utils import cli
 from icre.evaluation import records
 from icre.evaluation.compare import Bootstrap, compare, report
 from icre.evaluation.features import FeatureSet

@@ -13,7 +13,7 @@ sees that trial's gallery and all its queries.
 import argparse
 import sys
 
-from icre import cli
+from icre.utils import cli
 from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED

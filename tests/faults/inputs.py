@@ -21,7 +21,7 @@ from icre.data.regdb import RegDB
 from icre.data.sysu import SYSUMM01
 from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.setup import load_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import matlab
 from icre.evaluation.features import FeatureSet
 from small_trees import render

@@ -32,7 +32,7 @@ from icre.data.image import read_image
 from icre.data.loader import build_train_loader, build_train_set, collate
 from icre.engine.setup import load_config
 from icre.engine.step import to_device
-from icre.environment import environment
+from icre.utils.environment import environment
 from icre.evaluation import records
 
 DECODED, CACHED = "ours, decoding", "ours, from the cache"

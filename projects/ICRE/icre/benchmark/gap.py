@@ -17,8 +17,8 @@ from PIL import Image
 from tabulate import tabulate
 
 from icre.data.sysu import CAMERA_MODALITY, SYSUMM01
-from icre.environment import environment
-from icre.errors import UserError
+from icre.utils.environment import environment
+from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.rank import figures, order_keys, query_values
 from icre.modality import INFRARED, NAMES, VISIBLE

@@ -20,8 +20,8 @@ from icre.benchmark.options import (
     shared_facts,
 )
 from icre.benchmark.rows import Row, Setup, random_batches
-from icre.environment import environment
-from icre.errors import UserError
+from icre.utils.environment import environment
+from icre.utils.errors import UserError
 from icre.evaluation import records
 
 

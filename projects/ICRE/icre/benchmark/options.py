@@ -15,7 +15,7 @@ from icre.benchmark.stock import OPTIONS as STOCK_OPTIONS
 from icre.benchmark.stock import StockRow
 from icre.data.loader import build_train_set
 from icre.engine.setup import load_config, resolve_device
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 AMP = {
     "fp32": ("SOLVER.AMP.ENABLED", "False"),

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from icre.benchmark.loop_protocol import loop_score
 from icre.benchmark.report import alternate
-from icre.environment import environment
-from icre.errors import UserError
+from icre.utils.environment import environment
+from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 MODULES = ("resnet", "model", "loss", "utils", "data_loader")
 

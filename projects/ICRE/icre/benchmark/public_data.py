@@ -14,7 +14,7 @@ from fastreid.config import CfgNode
 from icre.benchmark.rows import Setup, as_floats, random_batches
 from icre.data.image import read_image
 from icre.data.loader import load_dataset, modalities_of
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

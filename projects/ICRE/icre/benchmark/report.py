@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 
 def alternate(

@@ -16,8 +16,8 @@ from icre.benchmark.clusters import clustered
 from icre.benchmark.memory import peak_memory
 from icre.benchmark.rerank_plot import save_plot
 from icre.benchmark.report import alternate
-from icre.environment import environment
-from icre.errors import UserError
+from icre.utils.environment import environment
+from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.retrieval.neighbours import nearest
 from icre.retrieval.rerank import mix, path_for, rerank, whole

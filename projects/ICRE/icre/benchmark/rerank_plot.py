@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from icre.evaluation.files import replaced
+from icre.utils.files import replaced
 
 _COLOURS = {"ours": "#1f6feb", "theirs": "#cf222e"}
 _JOBS = {"fastreid": "-", "original": "--"}

@@ -18,10 +18,10 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from icre.benchmark.memory import peak_memory
-from icre.environment import environment
-from icre.errors import UserError
+from icre.utils.environment import environment
+from icre.utils.errors import UserError
 from icre.evaluation import records
-from icre.evaluation.files import replaced
+from icre.utils.files import replaced
 from icre.retrieval import index as indexes
 
 SHARES = (0.28, 0.42, 0.30)  # variance of identity, identity in a modality, image

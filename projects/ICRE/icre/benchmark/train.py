@@ -20,7 +20,7 @@ from icre.benchmark.options import (
     shared_facts,
 )
 from icre.benchmark.rows import Row, Setup, random_batches
-from icre.environment import environment
+from icre.utils.environment import environment
 from icre.evaluation import records
 
 

@@ -11,7 +11,7 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from icre.data.split_list import missing_files
 from icre.data.tree import Item, require_disjoint, require_folder
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 VAL, TEST = "val", "test"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.data.common import CommDataset
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 logger = logging.getLogger("fastreid.icre")
 CORRUPT = {"stop": False, "replace": True}  # DATALOADER.CORRUPT -> `replace`

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from icre.errors import RunEnded, UserError
+from icre.utils.errors import RunEnded, UserError
 
 
 @contextmanager

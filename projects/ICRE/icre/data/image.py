@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 # What Pillow raises for a file that is missing, cut off, not an image, or absurdly large.
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

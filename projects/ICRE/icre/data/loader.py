@@ -18,7 +18,7 @@ from icre.data.faults import outlive_sigterm
 from icre.data.image import verify_images
 from icre.data.pipeline import build_pipeline
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import VISIBLE
 
 CROSS_MODALITY = "CrossModalitySampler"

@@ -12,7 +12,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from icre.data.base import Part, VisibleInfraredSet
 from icre.data.split_list import read_list
 from icre.data.tree import Item
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 CAMERA = {"Visible": 1, "Thermal": 2}  # one camera per modality; the numbers are ours

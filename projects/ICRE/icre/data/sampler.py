@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, NAMES, VISIBLE
 
 logger = logging.getLogger("fastreid.icre")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from icre.data.tree import is_image, read_text
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 logger = logging.getLogger("fastreid.icre")
 

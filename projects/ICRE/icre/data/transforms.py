@@ -11,7 +11,7 @@ from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from fastreid.data.transforms.transforms import ToTensor
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
 

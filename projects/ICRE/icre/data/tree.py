@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 # Windows leaves Thumbs.db and desktop.ini, macOS ._*.jpg: only these endings count, hidden never.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})

@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
 import icre.engine  # noqa: F401  (registration)
-from icre import cli
+from icre.utils import cli
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 # Modules that only hold others: their parts are the rows.
 EXPANDED = ("backbone", "backbone.stages", "enhance")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling.enhance import Enhanced
 from icre.modeling.sdce import SDCE, Attention
 

@@ -12,9 +12,9 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 
-from icre.engine.digest import signed, verified
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.checksum import signed, verified
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 LAST = "model_last"  # what a run resumes from; model_last_1 is the one before it, and so on
 

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 import icre.engine  # noqa: F401  (registration)
 from fastreid.config import CfgNode
 
-from icre import __version__, cli
+from icre import __version__
+from icre.utils import cli
 from icre.engine.deploy import Deployed, is_two_stream
 from icre.engine.embed import Embedder
 from icre.engine.exported import FORMATS, Runner
 from icre.engine.saved import open_saved
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 from icre.modality import INFRARED, NAMES, VISIBLE
 
 TOLERANCE = 1e-4  # of any component of a unit vector

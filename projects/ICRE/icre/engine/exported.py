@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import NAMES
 
 OPSET = 20

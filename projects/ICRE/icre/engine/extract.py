@@ -9,7 +9,7 @@ import icre.engine  # noqa: F401  (registration)
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
-from icre import cli
+from icre.utils import cli
 from icre.data.loader import build_test_loader, load_dataset, verify_datasets
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
 from icre.engine.exported import Exported
@@ -17,7 +17,7 @@ from icre.engine.inference import run_inference
 from icre.engine.launch import add_arguments, checks_input, launch
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.evaluator import FeatureCollector
 
 

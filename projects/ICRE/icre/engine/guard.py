@@ -12,8 +12,8 @@ from torch import Tensor
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.utils import comm
 
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 
 class _Watched(NamedTuple):

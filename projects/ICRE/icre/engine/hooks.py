@@ -24,8 +24,8 @@ from icre.engine.checkpoint import LAST, SafeCheckpointer
 from icre.engine.guard import FiniteGuard
 from icre.engine.rng import rng_state
 from icre.engine.stop import StopRequest, left
-from icre.environment import ENVIRONMENT, environment
-from icre.evaluation.files import replaced
+from icre.utils.environment import ENVIRONMENT, environment
+from icre.utils.files import replaced
 
 logger = logging.getLogger("fastreid.icre")
 _SHOWN = ("health/cls_accuracy", "health/sdce_share", "health/mask_saturation")

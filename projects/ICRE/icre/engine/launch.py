@@ -14,7 +14,7 @@ import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.utils import comm
 
 from icre.engine.supervise import supervise
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

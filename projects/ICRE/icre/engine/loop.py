@@ -7,7 +7,7 @@ from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils.events import EventStorage
 
 from icre.data.faults import worker_faults
-from icre.errors import RunEnded, UserError
+from icre.utils.errors import RunEnded, UserError
 
 logger = logging.getLogger("fastreid.icre")
 

@@ -12,7 +12,7 @@ from fastreid.solver.build import (
     maybe_add_gradient_clipping,
 )
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 FUSED = ("SGD", "Adam", "AdamW")  # one pass over the parameters, on CPU as on GPU
 ENHANCEMENT = "enhance."  # parameters of MPFR and SDCE, which SOLVER.ENHANCE_LR_FACTOR scales

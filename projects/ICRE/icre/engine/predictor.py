@@ -25,7 +25,7 @@ from icre.data.pipeline import build_pipeline
 from icre.engine.deploy import is_two_stream
 from icre.engine.embed import Embedder
 from icre.engine.saved import open_saved
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import NAMES, VISIBLE
 from icre.retrieval.images import collect
 

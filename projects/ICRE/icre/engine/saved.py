@@ -7,7 +7,7 @@ import yaml
 
 from icre.engine.checkpoint import read_checkpoint
 from icre.engine.embed import Embedder, read_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 
 def open_saved(

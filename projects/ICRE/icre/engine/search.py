@@ -6,12 +6,12 @@ from pathlib import Path
 from tabulate import tabulate
 
 import icre.engine  # noqa: F401  (registration)
-from icre import cli
+from icre.utils import cli
 from icre.data.image import find_faults, verify_images
 from icre.data.loader import load_dataset
 from icre.engine.embed import Embedder, read_config
 from icre.engine.saved import open_saved
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.modality import NAMES
 from icre.retrieval import gallery as galleries

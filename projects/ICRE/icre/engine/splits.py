@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 import icre.engine  # noqa: F401  (registration)
-from icre import cli
+from icre.utils import cli
 from icre.engine import train_net
 from icre.engine.setup import load_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.records import FIGURES
 

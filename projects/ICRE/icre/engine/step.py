@@ -14,7 +14,7 @@ from fastreid.utils.events import get_event_storage
 
 from icre.data.pipeline import finish
 from icre.engine.guard import FiniteGuard
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 
 def step_dtype(amp: CfgNode, device: torch.device) -> torch.dtype:

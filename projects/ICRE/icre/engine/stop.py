@@ -12,7 +12,7 @@ import torch.distributed as dist
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.utils import comm
 
-from icre.errors import STOPPED, RunEnded
+from icre.utils.errors import STOPPED, RunEnded
 
 
 class StopRequest:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from icre.errors import STOPPED, RunEnded, UserError
+from icre.utils.errors import STOPPED, RunEnded, UserError
 
 SECONDS_TO_FAIL = 5.0  # that the other ranks have, to say that they have lost one
 SECONDS_TO_LEAVE = 300.0  # the same after SIGTERM: the first rank writes a checkpoint

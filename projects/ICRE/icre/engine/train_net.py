@@ -3,7 +3,7 @@
 import argparse
 
 import icre.engine  # noqa: F401  (registration)
-from icre import cli
+from icre.utils import cli
 from fastreid.config import CfgNode
 from fastreid.engine import default_argument_parser
 

@@ -4,10 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import metric
-from icre.evaluation.files import replaced
+from icre.utils.files import replaced
 
 
 class BestOnValidation:

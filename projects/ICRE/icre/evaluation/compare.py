@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import rank
 from icre.evaluation.breakdown import (
     FIGURES, asking, gallery_cameras, matched, mean, only_camera, per_query,

@@ -9,7 +9,7 @@ import random
 
 import numpy as np
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.modality import SYSU_VISIBLE_CAMERAS

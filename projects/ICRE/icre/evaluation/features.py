@@ -7,9 +7,9 @@ from typing import Self
 
 import numpy as np
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import layout, matlab
-from icre.evaluation.files import replaced
+from icre.utils.files import replaced
 from icre.modality import NAMES
 
 _COLUMNS = ("features", "pids", "camids", "modalities", "paths")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from icre.data.tree import is_image
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, VISIBLE
 
 _TREE_MODALITY = {

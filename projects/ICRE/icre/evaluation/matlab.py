@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 
 from icre.data import tree
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.layout import parse
-from icre.evaluation.matfile import read_variable
+from icre.utils.matfile import read_variable
 
 TEST_IDENTITIES = 96
 Permutation = Mapping[tuple[int, int], np.ndarray]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import draws
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, SYSU_VISIBLE_CAMERAS, VISIBLE
 
 OFFICIAL, SEEDED = "official", "seeded"

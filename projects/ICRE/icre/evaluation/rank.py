@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 RANKS = (1, 5, 10, 20)
 _STEP_BITS = 40

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 FIGURES = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
 _FIELDS = (

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation

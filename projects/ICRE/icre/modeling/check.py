@@ -8,8 +8,8 @@ from fastreid.layers import any_softmax, pooling
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
-from icre.errors import UserError
-from icre.modeling.choice import pick
+from icre.utils.errors import UserError
+from icre.utils.choice import pick
 from icre.modeling.enhance import OUTPUTS
 from icre.modeling.head import TEST_FEATURES
 from icre.modeling.losses import auxiliary, icg

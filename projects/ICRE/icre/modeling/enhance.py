@@ -19,7 +19,7 @@ from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 from torch import Tensor, nn
 
-from icre.modeling.choice import pick
+from icre.utils.choice import pick
 from icre.modeling.mpfr import build_clues
 from icre.modeling.sdce import SDCE, CluesOnly
 

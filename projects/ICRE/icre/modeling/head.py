@@ -10,7 +10,7 @@ from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 from torch import Tensor
 
-from icre.modeling.choice import pick
+from icre.utils.choice import pick
 
 # MODEL.HEADS.TEST_FEAT: (head, maps) -> feature
 TEST_FEATURES = {

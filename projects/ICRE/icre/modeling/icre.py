@@ -16,7 +16,7 @@ from fastreid.modeling.heads import build_heads
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modeling.enhance import Enhanced, build_enhancement
 from icre.modeling.losses import Outputs, build_losses
 

@@ -16,8 +16,8 @@ from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 from torch import Tensor, nn
 
-from icre.errors import UserError
-from icre.modeling.choice import pick
+from icre.utils.errors import UserError
+from icre.utils.choice import pick
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")  # what a backbone of ours may be asked for
 

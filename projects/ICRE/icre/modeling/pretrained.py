@@ -16,7 +16,7 @@ from fastreid.modeling.backbones.resnet import model_urls
 from fastreid.utils import comm
 from torch import nn
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icre.errors import UserError
-from icre.modeling.choice import pick
+from icre.utils.errors import UserError
+from icre.utils.choice import pick
 
 
 def to_tokens(x: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
 from fastreid.modeling.backbones.resnet import ResNet
 from torch import Tensor, nn
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, NAMES, VISIBLE
-from icre.modeling.choice import pick
+from icre.utils.choice import pick
 from icre.modeling.pretrained import load_pretrained, pretrained_file
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import NAMES
 from icre.retrieval.gallery import Gallery
 from icre.retrieval.images import ImageTable

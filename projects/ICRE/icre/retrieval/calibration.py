@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import NAMES
 from icre.retrieval.images import ImageTable
 from icre.retrieval.openset import Scores, threshold_at

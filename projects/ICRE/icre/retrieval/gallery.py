@@ -21,8 +21,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 from icre.retrieval import index as indexes
 from icre.retrieval.calibration import Calibration
 from icre.retrieval.images import ImageTable

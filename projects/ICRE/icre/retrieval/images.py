@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from icre.data.tree import is_image
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import layout
 from icre.modality import NAMES
 

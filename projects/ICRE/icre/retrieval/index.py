@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 BLOCK = 65_536  # vectors that are added at a time
 _INNER = faiss.METRIC_INNER_PRODUCT

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare

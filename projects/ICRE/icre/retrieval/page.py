@@ -8,10 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from icre.data.image import read_image
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 from icre.retrieval.answers import Answer, Match
-from icre.webpage import document, picture
+from icre.utils.webpage import document, picture
 
 HEIGHT, QUALITY = 208, 85  # of the pictures, in pixels and JPEG's scale
 

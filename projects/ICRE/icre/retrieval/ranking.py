@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import read_permutation
 from icre.evaluation.plan import Setting, plan

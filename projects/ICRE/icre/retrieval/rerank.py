@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.reranked import Reranker
 from icre.retrieval import rerank_tensor
 from icre.retrieval.neighbours import bar, block_rows, nearest

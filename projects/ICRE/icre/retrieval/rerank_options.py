@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 
 @dataclass(frozen=True)

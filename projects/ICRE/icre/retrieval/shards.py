@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 from icre.retrieval.images import ImageTable
 
 SIZE = 1024  # images

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED, VISIBLE
 from icre.visual.style import BLUE, COLUMN, PAGE, VERMILION, new_figure, styled

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.visual.style import COLOURS, COLUMN, GRAY, PAGE, new_figure, styled

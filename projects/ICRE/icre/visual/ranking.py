@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from icre.data.image import read_image
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED
 from icre.retrieval.ranking import RankingList, ranking_lists

@@ -12,8 +12,8 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 COLUMN, PAGE = 3.3, 6.9  # inches: a column of the usual two-column paper, and both columns
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"

@@ -14,7 +14,7 @@ from icre.data.regdb import RegDB
 from icre.data.split_list import missing_files
 from icre.data.sysu import CAMERA_MODALITY, SYSUMM01
 from icre.data.tree import Item, read_ids
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import VISIBLE
 
 SETS: dict[str, type[VisibleInfraredSet]] = {

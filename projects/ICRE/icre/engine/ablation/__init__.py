@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from icre import cli
+from icre.utils import cli
 from icre.data.loader import verify_datasets
 from icre.engine.ablation.results import RECORDS, Results
 from icre.engine.ablation.runs import CONSOLE, run_all
 from icre.engine.ablation.spec import Run, Spec, read_spec
 from icre.engine.ablation.table import markdown, summarise, write
 from icre.engine.stop import StopRequest
-from icre.errors import RunEnded, UserError
+from icre.utils.errors import RunEnded, UserError
 
 
 def parser() -> argparse.ArgumentParser:

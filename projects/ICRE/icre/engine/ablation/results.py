@@ -19,11 +19,11 @@ from icre.data.loader import load_dataset
 from icre.engine.ablation.runs import differences, is_finished
 from icre.engine.ablation.spec import Run, Spec
 from icre.engine.setup import load_config
-from icre.environment import ENVIRONMENT
-from icre.errors import UserError
+from icre.utils.environment import ENVIRONMENT
+from icre.utils.errors import UserError
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.files import replaced
+from icre.utils.files import replaced
 from icre.evaluation.matlab import Permutation, read_permutation
 from icre.evaluation.plan import prepare
 from icre.modeling.losses import LOSS_REGISTRY

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from icre.engine.ablation.spec import Run
 from icre.engine.setup import load_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 CONSOLE = "console.txt"
 _COMMAND = "import sys; from icre.engine.train_net import main; sys.exit(main())"

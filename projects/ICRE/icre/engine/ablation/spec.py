@@ -12,7 +12,7 @@ import icre.engine  # noqa: F401  (registration)
 from fastreid.config import CfgNode
 
 from icre.engine.setup import load_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 _KEYS = {"title", "config", "seeds", "protocol", "draw", "options", "reference", "rows", "sweep"}
 _ROW_KEYS = {"config", "options", "seeds"}

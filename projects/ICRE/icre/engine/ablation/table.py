@@ -12,7 +12,7 @@ from icre.engine.ablation.results import Result, Results
 from icre.engine.ablation.spec import Spec
 from icre.evaluation import records
 from icre.evaluation.compare import FIGURES, Bootstrap, compare_seeds
-from icre.evaluation.files import replaced
+from icre.utils.files import replaced
 from icre.visual.curves import SWEPT, draw_sweep
 from icre.visual.style import save_figure
 

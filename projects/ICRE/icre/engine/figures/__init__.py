@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from icre import cli
+from icre.utils import cli
 from icre.engine.figures import commands
 from icre.engine.figures.people import SHOWN
 from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED

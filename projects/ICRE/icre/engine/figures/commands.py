@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from icre.engine.figures import sources
 from icre.engine.figures.people import People, choose_people, draw_attention
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare
 from icre.retrieval.ranking import PICKS, ranking_lists

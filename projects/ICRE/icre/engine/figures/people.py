@@ -22,7 +22,7 @@ from icre.engine.attention import CAMS, FINAL, cross_attention, grad_cam, stage_
 from icre.engine.embed import Embedder
 from icre.engine.setup import resolve_device
 from icre.engine.step import to_device
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 from icre.visual.maps import MapBlock, draw_maps
 from icre.visual.style import PAGE

@@ -7,7 +7,7 @@ from fastreid.config import CfgNode
 
 from icre.data.loader import load_dataset
 from icre.engine.embed import read_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 import icre
-from icre import cli
+from icre.utils import cli
 from icre.engine.report import cost, failures, page, pictures, tables
 from icre.engine.report.runs import Options, Run, open_runs
-from icre.errors import UserError
-from icre.evaluation.files import replaced
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
 
 # key -> heading, (runs, options) -> HTML; in the order of the page

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from icre.engine.report import page
 from icre.engine.report.runs import Options, Run, gather
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.breakdown import by_camera_pair, by_identity
 from icre.visual.identities import draw_identities
 

@@ -6,7 +6,7 @@ from html import escape
 from matplotlib.figure import Figure
 
 from icre.visual.style import figure_bytes
-from icre.webpage import document, picture
+from icre.utils.webpage import document, picture
 
 PIXELS = 140  # of the page, per inch of a figure
 CHART_DPI, PHOTO_DPI = 180, 140

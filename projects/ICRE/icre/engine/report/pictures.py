@@ -6,7 +6,7 @@ from icre.engine.figures.people import choose_people, draw_attention
 from icre.engine.figures.sources import checkpoint_of
 from icre.engine.report import page
 from icre.engine.report.runs import Options, Run, gather
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.retrieval.ranking import ranking_lists
 from icre.visual.curves import cmc, draw_cmc, draw_training
 from icre.visual.distances import draw_distances, pair_distances

@@ -15,7 +15,7 @@ from icre.data.loader import load_dataset
 from icre.engine.figures import sources
 from icre.engine.report.page import note
 from icre.engine.setup import load_config
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import Setting, prepare
 from icre.visual.curves import Scalars, read_scalars

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from icre.data.loader import modalities_of
 from icre.engine.report import page
 from icre.engine.report.runs import Options, Run, gather
-from icre.errors import UserError
+from icre.utils.errors import UserError
 from icre.evaluation import breakdown, records
 from icre.evaluation.compare import compare, difference, verdict
 from icre.modality import NAMES

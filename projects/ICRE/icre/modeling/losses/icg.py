@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from icre.errors import UserError
-from icre.modeling.choice import pick
+from icre.utils.errors import UserError
+from icre.utils.choice import pick
 from icre.modeling.losses.centres import (
     Centres,
     apart,

@@ -7,8 +7,8 @@ import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 
-from icre.errors import UserError
-from icre.modeling.choice import pick
+from icre.utils.errors import UserError
+from icre.utils.choice import pick
 
 
 @dataclass

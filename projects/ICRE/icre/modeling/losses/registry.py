@@ -5,7 +5,7 @@ from fastreid.utils.registry import Registry
 from torch import nn
 
 from icre.compat import registered
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 LOSS_REGISTRY = Registry("LOSS")
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from icre.errors import RunEnded, UserError
+from icre.utils.errors import RunEnded, UserError
 
 # What the machine refuses, not the program: no room, no right.
 _REFUSED = {

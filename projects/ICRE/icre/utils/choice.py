@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 T = TypeVar("T")
 

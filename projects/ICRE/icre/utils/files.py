@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 
 @contextmanager

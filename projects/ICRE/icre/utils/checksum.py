@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from icre.errors import UserError
+from icre.utils.errors import UserError
 
 KEY = "digest"  # entry of a checkpoint that holds its own
 

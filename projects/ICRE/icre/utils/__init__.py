@@ -1,0 +1,1 @@
+"""Errors, files, command line, environment, checksum, choices, matlab files."""
