@@ -3,7 +3,7 @@
 import numpy as np
 
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.layout import parse
+from icre.datasets.layout import parse
 
 
 def small_features(

@@ -11,8 +11,8 @@ import pytest
 import scipy.io
 from small_trees import FOLDERS, copy, litter, render
 
-from icre.data.doctor import SETS, examine, find_folder, text
-from icre.data.doctor.published import PUBLISHED
+from icre.datasets.doctor import SETS, examine, find_folder, text
+from icre.datasets.doctor.published import PUBLISHED
 from icre.utils.errors import UserError
 from icre.evaluation.matlab import read_permutation
 from icre.modality import INFRARED, NAMES, VISIBLE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from icre.data.sysu import SYSUMM01
+from icre.datasets.sysu import SYSUMM01
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.score import score
 from icre.modality import INFRARED

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_trees import copy, edit, lists, litter, render, scored
 
-from icre.data.llcm import LLCM
+from icre.datasets.llcm import LLCM
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 

@@ -16,7 +16,7 @@ from icre.utils.errors import UserError
 from icre.evaluation import draws, records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import read_permutation
-from icre.evaluation.protocol import DEFAULTS, PROTOCOLS
+from icre.datasets.protocol import DEFAULTS, PROTOCOLS
 from icre.evaluation.score import score
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_trees import copy, edit, lists, litter, render, scored
 
-from icre.data.regdb import RegDB
+from icre.datasets.regdb import RegDB
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 

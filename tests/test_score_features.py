@@ -12,7 +12,7 @@ import scipy.io
 from small_features import from_paths, small_features
 
 from icre.utils.errors import UserError
-from icre.evaluation import layout
+from icre.datasets import layout
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_trees import copy, edit, lists, litter, render, scored
 
-from icre.data.sysu import SYSUMM01
+from icre.datasets.sysu import SYSUMM01
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from icre.utils.errors import UserError
-from icre.evaluation.protocol import find
+from icre.datasets.protocol import find
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE
 from icre.retrieval.ranking import pick_queries, ranking_lists

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from icre.utils import cli
-from icre.data.doctor import SETS, examine, find_folder, text
+from icre.datasets.doctor import SETS, examine, find_folder, text
 from icre.evaluation import records
 from icre.evaluation.matlab import read_permutation
 

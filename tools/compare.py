@@ -15,7 +15,7 @@ from icre.utils import cli
 from icre.evaluation import records
 from icre.evaluation.compare import Bootstrap, compare, report
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
+from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -16,7 +16,7 @@ import sys
 from icre.utils import cli
 from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
+from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.evaluation.score import score
 from icre.retrieval import openset, rerank_options
 from icre.retrieval.rerank import reranker

@@ -16,9 +16,9 @@ from PIL import Image
 
 from faults.runs import Faults
 from icre.data.image import find_faults, read_image
-from icre.data.llcm import LLCM
-from icre.data.regdb import RegDB
-from icre.data.sysu import SYSUMM01
+from icre.datasets.llcm import LLCM
+from icre.datasets.regdb import RegDB
+from icre.datasets.sysu import SYSUMM01
 from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.setup import load_config
 from icre.utils.errors import UserError

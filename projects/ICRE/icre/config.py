@@ -120,7 +120,7 @@ def _add_solver(cfg: CN) -> None:
 
 def _add_test(cfg: CN) -> None:
     cfg.TEST.EVAL_PERIOD = 0
-    # names of icre.evaluation.protocol; empty: the data set's own list
+    # names of icre.datasets.protocol; empty: the data set's own list
     cfg.TEST.PROTOCOLS = ()
     # TEST.RERANK.{ENABLED, K1, K2, LAMBDA} are fast-reid's; re-ranked records stand after the plain
     # ones. fastreid | original: see icre/retrieval/rerank_options.py

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tabulate import tabulate
 
-from icre.data.sysu import CAMERA_MODALITY, SYSUMM01
+from icre.datasets.sysu import CAMERA_MODALITY, SYSUMM01
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
 from icre.evaluation import records

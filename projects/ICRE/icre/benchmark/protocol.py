@@ -16,7 +16,7 @@ from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation
-from icre.evaluation.protocol import settings
+from icre.datasets.protocol import settings
 from icre.evaluation.score import score
 
 _AGREEMENT = 1e-6  # percentage points; both sides sum the same float64 values in another order

@@ -12,7 +12,7 @@ from fastreid.data import samplers
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
 
-from icre.data.base import VisibleInfraredSet
+from icre.datasets.base import VisibleInfraredSet
 from icre.data.dataset import CORRUPT, CrossModalDataset
 from icre.data.faults import outlive_sigterm
 from icre.data.image import verify_images

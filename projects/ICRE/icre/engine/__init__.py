@@ -3,9 +3,9 @@
 import icre.compat  # noqa: F401  (before any fastreid import)
 
 # only registration
-import icre.data.llcm  # noqa: F401
-import icre.data.regdb  # noqa: F401
-import icre.data.sysu  # noqa: F401
+import icre.datasets.llcm  # noqa: F401
+import icre.datasets.regdb  # noqa: F401
+import icre.datasets.sysu  # noqa: F401
 import icre.modeling  # noqa: F401
 from icre import compat
 from icre.retrieval.rerank import jaccard_distance

@@ -20,11 +20,11 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from icre.config import add_icre_config
-from icre.data.base import VisibleInfraredSet
+from icre.datasets.base import VisibleInfraredSet
 from icre.data.dataset import CORRUPT
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.evaluation.protocol import SEEDED, find
+from icre.datasets.protocol import SEEDED, find
 from icre.modeling.check import check_model
 from icre.utils.choice import pick
 from icre.modeling.losses import LOSS_REGISTRY

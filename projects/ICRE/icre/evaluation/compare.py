@@ -20,7 +20,7 @@ from icre.evaluation.breakdown import (
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare
-from icre.evaluation.protocol import DEFAULTS
+from icre.datasets.protocol import DEFAULTS
 from icre.evaluation.score import trial_values
 
 

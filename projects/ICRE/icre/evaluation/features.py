@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 
 from icre.utils.errors import UserError
-from icre.evaluation import layout, matlab
+from icre.datasets import layout
+from icre.evaluation import matlab
 from icre.utils.files import replaced
 from icre.modality import NAMES
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from icre.data import tree
+from icre.datasets import tree
 from icre.utils.errors import UserError
-from icre.evaluation.layout import parse
+from icre.datasets.layout import parse
 from icre.utils.matfile import read_variable
 
 TEST_IDENTITIES = 96

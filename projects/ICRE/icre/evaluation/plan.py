@@ -10,7 +10,7 @@ from icre.utils.errors import UserError
 from icre.evaluation import draws
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation
-from icre.evaluation.protocol import OFFICIAL, Protocol, find, settings, side_rows
+from icre.datasets.protocol import OFFICIAL, Protocol, find, settings, side_rows
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import Setting
-from icre.evaluation.protocol import CAMERA_RULES
+from icre.datasets.protocol import CAMERA_RULES
 
 _PAIRS = 2**22  # query-gallery pairs ranked at once
 

@@ -18,7 +18,7 @@ from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare
-from icre.evaluation.protocol import CAMERA_RULES
+from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation.records import record
 from icre.evaluation.reranked import Reranker, reranked_values
 

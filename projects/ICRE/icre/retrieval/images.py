@@ -9,9 +9,9 @@ from typing import Self
 
 import numpy as np
 
-from icre.data.tree import is_image
+from icre.datasets.tree import is_image
 from icre.utils.errors import UserError
-from icre.evaluation import layout
+from icre.datasets import layout
 from icre.modality import NAMES
 
 COLUMNS = ("path", "modality", "camera", "identity")

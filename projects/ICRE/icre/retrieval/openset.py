@@ -29,7 +29,7 @@ from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare
-from icre.evaluation.protocol import CAMERA_RULES
+from icre.datasets.protocol import CAMERA_RULES
 
 FARS = (0.001, 0.01, 0.1)
 BINS = np.linspace(-1.0, 1.0, 101)

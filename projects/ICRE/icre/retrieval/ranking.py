@@ -12,7 +12,7 @@ from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import read_permutation
 from icre.evaluation.plan import Setting, plan
-from icre.evaluation.protocol import CAMERA_RULES
+from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation.score import trial_values
 
 

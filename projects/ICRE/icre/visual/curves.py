@@ -13,7 +13,7 @@ from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import prepare
-from icre.evaluation.protocol import PROTOCOLS
+from icre.datasets.protocol import PROTOCOLS
 from icre.evaluation.rank import QueryValues
 from icre.evaluation.score import trial_values
 from icre.visual.style import COLOURS, COLUMN, LINES, MARKERS, check_count, new_figure, styled

@@ -6,7 +6,7 @@ from pathlib import Path
 from icre.utils import cli
 from icre.engine.figures import commands
 from icre.engine.figures.people import SHOWN
-from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
+from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.retrieval.ranking import PICKS
 from icre.visual.embedding import METHODS
 from icre.visual.style import COLUMN, PAGE, check_format, save_figure

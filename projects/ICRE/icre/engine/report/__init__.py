@@ -12,7 +12,7 @@ from icre.engine.report import cost, failures, page, pictures, tables
 from icre.engine.report.runs import Options, Run, open_runs
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.evaluation.protocol import OFFICIAL, PROTOCOLS, SEEDED
+from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 
 # key -> heading, (runs, options) -> HTML; in the order of the page
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Run], Options], str]]] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from icre.data.base import Part, VisibleInfraredSet
-from icre.data.tree import Item, list_images, read_ids
+from icre.datasets.base import Part, VisibleInfraredSet
+from icre.datasets.tree import Item, list_images, read_ids
 from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, SYSU_VISIBLE_CAMERAS, VISIBLE
 
 CAMERA_MODALITY = {

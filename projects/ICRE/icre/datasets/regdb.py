@@ -9,9 +9,9 @@ from pathlib import Path
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from icre.data.base import Part, VisibleInfraredSet
-from icre.data.split_list import read_list
-from icre.data.tree import Item
+from icre.datasets.base import Part, VisibleInfraredSet
+from icre.datasets.split_list import read_list
+from icre.datasets.tree import Item
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import icre.compat  # noqa: F401  (before any fastreid import)
 from fastreid.data.datasets.bases import ImageDataset
 
-from icre.data.split_list import missing_files
-from icre.data.tree import Item, require_disjoint, require_folder
+from icre.datasets.split_list import missing_files
+from icre.datasets.tree import Item, require_disjoint, require_folder
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 
@@ -40,7 +40,7 @@ class VisibleInfraredSet(ImageDataset):
     In every layout an image lies in the folder of its identity. A subclass names:
         dataset_dir: the set's folder below the root.
         dataset_name: the prefix.
-        layout: its name in `icre.evaluation.layout`.
+        layout: its name in `icre.datasets.layout`.
         origin: what to do where the folder is missing.
         folder_modality: first folder of an image's path below the set's folder -> modality.
         train_folders, test_folders: those that hold the identities' folders, and none is empty.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from icre.data.tree import is_image
+from icre.datasets.tree import is_image
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, VISIBLE
 

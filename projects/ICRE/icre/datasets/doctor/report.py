@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from icre.data.doctor.published import PUBLISHED
+from icre.datasets.doctor.published import PUBLISHED
 from icre.modality import NAMES
 
 SHOWN = 50  # findings of each kind that are printed; the JSON has them all

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from icre.data.tree import is_image, read_text
+from icre.datasets.tree import is_image, read_text
 from icre.utils.errors import UserError
 
 logger = logging.getLogger("fastreid.icre")

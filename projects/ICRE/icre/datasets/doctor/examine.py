@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from icre.data.base import Part, VisibleInfraredSet
-from icre.data.doctor.report import Report, Seen, count
+from icre.datasets.base import Part, VisibleInfraredSet
+from icre.datasets.doctor.report import Report, Seen, count
 from icre.data.image import find_faults
-from icre.data.llcm import LLCM
-from icre.data.regdb import RegDB
-from icre.data.split_list import missing_files
-from icre.data.sysu import CAMERA_MODALITY, SYSUMM01
-from icre.data.tree import Item, read_ids
+from icre.datasets.llcm import LLCM
+from icre.datasets.regdb import RegDB
+from icre.datasets.split_list import missing_files
+from icre.datasets.sysu import CAMERA_MODALITY, SYSUMM01
+from icre.datasets.tree import Item, read_ids
 from icre.utils.errors import UserError
 from icre.modality import VISIBLE
 
