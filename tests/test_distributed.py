@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from conftest import CONFIGS, SHORT, train
 from icre.engine import extract
-from icre.engine.inference import run_inference
+from icre.evaluation.extraction import run_inference
 from icre.engine.launch import _free_port, launch
 from icre.engine.stop import StopRequest
 from icre.engine.supervise import Report, _cause

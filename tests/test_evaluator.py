@@ -10,7 +10,7 @@ from icre.datasets.sysu import SYSUMM01
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.score import score
 from icre.modality import INFRARED
-from icre.retrieval.ranking import ranking_lists
+from icre.evaluation.ranking_lists import ranking_lists
 
 
 def batches(data, features, size):

@@ -11,9 +11,9 @@ from test_score_features import tool
 from icre.utils.errors import UserError
 from icre.evaluation.plan import prepare
 from icre.evaluation.score import score
-from icre.retrieval import openset
+from icre.evaluation import openset
 from icre.retrieval.calibration import Calibration
-from icre.retrieval.openset import Scores, open_set, threshold_at, trial_scores
+from icre.evaluation.openset import Scores, open_set, threshold_at, trial_scores
 
 
 def test_threshold_by_hand():

@@ -8,9 +8,9 @@ import torch
 from reference.rerank_oracle import loop_rerank
 
 from icre.utils.errors import UserError
-from icre.retrieval import rerank_compiled, rerank_tensor
-from icre.retrieval.neighbours import nearest
-from icre.retrieval.rerank import (
+from icre.evaluation import rerank_compiled, rerank_tensor
+from icre.evaluation.neighbours import nearest
+from icre.evaluation.rerank import (
     jaccard_distance,
     mix,
     path_for,
@@ -18,7 +18,7 @@ from icre.retrieval.rerank import (
     rerank_blocks,
     rerank_with,
 )
-from icre.retrieval.rerank_options import ALGORITHMS, Reranking
+from icre.evaluation.rerank_options import ALGORITHMS, Reranking
 
 GOLDEN = Path(__file__).parent / "golden" / "rerank.npz"
 PATHS = pytest.mark.parametrize("path", [rerank_compiled, rerank_tensor], ids=["loops", "torch"])
@@ -130,8 +130,8 @@ def test_one_image_many_times(path, algorithm):
 def test_both_paths_agree_where_temporary_tables_are_cut(monkeypatch, algorithm):
     monkeypatch.setattr(rerank_tensor, "_ENTRIES", {"cpu": 997, "other": 997})
     monkeypatch.setattr(rerank_compiled, "_ROWS", 7)
-    monkeypatch.setattr("icre.retrieval.neighbours._PAIRS", {"cpu": 5000, "other": 5000})
-    monkeypatch.setattr("icre.retrieval.neighbours._ROWS", 1)
+    monkeypatch.setattr("icre.evaluation.neighbours._PAIRS", {"cpu": 5000, "other": 5000})
+    monkeypatch.setattr("icre.evaluation.neighbours._ROWS", 1)
     query, gallery = people(60, 240)
     first, second = (by_path(path, query, gallery, algorithm)
                      for path in (rerank_compiled, rerank_tensor))

@@ -19,8 +19,8 @@ from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.score import score
-from icre.retrieval.rerank import rerank, reranker
-from icre.retrieval.rerank_options import Reranking
+from icre.evaluation.rerank import rerank, reranker
+from icre.evaluation.rerank_options import Reranking
 
 CHOICE = Reranking("original", 7, 3, 0.4)
 LABEL = {"algorithm": "original", "k1": 7, "k2": 3, "lambda": 0.4}

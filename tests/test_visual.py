@@ -12,7 +12,7 @@ from icre.utils.errors import UserError
 from icre.datasets.protocol import find
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE
-from icre.retrieval.ranking import pick_queries, ranking_lists
+from icre.evaluation.ranking_lists import pick_queries, ranking_lists
 from icre.visual.curves import cmc, draw_cmc, draw_sweep, draw_training, read_scalars
 from icre.visual.distances import EDGES, draw_distances, pair_distances
 from icre.visual.embedding import choose_images, draw_embedding, embed

@@ -18,8 +18,8 @@ from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.evaluation.score import score
-from icre.retrieval import openset, rerank_options
-from icre.retrieval.rerank import reranker
+from icre.evaluation import openset, rerank_options
+from icre.evaluation.rerank import reranker
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

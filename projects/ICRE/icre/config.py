@@ -123,5 +123,5 @@ def _add_test(cfg: CN) -> None:
     # names of icre.datasets.protocol; empty: the data set's own list
     cfg.TEST.PROTOCOLS = ()
     # TEST.RERANK.{ENABLED, K1, K2, LAMBDA} are fast-reid's; re-ranked records stand after the plain
-    # ones. fastreid | original: see icre/retrieval/rerank_options.py
+    # ones. fastreid | original: see icre/evaluation/rerank_options.py
     cfg.TEST.RERANK.ALGORITHM = "fastreid"

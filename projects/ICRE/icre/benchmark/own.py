@@ -10,7 +10,7 @@ from fastreid.utils.events import EventStorage
 from icre.benchmark.measure import Marks
 from icre.benchmark.rows import Row, Setup, endless, precision_name, random_batches
 from icre.data.loader import build_train_loader
-from icre.engine.inference import run_inference
+from icre.evaluation.extraction import run_inference
 from icre.engine.optimizer import build_optimizer
 from icre.engine.step import Step, compile_model, memory_layout
 from icre.engine.trainer import LOG_EVERY, Trainer

@@ -19,9 +19,9 @@ from icre.benchmark.report import alternate
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
 from icre.evaluation import records
-from icre.retrieval.neighbours import nearest
-from icre.retrieval.rerank import mix, path_for, rerank, whole
-from icre.retrieval.rerank_options import Reranking
+from icre.evaluation.neighbours import nearest
+from icre.evaluation.rerank import mix, path_for, rerank, whole
+from icre.evaluation.rerank_options import Reranking
 
 K1, K2, LAMBDA = 20, 6, 0.3
 FEW, HALF = 0.038, 0.5  # shares of queries: 3,800 among 100,000, and as many as there are others

@@ -8,6 +8,6 @@ import icre.datasets.regdb  # noqa: F401
 import icre.datasets.sysu  # noqa: F401
 import icre.modeling  # noqa: F401
 from icre import compat
-from icre.retrieval.rerank import jaccard_distance
+from icre.evaluation.rerank import jaccard_distance
 
 compat.replace_jaccard(jaccard_distance)

@@ -14,7 +14,7 @@ from fastreid.config import CfgNode
 
 from icre.data.loader import build_test_loader
 from icre.engine.checkpoint import SafeCheckpointer
-from icre.engine.inference import run_inference
+from icre.evaluation.extraction import run_inference
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
 from icre.retrieval.gallery import ModelStamp, sha256_of

@@ -13,7 +13,7 @@ from icre.utils import cli
 from icre.data.loader import build_test_loader, load_dataset, verify_datasets
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
 from icre.engine.exported import Exported
-from icre.engine.inference import run_inference
+from icre.evaluation.extraction import run_inference
 from icre.engine.launch import add_arguments, checks_input, launch
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer

@@ -20,9 +20,9 @@ from icre.retrieval.answers import DEFAULT_FAR, answer, as_json, table
 from icre.retrieval.calibration import SAME_NAME, Calibration, calibrate, known_people
 from icre.retrieval.images import ImageTable, collect, contradictions
 from icre.retrieval.index import KINDS, require_enough
-from icre.retrieval.openset import FARS
+from icre.evaluation.openset import FARS
 from icre.retrieval.page import save_page
-from icre.retrieval.rerank_options import ALGORITHMS
+from icre.evaluation.rerank_options import ALGORITHMS
 
 _SOURCES = "images, folders of images, lists (a path per line) or .csv tables (path, modality, " \
     "camera, identity)"

@@ -28,7 +28,7 @@ from icre.datasets.protocol import SEEDED, find
 from icre.modeling.check import check_model
 from icre.utils.choice import pick
 from icre.modeling.losses import LOSS_REGISTRY
-from icre.retrieval.rerank_options import Reranking
+from icre.evaluation.rerank_options import Reranking
 
 logger = logging.getLogger("fastreid.icre")
 

@@ -39,7 +39,7 @@ from icre.engine.hooks import (
     due,
     forget_steps,
 )
-from icre.engine.inference import run_inference
+from icre.evaluation.extraction import run_inference
 from icre.engine.loop import run_epochs
 from icre.engine.optimizer import build_optimizer, scale_warmup
 from icre.engine.rng import set_rng_states
@@ -50,7 +50,7 @@ from icre.engine.validation import BestOnValidation
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.modeling.pretrained import pretrained_file
-from icre.retrieval.rerank import reranker
+from icre.evaluation.rerank import reranker
 
 logger = logging.getLogger("fastreid.icre")
 LOG_EVERY = 20  # iterations

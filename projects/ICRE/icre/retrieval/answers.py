@@ -11,8 +11,8 @@ from icre.utils.errors import UserError
 from icre.modality import NAMES
 from icre.retrieval.gallery import Gallery
 from icre.retrieval.images import ImageTable
-from icre.retrieval.openset import check_far
-from icre.retrieval.rerank import rerank
+from icre.evaluation.openset import check_far
+from icre.evaluation.rerank import rerank
 
 DEFAULT_FAR = 0.01
 SHORTLIST = 1000  # nearest images that are re-ranked

@@ -1,6 +1,6 @@
 """The threshold of one gallery: from searches in it for people who are not in it.
 
-`--far` speaks of searches, not of comparisons (see `icre.retrieval.openset`), and how often a
+`--far` speaks of searches, not of comparisons (see `icre.evaluation.openset`), and how often a
 stranger resembles somebody depends on who and how many are in the gallery. So nothing is
 extrapolated: held-out people, who are not in the gallery, are looked for in this very gallery,
 with its own index, and the best match of each such search is an impostor score. Their images in
@@ -15,7 +15,7 @@ import numpy as np
 from icre.utils.errors import UserError
 from icre.modality import NAMES
 from icre.retrieval.images import ImageTable
-from icre.retrieval.openset import Scores, threshold_at
+from icre.evaluation.openset import Scores, threshold_at
 
 if TYPE_CHECKING:
     from icre.retrieval.gallery import Gallery

@@ -13,7 +13,7 @@ from icre.data.image import read_image
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED
-from icre.retrieval.ranking import RankingList, ranking_lists
+from icre.evaluation.ranking_lists import RankingList, ranking_lists
 from icre.visual.style import BLACK, GREEN, PAGE, VERMILION, new_figure, save_figure, styled
 
 RIGHT, WRONG = (GREEN, "-", "✓"), (VERMILION, "--", "✗")  # colour, frame, mark

@@ -7,7 +7,7 @@ from icre.utils import cli
 from icre.engine.figures import commands
 from icre.engine.figures.people import SHOWN
 from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
-from icre.retrieval.ranking import PICKS
+from icre.evaluation.ranking_lists import PICKS
 from icre.visual.embedding import METHODS
 from icre.visual.style import COLUMN, PAGE, check_format, save_figure
 

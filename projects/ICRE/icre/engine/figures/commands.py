@@ -14,7 +14,7 @@ from icre.engine.figures.people import People, choose_people, draw_attention
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare
-from icre.retrieval.ranking import PICKS, ranking_lists
+from icre.evaluation.ranking_lists import PICKS, ranking_lists
 from icre.visual import curves as drawn
 from icre.visual.distances import draw_distances, pair_distances
 from icre.visual.embedding import check_method, choose_images, draw_embedding, embed

@@ -7,7 +7,7 @@ from icre.engine.figures.sources import checkpoint_of
 from icre.engine.report import page
 from icre.engine.report.runs import Options, Run, gather
 from icre.utils.errors import UserError
-from icre.retrieval.ranking import ranking_lists
+from icre.evaluation.ranking_lists import ranking_lists
 from icre.visual.curves import cmc, draw_cmc, draw_training
 from icre.visual.distances import draw_distances, pair_distances
 from icre.visual.embedding import choose_images, draw_embedding, embed

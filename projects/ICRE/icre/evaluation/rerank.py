@@ -15,9 +15,9 @@ from torch import Tensor
 
 from icre.utils.errors import UserError
 from icre.evaluation.reranked import Reranker
-from icre.retrieval import rerank_tensor
-from icre.retrieval.neighbours import bar, block_rows, nearest
-from icre.retrieval.rerank_options import Reranking
+from icre.evaluation import rerank_tensor
+from icre.evaluation.neighbours import bar, block_rows, nearest
+from icre.evaluation.rerank_options import Reranking
 
 Features = np.ndarray | Tensor
 _UNIT = 1e-3  # how far from 1 a norm may lie
@@ -103,7 +103,7 @@ def path_for(device: torch.device) -> ModuleType:
     if device.type != "cpu":
         return rerank_tensor
     # numba takes half a second to import, which only those who re-rank should wait for.
-    from icre.retrieval import rerank_compiled
+    from icre.evaluation import rerank_compiled
 
     return rerank_compiled
 

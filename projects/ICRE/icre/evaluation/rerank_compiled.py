@@ -16,7 +16,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from icre.retrieval.rerank_options import Lists
+from icre.evaluation.rerank_options import Lists
 
 _ROWS = 512  # rows of a thread's turn
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icre.retrieval.rerank_options import Lists
+from icre.evaluation.rerank_options import Lists
 
 # Entries of the largest temporary table of a step.
 _ENTRIES = {"cpu": 2**22, "other": 2**26}
