@@ -9,12 +9,12 @@ from PIL import Image
 
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
-from icre.retrieval import gallery as galleries
-from icre.retrieval import index as indexes
-from icre.retrieval import shards
-from icre.retrieval.calibration import calibrate
-from icre.retrieval.gallery import ModelStamp, open_gallery, write
-from icre.retrieval.images import ImageTable, collect, contradictions
+from icre.gallery import store as galleries
+from icre.gallery import index as indexes
+from icre.gallery import shards
+from icre.gallery.calibration import calibrate
+from icre.gallery.store import ModelStamp, open_gallery, write
+from icre.gallery.images import ImageTable, collect, contradictions
 
 MODEL = ModelStamp("model.pth", "a" * 64, "MODEL: {}\n")
 

@@ -12,7 +12,7 @@ from icre.utils.errors import UserError
 from icre.evaluation.plan import prepare
 from icre.evaluation.score import score
 from icre.evaluation import openset
-from icre.retrieval.calibration import Calibration
+from icre.gallery.calibration import Calibration
 from icre.evaluation.openset import Scores, open_set, threshold_at, trial_scores
 
 

@@ -19,17 +19,17 @@ from icre.engine import embed, search
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED
-from icre.retrieval.answers import answer
-from icre.retrieval.calibration import Calibration
-from icre.retrieval.gallery import open_gallery
-from icre.retrieval.page import save_page
+from icre.gallery.answers import answer
+from icre.gallery.calibration import Calibration
+from icre.gallery.store import open_gallery
+from icre.gallery.page import save_page
 
 VISIBLE_CAMERAS, INFRARED_CAMERAS = (1, 2, 4, 5), (3, 6)
 # indexes in shards of four, and is killed by SIGKILL after the third is saved
 KILLED = """
 import os, signal, sys
 from icre.engine import search
-from icre.retrieval.shards import Shard
+from icre.gallery.shards import Shard
 save, saved = Shard.save, []
 def killed(shard, *rest):
     save(shard, *rest)

@@ -22,7 +22,7 @@ from icre.utils.environment import environment
 from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.utils.files import replaced
-from icre.retrieval import index as indexes
+from icre.gallery import index as indexes
 
 SHARES = (0.28, 0.42, 0.30)  # variance of identity, identity in a modality, image
 PER_IDENTITY = 20

@@ -17,9 +17,9 @@ from icre.engine.checkpoint import SafeCheckpointer
 from icre.evaluation.extraction import run_inference
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
-from icre.retrieval.gallery import ModelStamp, sha256_of
-from icre.retrieval.images import ImageTable
-from icre.retrieval.shards import Shard, ShardWriter, unit
+from icre.gallery.store import ModelStamp, sha256_of
+from icre.gallery.images import ImageTable
+from icre.gallery.shards import Shard, ShardWriter, unit
 
 
 @dataclass(frozen=True)

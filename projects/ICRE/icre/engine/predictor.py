@@ -27,7 +27,7 @@ from icre.engine.embed import Embedder
 from icre.engine.saved import open_saved
 from icre.utils.errors import UserError
 from icre.modality import NAMES, VISIBLE
-from icre.retrieval.images import collect
+from icre.gallery.images import collect
 
 # a file, a folder, a list of files; or an image that is in memory
 Source = str | Path | Image.Image | np.ndarray

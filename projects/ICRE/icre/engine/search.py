@@ -14,14 +14,14 @@ from icre.engine.saved import open_saved
 from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.modality import NAMES
-from icre.retrieval import gallery as galleries
-from icre.retrieval import shards
-from icre.retrieval.answers import DEFAULT_FAR, answer, as_json, table
-from icre.retrieval.calibration import SAME_NAME, Calibration, calibrate, known_people
-from icre.retrieval.images import ImageTable, collect, contradictions
-from icre.retrieval.index import KINDS, require_enough
+from icre.gallery import store as galleries
+from icre.gallery import shards
+from icre.gallery.answers import DEFAULT_FAR, answer, as_json, table
+from icre.gallery.calibration import SAME_NAME, Calibration, calibrate, known_people
+from icre.gallery.images import ImageTable, collect, contradictions
+from icre.gallery.index import KINDS, require_enough
 from icre.evaluation.openset import FARS
-from icre.retrieval.page import save_page
+from icre.gallery.page import save_page
 from icre.evaluation.rerank_options import ALGORITHMS
 
 _SOURCES = "images, folders of images, lists (a path per line) or .csv tables (path, modality, " \

@@ -18,7 +18,7 @@ import torch
 
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.retrieval.images import ImageTable
+from icre.gallery.images import ImageTable
 
 SIZE = 1024  # images
 

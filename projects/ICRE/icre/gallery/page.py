@@ -10,7 +10,7 @@ from PIL import Image
 from icre.data.image import read_image
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.retrieval.answers import Answer, Match
+from icre.gallery.answers import Answer, Match
 from icre.utils.webpage import document, picture
 
 HEIGHT, QUALITY = 208, 85  # of the pictures, in pixels and JPEG's scale
@@ -50,7 +50,7 @@ def save_page(answers: Sequence[Answer], path: str | Path, title: str) -> None:
     gray one unknown; matches that are not above the threshold are pale.
 
     Args:
-        answers: of `icre.retrieval.answers.answer`.
+        answers: of `icre.gallery.answers.answer`.
         path: of the page.
         title: its heading, plain text.
     """

@@ -9,8 +9,8 @@ from tabulate import tabulate
 
 from icre.utils.errors import UserError
 from icre.modality import NAMES
-from icre.retrieval.gallery import Gallery
-from icre.retrieval.images import ImageTable
+from icre.gallery.store import Gallery
+from icre.gallery.images import ImageTable
 from icre.evaluation.openset import check_far
 from icre.evaluation.rerank import rerank
 

@@ -23,9 +23,9 @@ import numpy as np
 
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.retrieval import index as indexes
-from icre.retrieval.calibration import Calibration
-from icre.retrieval.images import ImageTable
+from icre.gallery import index as indexes
+from icre.gallery.calibration import Calibration
+from icre.gallery.images import ImageTable
 
 MANIFEST, IMAGES, FEATURES, INDEX, CONFIG = (
     "gallery.json", "images.csv", "features.npy", "index.faiss", "config.yaml"

@@ -14,11 +14,11 @@ import numpy as np
 
 from icre.utils.errors import UserError
 from icre.modality import NAMES
-from icre.retrieval.images import ImageTable
+from icre.gallery.images import ImageTable
 from icre.evaluation.openset import Scores, threshold_at
 
 if TYPE_CHECKING:
-    from icre.retrieval.gallery import Gallery
+    from icre.gallery.store import Gallery
 
 SAME_NAME = "the same number in the same layout counts as the same person; a .csv with the " \
     "columns path and identity can name people otherwise"

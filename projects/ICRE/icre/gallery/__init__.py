@@ -1,0 +1,1 @@
+"""Store, index, images, calibration, answers, page."""
