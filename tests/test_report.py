@@ -18,7 +18,7 @@ from icre.evaluation.breakdown import FIGURES, by_camera_pair, by_identity
 from icre.evaluation.compare import Bootstrap, compare
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare
-from icre.visual.identities import draw_identities
+from icre.plots.identities import draw_identities
 from icre.utils.errors import UserError
 from small_features import small_features
 

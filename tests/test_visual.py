@@ -13,11 +13,11 @@ from icre.datasets.protocol import find
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE
 from icre.evaluation.ranking_lists import pick_queries, ranking_lists
-from icre.visual.curves import cmc, draw_cmc, draw_sweep, draw_training, read_scalars
-from icre.visual.distances import EDGES, draw_distances, pair_distances
-from icre.visual.embedding import choose_images, draw_embedding, embed
-from icre.visual.ranking import RIGHT, WRONG, draw_rankings
-from icre.visual.style import COLOURS, check_format, new_figure, save_figure
+from icre.plots.curves import cmc, draw_cmc, draw_sweep, draw_training, read_scalars
+from icre.plots.distances import EDGES, draw_distances, pair_distances
+from icre.plots.embedding import choose_images, draw_embedding, embed
+from icre.plots.ranking import RIGHT, WRONG, draw_rankings
+from icre.plots.style import COLOURS, check_format, new_figure, save_figure
 from small_features import from_paths, small_features
 
 NAME, DRAW = "sysu-all-single", "seeded"

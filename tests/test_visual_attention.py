@@ -13,7 +13,7 @@ from icre.engine.setup import load_config
 from icre.engine.trainer import Trainer
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
-from icre.visual.maps import MapBlock, draw_maps
+from icre.plots.maps import MapBlock, draw_maps
 from small_model import BASELINE, randomise_norms, small_batch, small_model
 
 

@@ -11,7 +11,7 @@ from fastreid.evaluation import DatasetEvaluator
 from icre.engine.tensorboard import show_picture
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
-from icre.visual.ranking import save_rankings
+from icre.plots.ranking import save_rankings
 
 logger = logging.getLogger("fastreid.icre")
 

@@ -13,8 +13,8 @@ from icre.engine.ablation.spec import Spec
 from icre.evaluation import records
 from icre.evaluation.compare import FIGURES, Bootstrap, compare_seeds
 from icre.utils.files import replaced
-from icre.visual.curves import SWEPT, draw_sweep
-from icre.visual.style import save_figure
+from icre.plots.curves import SWEPT, draw_sweep
+from icre.plots.style import save_figure
 
 
 def summarise(

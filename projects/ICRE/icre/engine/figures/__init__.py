@@ -8,8 +8,8 @@ from icre.engine.figures import commands
 from icre.engine.figures.people import SHOWN
 from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.evaluation.ranking_lists import PICKS
-from icre.visual.embedding import METHODS
-from icre.visual.style import COLUMN, PAGE, check_format, save_figure
+from icre.plots.embedding import METHODS
+from icre.plots.style import COLUMN, PAGE, check_format, save_figure
 
 _FEATURES = "an .npz of features, or a run's folder"
 

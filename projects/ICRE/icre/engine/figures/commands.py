@@ -15,11 +15,11 @@ from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare
 from icre.evaluation.ranking_lists import PICKS, ranking_lists
-from icre.visual import curves as drawn
-from icre.visual.distances import draw_distances, pair_distances
-from icre.visual.embedding import check_method, choose_images, draw_embedding, embed
-from icre.visual.ranking import describe, draw_rankings
-from icre.visual.style import COLUMN, PAGE, check_count
+from icre.plots import curves as drawn
+from icre.plots.distances import draw_distances, pair_distances
+from icre.plots.embedding import check_method, choose_images, draw_embedding, embed
+from icre.plots.ranking import describe, draw_rankings
+from icre.plots.style import COLUMN, PAGE, check_count
 
 
 def ranking(args: argparse.Namespace) -> Figure:

@@ -24,8 +24,8 @@ from icre.engine.setup import resolve_device
 from icre.engine.step import to_device
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
-from icre.visual.maps import MapBlock, draw_maps
-from icre.visual.style import PAGE
+from icre.plots.maps import MapBlock, draw_maps
+from icre.plots.style import PAGE
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from icre.engine.report import page
 from icre.engine.report.runs import Options, Run, gather
 from icre.utils.errors import UserError
 from icre.evaluation.breakdown import by_camera_pair, by_identity
-from icre.visual.identities import draw_identities
+from icre.plots.identities import draw_identities
 
 WORST = 10  # identities that are listed
 

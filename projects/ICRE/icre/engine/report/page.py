@@ -5,7 +5,7 @@ from html import escape
 
 from matplotlib.figure import Figure
 
-from icre.visual.style import figure_bytes
+from icre.plots.style import figure_bytes
 from icre.utils.webpage import document, picture
 
 PIXELS = 140  # of the page, per inch of a figure

@@ -8,11 +8,11 @@ from icre.engine.report import page
 from icre.engine.report.runs import Options, Run, gather
 from icre.utils.errors import UserError
 from icre.evaluation.ranking_lists import ranking_lists
-from icre.visual.curves import cmc, draw_cmc, draw_training
-from icre.visual.distances import draw_distances, pair_distances
-from icre.visual.embedding import choose_images, draw_embedding, embed
-from icre.visual.ranking import describe, draw_rankings
-from icre.visual.style import PAGE
+from icre.plots.curves import cmc, draw_cmc, draw_training
+from icre.plots.distances import draw_distances, pair_distances
+from icre.plots.embedding import choose_images, draw_embedding, embed
+from icre.plots.ranking import describe, draw_rankings
+from icre.plots.style import PAGE
 
 PICKED = {"worst": 6, "even": 4}  # lists of a run, by way to choose them
 TOP = 10  # images of a list

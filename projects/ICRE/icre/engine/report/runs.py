@@ -18,7 +18,7 @@ from icre.engine.setup import load_config
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import Setting, prepare
-from icre.visual.curves import Scalars, read_scalars
+from icre.plots.curves import Scalars, read_scalars
 
 
 @dataclass(frozen=True)

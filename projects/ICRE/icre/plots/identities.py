@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from icre.utils.errors import UserError
-from icre.visual.style import COLOURS, GRAY, MARKERS, PAGE, check_count, new_figure, styled
+from icre.plots.style import COLOURS, GRAY, MARKERS, PAGE, check_count, new_figure, styled
 
 LABELLED = 80  # identities whose numbers fit below a page's width
 

@@ -14,7 +14,7 @@ from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED
 from icre.evaluation.ranking_lists import RankingList, ranking_lists
-from icre.visual.style import BLACK, GREEN, PAGE, VERMILION, new_figure, save_figure, styled
+from icre.plots.style import BLACK, GREEN, PAGE, VERMILION, new_figure, save_figure, styled
 
 RIGHT, WRONG = (GREEN, "-", "✓"), (VERMILION, "--", "✗")  # colour, frame, mark
 PIXELS = 256  # height to which smaller images are enlarged, so that viewers do not smear them

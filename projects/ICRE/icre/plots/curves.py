@@ -16,7 +16,7 @@ from icre.evaluation.plan import prepare
 from icre.datasets.protocol import PROTOCOLS
 from icre.evaluation.rank import QueryValues
 from icre.evaluation.score import trial_values
-from icre.visual.style import COLOURS, COLUMN, LINES, MARKERS, check_count, new_figure, styled
+from icre.plots.style import COLOURS, COLUMN, LINES, MARKERS, check_count, new_figure, styled
 
 # of a swept figure: colour, line, mark
 SWEPT = {"Rank-1": (COLOURS[0], "-", "o"), "mAP": (COLOURS[1], "--", "s")}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED, VISIBLE
-from icre.visual.style import BLUE, COLUMN, PAGE, VERMILION, new_figure, styled
+from icre.plots.style import BLUE, COLUMN, PAGE, VERMILION, new_figure, styled
 
 EDGES = np.linspace(0.0, 2.0, 201)  # of cosine distance's bins
 _BLOCK = 512  # visible rows at once

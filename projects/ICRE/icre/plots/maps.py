@@ -11,7 +11,7 @@ from PIL import Image
 
 from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
-from icre.visual.style import PAGE, new_figure, styled
+from icre.plots.style import PAGE, new_figure, styled
 
 COLOUR_MAP = "inferno"  # light is much, in colour and in gray
 OPACITY = 0.55

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED, NAMES, VISIBLE
-from icre.visual.style import COLOURS, COLUMN, GRAY, PAGE, new_figure, styled
+from icre.plots.style import COLOURS, COLUMN, GRAY, PAGE, new_figure, styled
 
 SHAPES = {VISIBLE: "o", INFRARED: "^"}
 
