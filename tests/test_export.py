@@ -13,10 +13,10 @@ import torch
 
 import icre
 from conftest import CONFIGS
-from icre.engine import export as exporting
+from icre.export import write as exporting
 from icre.engine import extract
 from icre.engine.checkpoint import refuse_other_split
-from icre.engine.deploy import BothStems, Deployed, OneStem
+from icre.export.graph import BothStems, Deployed, OneStem
 from icre.engine.embed import Embedder, read_config
 from icre.engine.saved import open_saved
 from icre.engine.trainer import Trainer

@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.engine.export import main
+from icre.export.write import main
 
 if __name__ == "__main__":
     sys.exit(main())

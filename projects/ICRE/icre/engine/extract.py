@@ -12,7 +12,7 @@ from fastreid.utils import comm
 from icre.utils import cli
 from icre.data.loader import build_test_loader, load_dataset, verify_datasets
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
-from icre.engine.exported import Exported
+from icre.export.formats import Exported
 from icre.evaluation.extraction import run_inference
 from icre.engine.launch import add_arguments, checks_input, launch
 from icre.engine.setup import load_config, resolve_device

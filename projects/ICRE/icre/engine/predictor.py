@@ -22,7 +22,7 @@ from fastreid.config import CfgNode
 
 from icre.data.image import read_image
 from icre.data.pipeline import build_pipeline
-from icre.engine.deploy import is_two_stream
+from icre.export.graph import is_two_stream
 from icre.engine.embed import Embedder
 from icre.engine.saved import open_saved
 from icre.utils.errors import UserError
