@@ -8,7 +8,7 @@ from small_model import BASELINE, small_model
 from torch import nn
 
 from conftest import CONFIGS
-from icre.engine.analyze import analyze, main, parts_of, some_batch
+from icre.inference.cost import analyze, main, parts_of, some_batch
 
 SMALL = ("MODEL.DEVICE", "cpu", "INPUT.SIZE_TEST", "[64, 32]", "MODEL.HEADS.NUM_CLASSES", "8")
 

@@ -16,7 +16,7 @@ from fastreid.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
 from conftest import CONFIGS, SHORT, train
-from icre.engine import extract
+from icre.inference import extract
 from icre.evaluation.extraction import run_inference
 from icre.engine.launch import _free_port, launch
 from icre.engine.stop import StopRequest

@@ -14,11 +14,11 @@ import torch
 import icre
 from conftest import CONFIGS
 from icre.export import write as exporting
-from icre.engine import extract
+from icre.inference import extract
 from icre.engine.checkpoint import refuse_other_split
 from icre.export.graph import BothStems, Deployed, OneStem
-from icre.engine.embed import Embedder, read_config
-from icre.engine.saved import open_saved
+from icre.inference.embedder import Embedder, read_config
+from icre.inference.saved import open_saved
 from icre.engine.trainer import Trainer
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet

@@ -12,9 +12,9 @@ from PIL import Image
 
 import icre
 from conftest import CONFIGS
-from icre.engine import extract
-from icre.engine.embed import read_config
-from icre.engine.predictor import Batches, Predictor
+from icre.inference import extract
+from icre.inference.embedder import read_config
+from icre.inference.predictor import Batches, Predictor
 from icre.engine.trainer import Trainer
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icre.engine import embed, search
+from icre.inference import embedder as embed
+from icre.engine import search
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED

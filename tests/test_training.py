@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import CONFIGS, SHORT, train, train_status
-from icre.engine import extract
+from icre.inference import extract
 from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.hooks import TrainingCheckpointer
 from icre.engine.setup import load_config

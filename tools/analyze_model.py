@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.engine.analyze import main
+from icre.inference.cost import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.engine.extract import main
+from icre.inference.extract import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,7 @@
 """ICRE: visible-infrared person re-identification as a fast-reid project (arXiv 2512.04522).
 
 Importing this package is cheap and registers nothing. `icre.engine` imports what fast-reid has to
-find in its registries. `icre.load` gives a trained model as a function (`icre.engine.predictor`).
+find in its registries. `icre.load` gives a trained model as a function (`icre.inference.predictor`).
 """
 
 import importlib
@@ -13,5 +13,5 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`icre.load`, imported when it is asked for."""
     if name == "load":
-        return importlib.import_module("icre.engine.predictor").load
+        return importlib.import_module("icre.inference.predictor").load
     raise AttributeError(f"module 'icre' has no attribute {name!r}")

@@ -9,8 +9,8 @@ import icre.engine  # noqa: F401  (registration)
 from icre.utils import cli
 from icre.data.image import find_faults, verify_images
 from icre.data.loader import load_dataset
-from icre.engine.embed import Embedder, read_config
-from icre.engine.saved import open_saved
+from icre.inference.embedder import Embedder, read_config
+from icre.inference.saved import open_saved
 from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.modality import NAMES

@@ -18,9 +18,9 @@ from fastreid.config import CfgNode
 from icre import __version__
 from icre.utils import cli
 from icre.export.graph import Deployed, is_two_stream
-from icre.engine.embed import Embedder
+from icre.inference.embedder import Embedder
 from icre.export.formats import FORMATS, Runner
-from icre.engine.saved import open_saved
+from icre.inference.saved import open_saved
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 from icre.modality import INFRARED, NAMES, VISIBLE

@@ -18,8 +18,8 @@ from icre.data.dataset import CrossModalDataset
 from icre.data.image import read_image
 from icre.data.loader import collate, load_dataset
 from icre.data.pipeline import build_pipeline
-from icre.engine.attention import CAMS, FINAL, cross_attention, grad_cam, stage_masks
-from icre.engine.embed import Embedder
+from icre.inference.attention import CAMS, FINAL, cross_attention, grad_cam, stage_masks
+from icre.inference.embedder import Embedder
 from icre.engine.setup import resolve_device
 from icre.engine.step import to_device
 from icre.utils.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 from fastreid.config import CfgNode
 
 from icre.data.loader import load_dataset
-from icre.engine.embed import read_config
+from icre.inference.embedder import read_config
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 

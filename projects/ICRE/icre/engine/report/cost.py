@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from icre.engine.analyze import Part, analyze, some_batch
+from icre.inference.cost import Part, analyze, some_batch
 from icre.engine.report import page
 from icre.engine.report.runs import Options, Run
 from icre.engine.setup import resolve_device

@@ -23,8 +23,8 @@ from fastreid.config import CfgNode
 from icre.data.image import read_image
 from icre.data.pipeline import build_pipeline
 from icre.export.graph import is_two_stream
-from icre.engine.embed import Embedder
-from icre.engine.saved import open_saved
+from icre.inference.embedder import Embedder
+from icre.inference.saved import open_saved
 from icre.utils.errors import UserError
 from icre.modality import NAMES, VISIBLE
 from icre.gallery.images import collect
@@ -128,7 +128,7 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
     """The predictor of a finished run, or of a checkpoint.
 
     Args:
-        path: a run's folder (OUTPUT_DIR) or a checkpoint; see `icre.engine.saved.open_saved`.
+        path: a run's folder (OUTPUT_DIR) or a checkpoint; see `icre.inference.saved.open_saved`.
         device: auto (a GPU where there is one), cpu or cuda:N.
 
     Raises:

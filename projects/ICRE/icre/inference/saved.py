@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from icre.engine.checkpoint import read_checkpoint
-from icre.engine.embed import Embedder, read_config
+from icre.inference.embedder import Embedder, read_config
 from icre.utils.errors import UserError
 
 
