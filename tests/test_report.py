@@ -12,8 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from icre.engine.report import SECTIONS, main
-from icre.engine.report.runs import Run, flat
+from icre.report import SECTIONS, main
+from icre.report.runs import Run, flat
 from icre.evaluation.breakdown import FIGURES, by_camera_pair, by_identity
 from icre.evaluation.compare import Bootstrap, compare
 from icre.evaluation.features import FeatureSet

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from icre.engine.figures import main
+from icre.report.figures import main
 from icre.evaluation.features import FeatureSet
 
 

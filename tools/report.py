@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.engine.report import main
+from icre.report import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from icre.inference.cost import Part, analyze, some_batch
-from icre.engine.report import page
-from icre.engine.report.runs import Options, Run
+from icre.report import page
+from icre.report.runs import Options, Run
 from icre.engine.setup import resolve_device
 from icre.engine.trainer import Trainer
 

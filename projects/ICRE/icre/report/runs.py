@@ -12,8 +12,8 @@ from fastreid.config import CfgNode
 
 import icre.engine  # noqa: F401  (registration)
 from icre.data.loader import load_dataset
-from icre.engine.figures import sources
-from icre.engine.report.page import note
+from icre.report.figures import sources
+from icre.report.page import note
 from icre.engine.setup import load_config
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet

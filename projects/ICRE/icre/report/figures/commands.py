@@ -9,8 +9,8 @@ from fastreid.config import CfgNode
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from icre.engine.figures import sources
-from icre.engine.figures.people import People, choose_people, draw_attention
+from icre.report.figures import sources
+from icre.report.figures.people import People, choose_people, draw_attention
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from icre.utils import cli
-from icre.engine.figures import commands
-from icre.engine.figures.people import SHOWN
+from icre.report.figures import commands
+from icre.report.figures.people import SHOWN
 from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.evaluation.ranking_lists import PICKS
 from icre.plots.embedding import METHODS

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from icre.engine.figures.people import choose_people, draw_attention
-from icre.engine.figures.sources import checkpoint_of
-from icre.engine.report import page
-from icre.engine.report.runs import Options, Run, gather
+from icre.report.figures.people import choose_people, draw_attention
+from icre.report.figures.sources import checkpoint_of
+from icre.report import page
+from icre.report.runs import Options, Run, gather
 from icre.utils.errors import UserError
 from icre.evaluation.ranking_lists import ranking_lists
 from icre.plots.curves import cmc, draw_cmc, draw_training

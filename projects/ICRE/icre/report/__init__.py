@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 import icre
 from icre.utils import cli
-from icre.engine.report import cost, failures, page, pictures, tables
-from icre.engine.report.runs import Options, Run, open_runs
+from icre.report import cost, failures, page, pictures, tables
+from icre.report.runs import Options, Run, open_runs
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED

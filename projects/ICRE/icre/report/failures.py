@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from icre.engine.report import page
-from icre.engine.report.runs import Options, Run, gather
+from icre.report import page
+from icre.report.runs import Options, Run, gather
 from icre.utils.errors import UserError
 from icre.evaluation.breakdown import by_camera_pair, by_identity
 from icre.plots.identities import draw_identities

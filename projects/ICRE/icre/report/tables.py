@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from icre.data.loader import modalities_of
-from icre.engine.report import page
-from icre.engine.report.runs import Options, Run, gather
+from icre.report import page
+from icre.report.runs import Options, Run, gather
 from icre.utils.errors import UserError
 from icre.evaluation import breakdown, records
 from icre.evaluation.compare import compare, difference, verdict
