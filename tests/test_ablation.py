@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from conftest import CONFIGS, SHORT
-from icre.engine import ablation
-from icre.engine.ablation.results import Results
-from icre.engine.ablation.runs import is_finished, places
-from icre.engine.ablation.spec import read_spec
+from icre.experiments import ablation
+from icre.experiments.ablation.results import Results
+from icre.experiments.ablation.runs import is_finished, places
+from icre.experiments.ablation.spec import read_spec
 from icre.utils.environment import ENVIRONMENT
 from icre.utils.errors import STOPPED, UserError
 from icre.evaluation.breakdown import by_identity
@@ -259,7 +259,7 @@ def test_another_config_in_the_folder_is_refused(out, words, capsys):
 
 
 def test_sigterm_stops_the_trainings_too(words, tmp_path):
-    command = [sys.executable, "-c", "import sys; from icre.engine.ablation import main; sys.exit(main())",
+    command = [sys.executable, "-c", "import sys; from icre.experiments.ablation import main; sys.exit(main())",
                *arguments(words, tmp_path), "SOLVER.MAX_EPOCH", "500"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     console = tmp_path / "baseline/seed_0/console.txt"

@@ -8,8 +8,9 @@ import pytest
 from conftest import CONFIGS, SHORT
 from synthvi.layout import DemoOptions
 from synthvi.tree import write_tree
-from icre.engine import splits, train_net
-from icre.engine.splits import over_splits
+from icre.experiments import regdb_splits as splits
+from icre.engine import train_net
+from icre.experiments.regdb_splits import over_splits
 from icre.utils.errors import UserError
 
 CONFIG = str(CONFIGS / "Demo/regdb_icre_r18.yml")

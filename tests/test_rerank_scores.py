@@ -14,7 +14,7 @@ from test_score_features import tool
 
 from icre.benchmark.loop_protocol import trial_rows
 from icre.engine.setup import load_config, reranking
-from icre.engine.splits import over_splits
+from icre.experiments.regdb_splits import over_splits
 from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator

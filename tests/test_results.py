@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from icre.engine import ablation
-from icre.engine.ablation.results import Results
-from icre.engine.ablation.spec import read_spec
+from icre.experiments import ablation
+from icre.experiments.ablation.results import Results
+from icre.experiments.ablation.spec import read_spec
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"

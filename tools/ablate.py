@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.engine.ablation import main
+from icre.experiments.ablation import main
 
 if __name__ == "__main__":
     sys.exit(main())

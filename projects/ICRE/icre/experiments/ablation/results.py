@@ -16,8 +16,8 @@ from fastreid.config import CfgNode
 
 from icre.compat import registered
 from icre.data.loader import load_dataset
-from icre.engine.ablation.runs import differences, is_finished
-from icre.engine.ablation.spec import Run, Spec
+from icre.experiments.ablation.runs import differences, is_finished
+from icre.experiments.ablation.spec import Run, Spec
 from icre.engine.setup import load_config
 from icre.utils.environment import ENVIRONMENT
 from icre.utils.errors import UserError

@@ -15,7 +15,7 @@ from typing import Any
 from fastreid.config import CfgNode
 from tqdm import tqdm
 
-from icre.engine.ablation.spec import Run
+from icre.experiments.ablation.spec import Run
 from icre.engine.setup import load_config
 from icre.utils.errors import UserError
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from icre.utils import cli
 from icre.data.loader import verify_datasets
-from icre.engine.ablation.results import RECORDS, Results
-from icre.engine.ablation.runs import CONSOLE, run_all
-from icre.engine.ablation.spec import Run, Spec, read_spec
-from icre.engine.ablation.table import markdown, summarise, write
+from icre.experiments.ablation.results import RECORDS, Results
+from icre.experiments.ablation.runs import CONSOLE, run_all
+from icre.experiments.ablation.spec import Run, Spec, read_spec
+from icre.experiments.ablation.table import markdown, summarise, write
 from icre.engine.stop import StopRequest
 from icre.utils.errors import RunEnded, UserError
 

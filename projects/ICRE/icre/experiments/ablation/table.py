@@ -8,8 +8,8 @@ import matplotlib.figure
 import numpy as np
 from tabulate import tabulate
 
-from icre.engine.ablation.results import Result, Results
-from icre.engine.ablation.spec import Spec
+from icre.experiments.ablation.results import Result, Results
+from icre.experiments.ablation.spec import Spec
 from icre.evaluation import records
 from icre.evaluation.compare import FIGURES, Bootstrap, compare_seeds
 from icre.utils.files import replaced
