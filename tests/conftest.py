@@ -9,7 +9,7 @@ import torch
 import icre.compat  # noqa: F401  (before any fastreid import)
 from synthvi.layout import DemoOptions
 from synthvi.tree import write_tree
-from icre.engine import train_net
+from icre.commands import train as train_net
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = DemoOptions(ids=10, test_ids=4, train_images=2, test_images=3, height=32, width=16, seed=3)

@@ -15,7 +15,7 @@ import torch
 from conftest import train, train_status
 from icre.utils import cli
 from icre.data.dataset import CrossModalDataset
-from icre.engine import train_net
+from icre.commands import train as train_net
 from icre.engine import trainer as trainer_module
 from icre.engine.hooks import TrainingCheckpointer, forget_steps
 from icre.engine.step import Step

@@ -9,7 +9,7 @@ from conftest import CONFIGS, SHORT
 from synthvi.layout import DemoOptions
 from synthvi.tree import write_tree
 from icre.experiments import regdb_splits as splits
-from icre.engine import train_net
+from icre.commands import train as train_net
 from icre.experiments.regdb_splits import over_splits
 from icre.utils.errors import UserError
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from icre.inference import embedder as embed
-from icre.engine import search
+from icre.commands import search
 from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED

@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.engine.search import main
+from icre.commands.search import main
 
 if __name__ == "__main__":
     sys.exit(main())

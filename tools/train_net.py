@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.engine.train_net import main
+from icre.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

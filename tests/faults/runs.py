@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from conftest import CONFIGS, SHORT
-from icre.engine import train_net, trainer
+from icre.commands import train as train_net
+from icre.engine import trainer
 
 ENDLESS = 600.0  # seconds after which a run that should have ended is called a hang
 

@@ -10,7 +10,7 @@ import torch
 
 import icre.engine  # noqa: F401  (registration)
 from icre.utils import cli
-from icre.engine import train_net
+from icre.commands import train as train_net
 from icre.engine.setup import load_config
 from icre.utils.errors import UserError
 from icre.evaluation import records

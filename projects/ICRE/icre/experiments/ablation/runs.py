@@ -20,7 +20,7 @@ from icre.engine.setup import load_config
 from icre.utils.errors import UserError
 
 CONSOLE = "console.txt"
-_COMMAND = "import sys; from icre.engine.train_net import main; sys.exit(main())"
+_COMMAND = "import sys; from icre.commands.train import main; sys.exit(main())"
 _POLL_SECONDS = 1.0
 
 
