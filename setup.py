@@ -1,4 +1,4 @@
-"""Installs the package `icre` from projects/ICRE; `pip install -e .` is the usual way."""
+"""Installs `icre` (projects/ICRE) and `synthvi` (projects/SynthVI); `pip install -e .` is the usual way."""
 
 import re
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-PACKAGE = HERE / "projects" / "ICRE"
-VERSION = re.search(r'__version__ = "(.+?)"', (PACKAGE / "icre" / "__init__.py").read_text())[1]
+SOURCES = {"icre": "projects/ICRE/icre", "synthvi": "projects/SynthVI/synthvi"}
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / SOURCES["icre"] / "__init__.py").read_text())[1]
 FASTREID = "1.4.0"
 
 REQUIREMENTS = [
@@ -57,8 +57,11 @@ setup(
     version=VERSION,
     description="Visible-infrared person re-identification (ICRE) as a fast-reid project",
     python_requires=">=3.11,<3.14",
-    package_dir={"": "projects/ICRE"},
-    packages=find_packages(str(PACKAGE)),
+    package_dir=SOURCES,
+    packages=[
+        *find_packages("projects/ICRE", include=["icre*"]),
+        *find_packages("projects/SynthVI", include=["synthvi*"]),
+    ],
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["faiss-cpu"],

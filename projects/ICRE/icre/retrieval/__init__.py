@@ -1,1 +1,0 @@
-"""Gallery search, re-ranking and what is shown to people."""
