@@ -9,7 +9,9 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 SOURCES = {"icre": "projects/ICRE/icre", "synthvi": "projects/SynthVI/synthvi"}
-VERSION = re.search(r'__version__ = "(.+?)"', (HERE / SOURCES["icre"] / "__init__.py").read_text())[1]
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / SOURCES["icre"] / "__init__.py").read_text())[
+    1
+]
 FASTREID = "1.4.0"
 
 REQUIREMENTS = [

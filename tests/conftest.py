@@ -6,17 +6,28 @@ from pathlib import Path
 import pytest
 import torch
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
+from icre.commands import train as train_net
 from synthvi.layout import DemoOptions
 from synthvi.tree import write_tree
-from icre.commands import train as train_net
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = DemoOptions(ids=10, test_ids=4, train_images=2, test_images=3, height=32, width=16, seed=3)
 # 2 epochs of 10 steps: 4 identities x (2 visible + 2 infrared) images of 32 x 16
 SHORT = (
-    "INPUT.SIZE_TRAIN", "[32, 16]", "INPUT.SIZE_TEST", "[32, 16]", "DATALOADER.NUM_INSTANCE", "2",
-    "SOLVER.IMS_PER_BATCH", "16", "SOLVER.MAX_EPOCH", "2", "DATALOADER.NUM_WORKERS", "0",
+    "INPUT.SIZE_TRAIN",
+    "[32, 16]",
+    "INPUT.SIZE_TEST",
+    "[32, 16]",
+    "DATALOADER.NUM_INSTANCE",
+    "2",
+    "SOLVER.IMS_PER_BATCH",
+    "16",
+    "SOLVER.MAX_EPOCH",
+    "2",
+    "DATALOADER.NUM_WORKERS",
+    "0",
 )
 
 
@@ -50,10 +61,19 @@ def train_status(root: Path, output: Path, *options: str, config: str = "Demo/ic
     """`train`'s exit status, for commands that are refused."""
     flags = [word for word in options if word.startswith("--")]
     pairs = [word for word in options if not word.startswith("--")]
-    return train_net.main([
-        "--config-file", str(CONFIGS / config), *flags,
-        "DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output), *SHORT, *pairs,
-    ])
+    return train_net.main(
+        [
+            "--config-file",
+            str(CONFIGS / config),
+            *flags,
+            "DATASETS.ROOT",
+            str(root),
+            "OUTPUT_DIR",
+            str(output),
+            *SHORT,
+            *pairs,
+        ]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from icre.evaluation.features import FeatureSet
 from icre.datasets.layout import parse
+from icre.evaluation.features import FeatureSet
 
 
 def small_features(

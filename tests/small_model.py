@@ -1,18 +1,22 @@
 """A small ICRE for tests: ResNet-18, 64x32 images, eight identities, eight-head 32-wide tokens."""
 
 import torch
+from torch import Tensor
+
 from fastreid.config import CfgNode, get_cfg
 from fastreid.modeling import build_model
-from torch import Tensor
 
 import icre.modeling  # noqa: F401  (only registration)
 from icre.config import add_icre_config
 from icre.modeling import ICRE
 
 BASELINE = (
-    "MODEL.MPFR.ENABLED", False,
-    "MODEL.SDCE.ENABLED", False,
-    "MODEL.LOSSES.NAME", ("CrossEntropyLoss",),
+    "MODEL.MPFR.ENABLED",
+    False,
+    "MODEL.SDCE.ENABLED",
+    False,
+    "MODEL.LOSSES.NAME",
+    ("CrossEntropyLoss",),
 )
 
 CHANNELS = {"layer1": 4, "layer2": 6, "layer3": 8, "layer4": 10}  # of `random_maps`
@@ -22,20 +26,33 @@ def small_cfg(*options: object) -> CfgNode:
     """The config of the small model, with `options` (key, value, key, value, ...) on top."""
     cfg = get_cfg()
     add_icre_config(cfg)
-    cfg.merge_from_list([
-        "MODEL.DEVICE", "cpu",
-        "MODEL.META_ARCHITECTURE", "ICRE",
-        "MODEL.BACKBONE.NAME", "build_two_stream_resnet_backbone",
-        "MODEL.BACKBONE.DEPTH", "18x",
-        "MODEL.BACKBONE.FEAT_DIM", 512,
-        "MODEL.HEADS.NAME", "ICREHead",
-        "MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPooling",
-        "MODEL.HEADS.WITH_BNNECK", True,
-        "MODEL.HEADS.NUM_CLASSES", 8,
-        "MODEL.LOSSES.NAME", ("CrossEntropyLoss", "ICGLoss"),
-        "MODEL.MPFR.DIM", 32,
-        *options,
-    ])
+    cfg.merge_from_list(
+        [
+            "MODEL.DEVICE",
+            "cpu",
+            "MODEL.META_ARCHITECTURE",
+            "ICRE",
+            "MODEL.BACKBONE.NAME",
+            "build_two_stream_resnet_backbone",
+            "MODEL.BACKBONE.DEPTH",
+            "18x",
+            "MODEL.BACKBONE.FEAT_DIM",
+            512,
+            "MODEL.HEADS.NAME",
+            "ICREHead",
+            "MODEL.HEADS.POOL_LAYER",
+            "GeneralizedMeanPooling",
+            "MODEL.HEADS.WITH_BNNECK",
+            True,
+            "MODEL.HEADS.NUM_CLASSES",
+            8,
+            "MODEL.LOSSES.NAME",
+            ("CrossEntropyLoss", "ICGLoss"),
+            "MODEL.MPFR.DIM",
+            32,
+            *options,
+        ]
+    )
     return cfg
 
 

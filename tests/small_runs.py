@@ -13,15 +13,39 @@ from icre.engine.step import Step
 
 # 2 epochs of 5 steps; with all that draws random numbers: dropout, augmentation, erasing
 SMALL = (
-    "MODEL.BACKBONE.DEPTH", "18x", "MODEL.MPFR.DIM", "16", "MODEL.SDCE.HEADS", "2",
-    "MODEL.SDCE.DROPOUT", "0.2", "INPUT.REA.ENABLED", "True", "DATALOADER.NUM_INSTANCE", "4",
-    "SOLVER.IMS_PER_BATCH", "32", "TEST.PROTOCOLS", "('sysu-all-single',)",
+    "MODEL.BACKBONE.DEPTH",
+    "18x",
+    "MODEL.MPFR.DIM",
+    "16",
+    "MODEL.SDCE.HEADS",
+    "2",
+    "MODEL.SDCE.DROPOUT",
+    "0.2",
+    "INPUT.REA.ENABLED",
+    "True",
+    "DATALOADER.NUM_INSTANCE",
+    "4",
+    "SOLVER.IMS_PER_BATCH",
+    "32",
+    "TEST.PROTOCOLS",
+    "('sysu-all-single',)",
 )
 # a fast-reid model of 0.2 million parameters, with configs/Demo/bagtricks_r18.yml
 TINY_MODEL = (
-    "MODEL.BACKBONE.NAME", "build_osnet_backbone", "MODEL.BACKBONE.DEPTH", "x0_25",
-    "MODEL.BACKBONE.FEAT_DIM", "128", "INPUT.REA.ENABLED", "True", "DATALOADER.NUM_INSTANCE", "4",
-    "SOLVER.IMS_PER_BATCH", "32", "TEST.PROTOCOLS", "('sysu-all-single',)",
+    "MODEL.BACKBONE.NAME",
+    "build_osnet_backbone",
+    "MODEL.BACKBONE.DEPTH",
+    "x0_25",
+    "MODEL.BACKBONE.FEAT_DIM",
+    "128",
+    "INPUT.REA.ENABLED",
+    "True",
+    "DATALOADER.NUM_INSTANCE",
+    "4",
+    "SOLVER.IMS_PER_BATCH",
+    "32",
+    "TEST.PROTOCOLS",
+    "('sysu-all-single',)",
 )
 STOCK = "Demo/bagtricks_r18.yml"
 

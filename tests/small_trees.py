@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from synthvi.layout import DemoOptions
-from synthvi.tree import write_tree
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
+from synthvi.layout import DemoOptions
+from synthvi.tree import write_tree
 
 FOLDERS = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
 

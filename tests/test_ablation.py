@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from conftest import CONFIGS, SHORT
+from icre.evaluation.breakdown import by_identity
+from icre.evaluation.compare import FIGURES, Bootstrap, compare, compare_seeds
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.plan import prepare
 from icre.experiments import ablation
 from icre.experiments.ablation.results import Results
 from icre.experiments.ablation.runs import is_finished, places
 from icre.experiments.ablation.spec import read_spec
 from icre.utils.environment import ENVIRONMENT
 from icre.utils.errors import STOPPED, UserError
-from icre.evaluation.breakdown import by_identity
-from icre.evaluation.compare import FIGURES, Bootstrap, compare, compare_seeds
-from icre.evaluation.features import FeatureSet
-from icre.evaluation.plan import prepare
 from small_features import small_features
 
 SPEC = f"""
@@ -44,8 +44,19 @@ def spec_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def words(spec_file, demo_root):
-    return [str(spec_file), "--options", "DATASETS.ROOT", str(demo_root), *SHORT,
-            "SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0.0", "SOLVER.SCHED", "MultiStepLR"]
+    return [
+        str(spec_file),
+        "--options",
+        "DATASETS.ROOT",
+        str(demo_root),
+        *SHORT,
+        "SOLVER.MAX_EPOCH",
+        "1",
+        "SOLVER.WARMUP_EPOCHS",
+        "0.0",
+        "SOLVER.SCHED",
+        "MultiStepLR",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +68,15 @@ def out(words, tmp_path_factory):
 
 
 def arguments(words, folder, *flags):
-    return [words[0], "--out", str(folder), "--records", str(folder / "records"), *flags, *words[1:]]
+    return [
+        words[0],
+        "--out",
+        str(folder),
+        "--records",
+        str(folder / "records"),
+        *flags,
+        *words[1:],
+    ]
 
 
 def rows_of(folder):
@@ -90,7 +109,9 @@ def test_the_table_equals_the_records(out):
             values = [
                 next(
                     record[figure]["mean"]
-                    for record in json.loads((out / folder / f"seed_{seed}/metrics.json").read_text())
+                    for record in json.loads(
+                        (out / folder / f"seed_{seed}/metrics.json").read_text()
+                    )
                     if (record["protocol"], record["draw"]) == ("sysu-all-single", "official")
                 )
                 for seed in (0, 1)
@@ -139,7 +160,10 @@ def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tm
     flags = ["--out", str(tmp_path / "o"), "--records", str(out / "records")]
     assert ablation.main([str(other), *flags, *words[1:]]) == 0
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
-        "results.json", "table.csv", "table.md"]  # nothing was trained
+        "results.json",
+        "table.csv",
+        "table.md",
+    ]  # nothing was trained
     made, known = rows_of(tmp_path / "o"), rows_of(out)
     assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
 
@@ -153,8 +177,10 @@ def test_a_record_says_what_its_training_said(out):
 
 
 def test_a_run_that_does_not_say_where_it_was_trained_is_refused(out, words, capsys):
-    kept = {path: path.read_text() for path in (
-        record_of(out, "ICRE", 1), out / "ICRE/seed_1" / ENVIRONMENT)}
+    kept = {
+        path: path.read_text()
+        for path in (record_of(out, "ICRE", 1), out / "ICRE/seed_1" / ENVIRONMENT)
+    }
     try:
         for path in kept:
             path.unlink()
@@ -224,7 +250,8 @@ def test_the_interval_is_that_of_the_features(out):
             own = by_identity(*_setting(features, "sysu-all-single", "seeded"))
             assert [one["pid"] for one in own] == [one["pid"] for one in found["identities"]]
             assert sum(one["queries"] for one in found["identities"]) == (
-                found["record"]["trials"] * found["record"]["valid_queries"])
+                found["record"]["trials"] * found["record"]["valid_queries"]
+            )
             weights = [one["queries"] for one in found["identities"]]
             for figure in FIGURES:
                 values = [one[figure] for one in found["identities"]]
@@ -236,10 +263,16 @@ def test_the_interval_is_that_of_the_features(out):
         assert cell == {key: entry[figure][key] for key in cell}
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda text: text[:100], "is no result of a training"),
-    (lambda text: text.replace('"SOLVER.BASE_LR": 0.0015', '"SOLVER.BASE_LR": 0.5'), "another config"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda text: text[:100], "is no result of a training"),
+        (
+            lambda text: text.replace('"SOLVER.BASE_LR": 0.0015', '"SOLVER.BASE_LR": 0.5'),
+            "another config",
+        ),
+    ],
+)
 def test_a_wrong_record_is_named(out, words, capsys, damage, message):
     path = record_of(out, "ICRE", 1)
     text = path.read_text()
@@ -259,8 +292,14 @@ def test_another_config_in_the_folder_is_refused(out, words, capsys):
 
 
 def test_sigterm_stops_the_trainings_too(words, tmp_path):
-    command = [sys.executable, "-c", "import sys; from icre.experiments.ablation import main; sys.exit(main())",
-               *arguments(words, tmp_path), "SOLVER.MAX_EPOCH", "500"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from icre.experiments.ablation import main; sys.exit(main())",
+        *arguments(words, tmp_path),
+        "SOLVER.MAX_EPOCH",
+        "500",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     console = tmp_path / "baseline/seed_0/console.txt"
     deadline = time.monotonic() + 120
@@ -270,7 +309,8 @@ def test_sigterm_stops_the_trainings_too(words, tmp_path):
     process.terminate()
     said = process.communicate(timeout=60)[1]
     assert process.returncode == STOPPED and said.splitlines()[-1] == (
-        "error: left on SIGTERM; the same command goes on")
+        "error: left on SIGTERM; the same command goes on"
+    )
     assert "SIGTERM" in console.read_text().splitlines()[-1]  # it was told, and has said goodbye
     assert not (tmp_path / "baseline/seed_1").exists()
 
@@ -298,17 +338,24 @@ def test_runs_side_by_side_share_the_cores(monkeypatch):
     assert places(None, 2) == [{}, {}]  # as the user says
 
 
-@pytest.mark.parametrize("old, new, message", [
-    ("seeds: [0, 1]", "seeds: [0, 0]", "different integers"),
-    ("  ICRE:", "  ICRE: {seeds: []}", "row 'ICRE': seeds must be a list of different integers"),
-    ("seeds:", "seed:", "unknown key 'seed'; known: config"),
-    ("MODEL.SDCE.ENABLED", "MODEL.SDC.ENABLED", "row 'baseline': option"),
-    ("config:", "# config:", "has no config"),
-    ("rows:", "reference: none\nrows:", "reference 'none' is no row; rows: baseline, ICRE"),
-    ("  ICRE:", "  base_line:\n  Base-line:", "same letters"),
-    ("title: Two rows", "sweep: {key: SEED, values: [1]}", "either rows or sweep"),
-    ("title: Two rows", "title: [", "two.yml"),
-])
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("seeds: [0, 1]", "seeds: [0, 0]", "different integers"),
+        (
+            "  ICRE:",
+            "  ICRE: {seeds: []}",
+            "row 'ICRE': seeds must be a list of different integers",
+        ),
+        ("seeds:", "seed:", "unknown key 'seed'; known: config"),
+        ("MODEL.SDCE.ENABLED", "MODEL.SDC.ENABLED", "row 'baseline': option"),
+        ("config:", "# config:", "has no config"),
+        ("rows:", "reference: none\nrows:", "reference 'none' is no row; rows: baseline, ICRE"),
+        ("  ICRE:", "  base_line:\n  Base-line:", "same letters"),
+        ("title: Two rows", "sweep: {key: SEED, values: [1]}", "either rows or sweep"),
+        ("title: Two rows", "title: [", "two.yml"),
+    ],
+)
 def test_a_bad_spec_is_refused_beforehand(tmp_path, old, new, message):
     file = tmp_path / "two.yml"
     assert old in SPEC
@@ -318,7 +365,9 @@ def test_a_bad_spec_is_refused_beforehand(tmp_path, old, new, message):
     assert "\n" not in str(caught.value) and not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("file", sorted((CONFIGS / "ablations").glob("*.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "file", sorted((CONFIGS / "ablations").glob("*.yml")), ids=lambda p: p.stem
+)
 def test_every_shipped_spec_reads(file, tmp_path, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)  # specs name configs from the repository's root
     spec = read_spec(file, tmp_path, seeds=[0])
@@ -331,16 +380,20 @@ def test_every_shipped_spec_reads(file, tmp_path, monkeypatch):
 
 def test_a_sweep_is_rows_of_one_key_and_a_curve(tmp_path):
     file = tmp_path / "sweep.yml"
-    file.write_text(f"config: {CONFIGS / 'Demo/icre_r18.yml'}\nreference: 1.0\n"
-                    "sweep: {key: MODEL.LOSSES.ICG.SCALE, values: [0.5, 1.0]}\n")
+    file.write_text(
+        f"config: {CONFIGS / 'Demo/icre_r18.yml'}\nreference: 1.0\n"
+        "sweep: {key: MODEL.LOSSES.ICG.SCALE, values: [0.5, 1.0]}\n"
+    )
     spec = read_spec(file, tmp_path / "o")
     assert [run.cfg.MODEL.LOSSES.ICG.SCALE for run in spec.runs] == [0.5, 1.0]
     assert [run.folder.parent.name for run in spec.runs] == ["0.5", "1.0"]
     assert not is_finished(spec.runs[0])
     entries = [
-        {"row": row, "seeds": [0]} | {
+        {"row": row, "seeds": [0]}
+        | {
             name: {"mean": 40.0 + number, "std": 1.0, "difference": None, "low": None, "high": None}
-            for name in FIGURES}
+            for name in FIGURES
+        }
         for number, row in enumerate(("0.5", "1.0"))
     ]
     figure = ablation.table.curve(spec, entries)

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from small_model import BASELINE, small_model
 from torch import nn
 
 from conftest import CONFIGS
 from icre.inference.cost import analyze, main, parts_of, some_batch
+from small_model import BASELINE, small_model
 
 SMALL = ("MODEL.DEVICE", "cpu", "INPUT.SIZE_TEST", "[64, 32]", "MODEL.HEADS.NUM_CLASSES", "8")
 
@@ -38,8 +38,12 @@ def test_counts_by_hand():
     rows = {part.name: part for part in analyze(Toy(), cpu_batch, repeat=1)}
     assert list(rows) == ["backbone.0", "backbone.1", "enhance", "unused", "head", "total"]
     assert {name: part.parameters for name, part in rows.items()} == {
-        "backbone.0": 3 * 4 * 9 + 4, "backbone.1": 4 * 2 + 2, "enhance": 0, "unused": 56,
-        "head": 2 * 5 + 5, "total": 112 + 10 + 56 + 15,
+        "backbone.0": 3 * 4 * 9 + 4,
+        "backbone.1": 4 * 2 + 2,
+        "enhance": 0,
+        "unused": 56,
+        "head": 2 * 5 + 5,
+        "total": 112 + 10 + 56 + 15,
     }
     assert rows["backbone.0"].macs == 3 * 4 * 9 * 30 and rows["backbone.1"].macs == 4 * 2 * 30
     assert rows["head"].macs == 2 * 5 and rows["unused"].macs == rows["unused"].ms == 0
@@ -77,8 +81,17 @@ def test_rows_hold_every_parameter_once():
 @pytest.mark.parametrize("config", ["Demo/icre_r18.yml", "Demo/bagtricks_r18.yml"])
 def test_the_command_prints_a_table_and_writes_json(config, tmp_path, capsys):
     file = tmp_path / "parts.json"
-    command = ["--config-file", str(CONFIGS / config), "--batch", "2", "--repeat", "1", "--json",
-               str(file), *SMALL]
+    command = [
+        "--config-file",
+        str(CONFIGS / config),
+        "--batch",
+        "2",
+        "--repeat",
+        "1",
+        "--json",
+        str(file),
+        *SMALL,
+    ]
     assert main(command) == 0
     out, rows = capsys.readouterr().out, json.loads(file.read_text())
     assert rows[-1]["name"] == "total" and set(rows[0]) == {"name", "parameters", "macs", "ms"}
@@ -88,10 +101,13 @@ def test_the_command_prints_a_table_and_writes_json(config, tmp_path, capsys):
     assert rows[-1]["macs"] > 0.9 * sum(row["macs"] for row in rows[:-1]) > 0
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("--batch", "0"), "--batch and --repeat must be at least 1"),
-    (("MODEL.SDCE.ORDER", "odd"), "MODEL.SDCE.ORDER: unknown value 'odd'"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--batch", "0"), "--batch and --repeat must be at least 1"),
+        (("MODEL.SDCE.ORDER", "odd"), "MODEL.SDCE.ORDER: unknown value 'odd'"),
+    ],
+)
 def test_bad_input_is_one_line(capsys, arguments, message):
     assert main(["--config-file", str(CONFIGS / "Demo/icre_r18.yml"), *arguments]) == 2
     error = capsys.readouterr().err

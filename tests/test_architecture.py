@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from fastreid.utils.events import EventStorage
 
 from conftest import CONFIGS
@@ -16,11 +17,27 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "projects/ICRE/icre"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # each may import itself and what stands to its left
-ORDER = ("errors", "cli", "webpage", "modality", "compat", "environment", "config", "data", "modeling",
-         "evaluation", "retrieval", "visual", "engine", "benchmark")
+ORDER = (
+    "errors",
+    "cli",
+    "webpage",
+    "modality",
+    "compat",
+    "environment",
+    "config",
+    "data",
+    "modeling",
+    "evaluation",
+    "retrieval",
+    "visual",
+    "engine",
+    "benchmark",
+)
 STEPPED = set()  # MODEL nodes that have trained a step
 ALL_CONFIGS = sorted(
-    p for p in CONFIGS.rglob("*.yml") if not p.name.startswith("Base") and p.parent.name != "ablations"
+    p
+    for p in CONFIGS.rglob("*.yml")
+    if not p.name.startswith("Base") and p.parent.name != "ablations"
 )
 
 
@@ -66,8 +83,11 @@ def test_files_are_short_and_documented(path):
     assert ast.get_docstring(tree)
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
-            nested = any(node in ast.walk(f) for f in ast.walk(tree)
-                         if isinstance(f, ast.FunctionDef) and f is not node)
+            nested = any(
+                node in ast.walk(f)
+                for f in ast.walk(tree)
+                if isinstance(f, ast.FunctionDef) and f is not node
+            )
             assert nested or ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
 
 
@@ -78,9 +98,10 @@ def test_only_compat_patches_fastreid():
 
 @pytest.mark.parametrize("path", ALL_CONFIGS, ids=lambda p: p.relative_to(CONFIGS).as_posix())
 def test_every_config_builds_and_trains_a_step(path):
-    cfg = load_config(str(path), [
-        "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", "4",
-    ])
+    cfg = load_config(
+        str(path),
+        ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", "4"],
+    )
     if cfg.MODEL.dump() not in STEPPED:  # data sets share their models
         train_a_step(Trainer.build_model(cfg).train())
         STEPPED.add(cfg.MODEL.dump())

@@ -67,12 +67,14 @@ def test_erased_boxes_are_torchvisions():
     height, width = SIZE
     drawn = rows(Augmentation(SIZE, erase=1.0), INFRARED, 3000)
     boxes = drawn[:, 6:10]
-    assert (boxes[:, 0] + boxes[:, 2] <= height).all() and (boxes[:, 1] + boxes[:, 3] <= width).all()
+    assert (boxes[:, 0] + boxes[:, 2] <= height).all() and (
+        boxes[:, 1] + boxes[:, 3] <= width
+    ).all()
     torch.manual_seed(0)
     image = torch.zeros(3, *SIZE)
-    theirs = np.array([
-        RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(3000)
-    ])
+    theirs = np.array(
+        [RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(3000)]
+    )
     # mean place and size; a standard error is below 0.1 pixels
     np.testing.assert_allclose(boxes.mean(0), theirs.mean(0), atol=0.4)
     np.testing.assert_allclose(boxes.std(0), theirs.std(0), atol=0.4)

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from small_features import small_features
 
 from icre.benchmark import protocol
+from small_features import small_features
 
 TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
 

@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from conftest import CONFIGS
-from test_benchmark_speed import CPU, TINY
-from test_benchmark_speed import main as main  # noqa: F401  (a fixture)
 
+from conftest import CONFIGS
 from icre.benchmark.public_loops import AgwRow, DeenRow
 from icre.benchmark.rows import Setup
 from icre.engine.setup import load_config
+from test_benchmark_speed import CPU, TINY
+from test_benchmark_speed import main as main
 
 ICRE = str(CONFIGS / "Demo/icre_r18.yml")
 
@@ -100,10 +100,10 @@ def clone(tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.parametrize("kind, expected", [
-    (AgwRow, [("wrt", 8, 2)]),
-    (DeenRow, [("triplet", 24, 6), ("cpm", 16, 4), ("cpm", 16, 4)]),
-])
+@pytest.mark.parametrize(
+    "kind, expected",
+    [(AgwRow, [("wrt", 8, 2)]), (DeenRow, [("triplet", 24, 6), ("cpm", 16, 4), ("cpm", 16, 4)])],
+)
 @pytest.mark.parametrize("loaded", [False, True])
 def test_the_losses_get_what_train_py_gives_them(clone, demo_root, kind, expected, loaded):
     cfg = load_config(ICRE, ["DATASETS.ROOT", str(demo_root)])
@@ -135,14 +135,35 @@ def test_features_of_a_flip_are_the_mean_of_both(clone):
     assert torch.allclose(row.extract(pixels, None, True), (plain + mirrored) / 2, atol=1e-6)
 
 
-def test_the_rows_stand_in_the_table(main, clone, capsys, tmp_path):  # noqa: F811
+def test_the_rows_stand_in_the_table(main, clone, capsys, tmp_path):
     out = tmp_path / "b.json"
-    assert main([
-        "train", "--config-file", ICRE, *TINY, "--batch", "8", "--no-stock", "--agw", clone,
-        "--deen", clone, "--reference", "DEEN (public)", "--json", str(out),
-    ]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--config-file",
+                ICRE,
+                *TINY,
+                "--batch",
+                "8",
+                "--no-stock",
+                "--agw",
+                clone,
+                "--deen",
+                clone,
+                "--reference",
+                "DEEN (public)",
+                "--json",
+                str(out),
+            ]
+        )
+        == 0
+    )
     result = json.loads(out.read_text())
     assert [row["name"] for row in result["rows"]] == [
-        "Demo/icre_r18", "AGW (public)", "DEEN (public)"]
+        "Demo/icre_r18",
+        "AGW (public)",
+        "DEEN (public)",
+    ]
     assert result["left_out"] == [] and result["rows"][2]["ratio"] == 1
     assert "x DEEN (public)" in capsys.readouterr().out

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from test_benchmark import main  # noqa: F401  (a fixture)
 
 from icre.benchmark import memory, rerank
 from icre.benchmark.clusters import clustered
+from test_benchmark import main  # noqa: F401  (a fixture)
 
 SMALL = ["rerank", "--sizes", "300", "150", "--dimensions", "16", "--repeat", "1"]
 
@@ -21,7 +21,11 @@ def test_result_holds_both_sides_until_theirs_end(main, tmp_path, capsys):  # no
     small, large = result["sizes"]
     assert (small["images"], small["queries"], large["images"]) == (150, 6, 300)
     assert [job["job"] for job in small["jobs"]] == [
-        "fastreid", "fastreid, half are queries", "fastreid after the search", "original"]
+        "fastreid",
+        "fastreid, half are queries",
+        "fastreid after the search",
+        "original",
+    ]
     for job in small["jobs"]:
         assert job["ratio"] == pytest.approx(job["theirs"] / job["ours"])
         assert job["differ"] <= 1e-3
@@ -36,16 +40,18 @@ def test_result_holds_both_sides_until_theirs_end(main, tmp_path, capsys):  # no
 
 def test_sides_that_disagree_are_not_timed(main, monkeypatch):  # noqa: F811
     theirs = rerank.fastreid_rerank.jaccard
-    monkeypatch.setattr(
-        rerank.fastreid_rerank, "jaccard", lambda *given: theirs(*given) + 0.001)
+    monkeypatch.setattr(rerank.fastreid_rerank, "jaccard", lambda *given: theirs(*given) + 0.001)
     with pytest.raises(RuntimeError, match="fastreid: 1.00e[+]00 of the entries differ"):
         main(SMALL)
 
 
-@pytest.mark.parametrize("words, message", [
-    (["rerank", "--sizes", "20"], "--sizes 20: at least 100 images are needed"),
-    ([*SMALL, "--repeat", "0"], "--repeat 0: at least 1 round is needed"),
-])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["rerank", "--sizes", "20"], "--sizes 20: at least 100 images are needed"),
+        ([*SMALL, "--repeat", "0"], "--repeat 0: at least 1 round is needed"),
+    ],
+)
 def test_odd_arguments_are_one_line(main, capsys, words, message):  # noqa: F811
     assert main(words) == 2
     assert message in capsys.readouterr().err

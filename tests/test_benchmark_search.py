@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from test_score_features import tool
 
 from icre.benchmark import search
+from test_score_features import tool
 
 
 def variances(vectors: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
@@ -46,13 +46,17 @@ def test_the_command_writes_result_and_plot(tmp_path, capsys):
     assert "x exact" in capsys.readouterr().out
     result = json.loads((tmp_path / "b.json").read_text())
     assert {"cpu", "faiss", "shares", "seed"} <= set(result) and result["size"] == 3000
-    of_kind = {kind: [one for one in result["rows"] if one["index"] == kind]
-               for kind in ("flat", "ivf", "hnsw")}
+    of_kind = {
+        kind: [one for one in result["rows"] if one["index"] == kind]
+        for kind in ("flat", "ivf", "hnsw")
+    }
     assert of_kind["flat"][0]["recall@1"] == 1
     assert of_kind["hnsw"][-1]["recall@1"] > 0.95
     assert all(sum(one["default"] for one in rows) == 1 for rows in of_kind.values())
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
-    for wrong, message in ((["--size", "5"], "--size must be at least 20"),
-                           (["--size", "100", "--kinds", "ivfpq"], "ivfpq needs 256 images")):
+    for wrong, message in (
+        (["--size", "5"], "--size must be at least 20"),
+        (["--size", "100", "--kinds", "ivfpq"], "ivfpq needs 256 images"),
+    ):
         assert main(["search", *wrong]) == 2
         assert message in capsys.readouterr().err

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CONFIGS
 
+from conftest import CONFIGS
 from icre.benchmark import measure
 from icre.benchmark.measure import PARTS, Marks, count_flops, gemm_peak, warm_and_peak
 from icre.benchmark.options import STOCK
@@ -40,11 +40,25 @@ def measured(main, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         lines = []
         patch.setattr("builtins.print", lambda *words: lines.append(" ".join(map(str, words))))
-        assert main([
-            "train", "--config-file", ICRE, *TINY, "--batch", "8", "--profile",
-            "--variant", "SOLVER.AMP.ENABLED=True", "SOLVER.AMP.DTYPE=bfloat16",
-            "--json", str(out),
-        ]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    "--config-file",
+                    ICRE,
+                    *TINY,
+                    "--batch",
+                    "8",
+                    "--profile",
+                    "--variant",
+                    "SOLVER.AMP.ENABLED=True",
+                    "SOLVER.AMP.DTYPE=bfloat16",
+                    "--json",
+                    str(out),
+                ]
+            )
+            == 0
+        )
     return json.loads(out.read_text()), "\n".join(lines)
 
 
@@ -72,12 +86,20 @@ def test_the_table_says_what_the_json_says(measured):
     result, printed = measured
     table = [line for line in printed.splitlines() if line.startswith("|")]
     for row in result["rows"]:
-        cells = [cell.strip() for cell in next(
-            line for line in table if line.split("|")[1].strip() == row["name"]).split("|")[1:-1]]
+        cells = [
+            cell.strip()
+            for cell in next(
+                line for line in table if line.split("|")[1].strip() == row["name"]
+            ).split("|")[1:-1]
+        ]
         split = [f"{row['split_ms'][part]:.1f}" for part in PARTS]
         assert cells[1:10] == [
-            row["precision"], f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}",
-            f"{row['step_ms']:.1f}", f"{row['cpu_ms']:.1f}", *split,
+            row["precision"],
+            f"{row['images_per_second']:.1f}",
+            f"{row['ratio']:.2f}",
+            f"{row['step_ms']:.1f}",
+            f"{row['cpu_ms']:.1f}",
+            *split,
         ]
         assert cells[-1] == f"{row['parameters'] / 1e6:.1f}"
     assert [line for line in printed.splitlines() if "left out" in line] == result["left_out"]
@@ -98,10 +120,28 @@ def test_the_profile_names_operations_and_what_bounds_the_step(measured):
 
 def test_train_loads_images_as_each_loop_does(main, demo_root, capsys, tmp_path):
     out = tmp_path / "b.json"
-    assert main([
-        "train", "--config-file", ICRE, *TINY, "--batch", "8", "--data", str(demo_root),
-        "--opts", "DATALOADER.NUM_WORKERS", "0", "--reference", "Demo/icre_r18", "--json", str(out),
-    ]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--config-file",
+                ICRE,
+                *TINY,
+                "--batch",
+                "8",
+                "--data",
+                str(demo_root),
+                "--opts",
+                "DATALOADER.NUM_WORKERS",
+                "0",
+                "--reference",
+                "Demo/icre_r18",
+                "--json",
+                str(out),
+            ]
+        )
+        == 0
+    )
     result = json.loads(out.read_text())
     assert result["images"] == "loaded by 0 workers"
     assert [row["ratio"] == 1 for row in result["rows"]] == [True, False]
@@ -110,10 +150,23 @@ def test_train_loads_images_as_each_loop_does(main, demo_root, capsys, tmp_path)
 
 def test_infer_has_a_line_per_row_and_batch(main, capsys, tmp_path):
     out = tmp_path / "b.json"
-    assert main([
-        "infer", "--config-file", BASELINE, *TINY, "--batches", "1", "3", "--flip",
-        "--json", str(out),
-    ]) == 0
+    assert (
+        main(
+            [
+                "infer",
+                "--config-file",
+                BASELINE,
+                *TINY,
+                "--batches",
+                "1",
+                "3",
+                "--flip",
+                "--json",
+                str(out),
+            ]
+        )
+        == 0
+    )
     result = json.loads(out.read_text())
     lines = [(row["name"], row["batch"]) for row in result["rows"]]
     assert lines == [(name, size) for size in (1, 3) for name in ("Demo/baseline_r18", STOCK)]
@@ -126,10 +179,25 @@ def test_infer_has_a_line_per_row_and_batch(main, capsys, tmp_path):
 
 def test_data_times_loaders_and_stages(main, demo_root, capsys, tmp_path):
     out = tmp_path / "b.json"
-    assert main([
-        "data", "--config-file", ICRE, *TINY, "--batch", "8", "--workers", "0",
-        "--data", str(demo_root), "--json", str(out),
-    ]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "--config-file",
+                ICRE,
+                *TINY,
+                "--batch",
+                "8",
+                "--workers",
+                "0",
+                "--data",
+                str(demo_root),
+                "--json",
+                str(out),
+            ]
+        )
+        == 0
+    )
     result = json.loads(out.read_text())
     names = ["ours, decoding", "ours, from the cache", STOCK]
     assert [row["name"] for row in result["rows"]] == names == list(result["stages_ms"])
@@ -141,17 +209,20 @@ def test_data_times_loaders_and_stages(main, demo_root, capsys, tmp_path):
     assert result["stages_ms"][names[1]]["decode"] < result["stages_ms"][names[0]]["decode"]
 
 
-@pytest.mark.parametrize("options, complaint", [
-    (("--batch", "6", "--opts", "DATALOADER.NUM_INSTANCE", "4"), None),
-    (("--batch", "2"), "--batch 2"),
-    (("--batch", "7"), "--batch 7"),
-    (("--size", "32"), "--size 32"),
-    (("--rounds", "0"), "--rounds"),
-    (("--reference", "nobody"), "--reference 'nobody'"),
-    (("--variant", "SOLVER.COMPILE"), "write KEY=VALUE"),
-    (("--variant", "SOLVER.NONSENSE=1"), "NONSENSE"),
-    (("--agw", "nowhere"), "no model.py in nowhere"),
-])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (("--batch", "6", "--opts", "DATALOADER.NUM_INSTANCE", "4"), None),
+        (("--batch", "2"), "--batch 2"),
+        (("--batch", "7"), "--batch 7"),
+        (("--size", "32"), "--size 32"),
+        (("--rounds", "0"), "--rounds"),
+        (("--reference", "nobody"), "--reference 'nobody'"),
+        (("--variant", "SOLVER.COMPILE"), "write KEY=VALUE"),
+        (("--variant", "SOLVER.NONSENSE=1"), "NONSENSE"),
+        (("--agw", "nowhere"), "no model.py in nowhere"),
+    ],
+)
 def test_train_refuses_what_cannot_be(main, capsys, options, complaint):
     status = main(["train", "--config-file", BASELINE, *TINY, "--no-stock", *options])
     assert status == (2 if complaint else 0)
@@ -218,7 +289,9 @@ def test_random_batches_hold_each_identity_in_both_modalities():
 CLONE = {
     "resnet": "def resnet50(pretrained=False, **options):\n    return pretrained\n",
     "model": "from resnet import resnet50\nWEIGHTS = resnet50(pretrained=True, last_conv_stride=1)\n",
-    "loss": "NAME = '{}'\n", "utils": "", "data_loader": "",
+    "loss": "NAME = '{}'\n",
+    "utils": "",
+    "data_loader": "",
 }
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_features import from_paths, small_features
 
 from icre.benchmark.protocol import stand_in_permutation
-from icre.utils.errors import UserError
 from icre.evaluation.compare import FIGURES, Bootstrap, compare, interval, report
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
+from icre.utils.errors import UserError
+from small_features import from_paths, small_features
 
 TOOL = Path(__file__).parents[1] / "tools" / "compare.py"
 FEW = Bootstrap(samples=200)
@@ -51,8 +51,10 @@ def test_equal_features_differ_by_nothing():
     data = small_features("regdb")
     result = compare(data, data, bootstrap=FEW)
     for row in [result["all"], *result["cameras"]]:
-        assert all(row[name]["difference"] == row[name]["low"] == row[name]["high"] == 0
-                   for name in FIGURES)
+        assert all(
+            row[name]["difference"] == row[name]["low"] == row[name]["high"] == 0
+            for name in FIGURES
+        )
     assert report(result).count("not shown: the interval holds 0") == len(FIGURES)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+
 from fastreid.engine import hooks
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.evaluation import ReidEvaluator
@@ -29,7 +30,8 @@ def test_importing_fastreid_first_needs_the_fence():
     alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     fenced = subprocess.run(
         [sys.executable, "-c", f"import icre.compat, fastreid.engine; {code}"],
-        capture_output=True, text=True,
+        capture_output=True,
+        text=True,
     )
     assert alone.returncode != 0 and "torch._six" in alone.stderr
     assert fenced.returncode == 0, fenced.stderr
@@ -111,7 +113,8 @@ def test_installing_without_fastreid_gives_the_command(tmp_path, found):
         f"sys.executable = {str(fake)!r}; runpy.run_path('setup.py', run_name='__main__')"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=CONFIGS.parent, capture_output=True, text=True)
+        [sys.executable, "-c", code], cwd=CONFIGS.parent, capture_output=True, text=True
+    )
     assert result.returncode != 0
     (line,) = result.stderr.splitlines()
     assert "Run: pip install --no-deps fastreid==1.4.0" in line

@@ -20,8 +20,8 @@ from icre.data.loader import (
 from icre.data.pipeline import Batched, ImageByImage, finish
 from icre.data.transforms import ChannelAugment, build_modality_transforms
 from icre.engine.setup import load_config
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 
 def config(root, *options):
@@ -69,13 +69,20 @@ def test_augmentation_leaves_the_global_generators_alone(demo_root, batched):
 def test_a_draw_number_decides_the_augmentation(demo_root, batched, field):
     train_set = build_train_set(config(demo_root, "INPUT.BATCHED", batched))
     assert torch.equal(train_set[(0, 5)][field], train_set[(0, 5)][field])
-    assert any(not torch.equal(train_set[(0, 5)][field], train_set[(0, n)][field])
-               for n in range(6, 12))
+    assert any(
+        not torch.equal(train_set[(0, 5)][field], train_set[(0, n)][field]) for n in range(6, 12)
+    )
 
 
 def test_without_randomness_both_pipelines_give_the_same_images(demo_root):
-    still = ("INPUT.PADDING.ENABLED", "False", "INPUT.FLIP.ENABLED", "False",
-             "INPUT.CHANNEL_AUG.ENABLED", "False")
+    still = (
+        "INPUT.PADDING.ENABLED",
+        "False",
+        "INPUT.FLIP.ENABLED",
+        "False",
+        "INPUT.CHANNEL_AUG.ENABLED",
+        "False",
+    )
     one, other = (
         first_batches(config(demo_root, *still, "INPUT.BATCHED", batched), 2)
         for batched in ("True", "False")
@@ -91,19 +98,26 @@ def test_without_randomness_both_pipelines_give_the_same_images(demo_root):
         assert torch.equal(finish(first)["images"], second["images"])
 
 
-@pytest.mark.parametrize("options, pipeline", [
-    ((), Batched),
-    (("INPUT.REA.ENABLED", "True"), Batched),
-    (("INPUT.BATCHED", "False"), ImageByImage),
-    (("INPUT.AUTOAUG.ENABLED", "True"), ImageByImage),
-    (("INPUT.CJ.ENABLED", "True"), ImageByImage),
-    (("INPUT.PADDING.MODE", "reflect"), ImageByImage),
-])
+@pytest.mark.parametrize(
+    "options, pipeline",
+    [
+        ((), Batched),
+        (("INPUT.REA.ENABLED", "True"), Batched),
+        (("INPUT.BATCHED", "False"), ImageByImage),
+        (("INPUT.AUTOAUG.ENABLED", "True"), ImageByImage),
+        (("INPUT.CJ.ENABLED", "True"), ImageByImage),
+        (("INPUT.PADDING.MODE", "reflect"), ImageByImage),
+    ],
+)
 def test_other_augmentations_are_fastreids(demo_root, options, pipeline):
     train_set = build_train_set(config(demo_root, *options))
     assert type(train_set.pipeline) is pipeline
     assert finish(torch.utils.data.default_collate([train_set[(0, 1)]]))["images"].shape == (
-        1, 3, 32, 16)
+        1,
+        3,
+        32,
+        16,
+    )
 
 
 def test_channel_augmentation_keeps_or_grays_and_is_for_visible_only(demo_root):
@@ -140,15 +154,23 @@ def test_the_test_loader_gives_query_then_gallery_in_order(demo_root):
     assert sorted(set(camids.tolist())) == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("options, message", [
-    (("SOLVER.IMS_PER_BATCH", "64"), "asks for 16 identities per batch, but only 10"),
-    (("SOLVER.IMS_PER_BATCH", "18"), "must be a multiple of 2 x DATALOADER.NUM_INSTANCE = 4"),
-    (("DATALOADER.SAMPLER_TRAIN", "Oops"), "unknown sampler 'Oops'; known: CrossModalitySampler"),
-    (("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "SOLVER.IMS_PER_BATCH", "40"),
-     "the 20 identities it asks for must not exceed the 10"),
-    (("INPUT.AFFINE.ENABLED", "True"), "INPUT.AFFINE.ENABLED"),
-    (("DATASETS.NAMES", "('Nothing',)"), "unknown data set 'Nothing'"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("SOLVER.IMS_PER_BATCH", "64"), "asks for 16 identities per batch, but only 10"),
+        (("SOLVER.IMS_PER_BATCH", "18"), "must be a multiple of 2 x DATALOADER.NUM_INSTANCE = 4"),
+        (
+            ("DATALOADER.SAMPLER_TRAIN", "Oops"),
+            "unknown sampler 'Oops'; known: CrossModalitySampler",
+        ),
+        (
+            ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "SOLVER.IMS_PER_BATCH", "40"),
+            "the 20 identities it asks for must not exceed the 10",
+        ),
+        (("INPUT.AFFINE.ENABLED", "True"), "INPUT.AFFINE.ENABLED"),
+        (("DATASETS.NAMES", "('Nothing',)"), "unknown data set 'Nothing'"),
+    ],
+)
 def test_impossible_settings_are_one_line(demo_root, options, message):
     with pytest.raises(UserError, match=message) as caught:
         first_batches(config(demo_root, *options))

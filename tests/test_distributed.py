@@ -12,31 +12,38 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from fastreid.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
 from conftest import CONFIGS, SHORT, train
-from icre.inference import extract
-from icre.evaluation.extraction import run_inference
 from icre.engine.launch import _free_port, launch
 from icre.engine.stop import StopRequest
 from icre.engine.supervise import Report, _cause
-from icre.utils.errors import RunEnded, UserError
+from icre.evaluation.extraction import run_inference
 from icre.evaluation.features import FeatureSet
+from icre.inference import extract
+from icre.utils.errors import RunEnded, UserError
 from small_model import small_batch, small_model
 from small_runs import SMALL, load
 
 CPU = torch.device("cpu")
 LOSSES = {
-    "pull_push": ("ICGLoss",), "rank": ("ICGLoss",), "soft_rank": ("ICGLoss",), "guided": ("ICGLoss",),
+    "pull_push": ("ICGLoss",),
+    "rank": ("ICGLoss",),
+    "soft_rank": ("ICGLoss",),
+    "guided": ("ICGLoss",),
     "others": ("HeteroCenterTripletLoss", "CenterClusterLoss", "WeightedRegularizedTripletLoss"),
 }
 
 
 def two(main, folder: Path, timeout: float = 60) -> None:
     """Run a function of this module, main(args), in two processes."""
-    launch(main, argparse.Namespace(
-        num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto", folder=folder), timeout)
+    launch(
+        main,
+        argparse.Namespace(
+            num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto", folder=folder
+        ),
+        timeout,
+    )
 
 
 def still_model(name: str, gather: bool) -> torch.nn.Module:
@@ -45,8 +52,13 @@ def still_model(name: str, gather: bool) -> torch.nn.Module:
     if name == "soft_rank":
         variant += ("MODEL.LOSSES.ICG.MAPS", ("enhanced", "clues"))
     model = small_model(
-        "MODEL.LOSSES.NAME", ("CrossEntropyLoss", *LOSSES[name]), "MODEL.SDCE.INIT_SCALE", 1.0,
-        "MODEL.LOSSES.GATHER", gather, *variant,
+        "MODEL.LOSSES.NAME",
+        ("CrossEntropyLoss", *LOSSES[name]),
+        "MODEL.SDCE.INIT_SCALE",
+        1.0,
+        "MODEL.LOSSES.GATHER",
+        gather,
+        *variant,
     )
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -56,8 +68,11 @@ def still_model(name: str, gather: bool) -> torch.nn.Module:
 
 def gradients(model: torch.nn.Module, batch: dict) -> dict[str, torch.Tensor]:
     sum(model(batch).values()).backward()
-    return {name.removeprefix("module."): p.grad
-            for name, p in model.named_parameters() if p.grad is not None}
+    return {
+        name.removeprefix("module."): p.grad
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    }
 
 
 def work_of_a_rank(args) -> None:
@@ -95,11 +110,18 @@ def test_gathered_gradients_are_those_of_one_process(found):
         assert whole.keys() == found[name, True].keys()
         for key, value in whole.items():
             torch.testing.assert_close(
-                found[name, True][key], value, rtol=1e-3, atol=1e-4 * value.abs().max().item() + 1e-7,
-                msg=lambda text: f"{name} {key}: {text}")
+                found[name, True][key],
+                value,
+                rtol=1e-3,
+                atol=1e-4 * value.abs().max().item() + 1e-7,
+                msg=lambda text: f"{name} {key}: {text}",
+            )
         # which a rank's own centres do not give
-        apart = [key for key, value in whole.items()
-                 if not torch.allclose(found[name, False][key], value, rtol=1e-2, atol=1e-4)]
+        apart = [
+            key
+            for key, value in whole.items()
+            if not torch.allclose(found[name, False][key], value, rtol=1e-2, atol=1e-4)
+        ]
         assert apart, name
 
 
@@ -153,21 +175,31 @@ def test_a_rank_that_is_killed_ends_the_run(tmp_path):
 def ended(number: int, exitcode: int, *report) -> argparse.Namespace:
     """A rank that is no process any more."""
     return argparse.Namespace(
-        number=number, process=argparse.Namespace(exitcode=exitcode, pid=7),
-        report=Report(*report) if report else None)
+        number=number,
+        process=argparse.Namespace(exitcode=exitcode, pid=7),
+        report=Report(*report) if report else None,
+    )
 
 
 LOST = ended(0, 1, 2.0, "RuntimeError", "Connection closed by peer", 1)
 
 
-@pytest.mark.parametrize("failed, asked, kind, message, status", [
-    ([LOST, ended(1, -9)], False, RunEnded, r"rank 1 \(process 7\) was ended by SIGKILL", 1),
-    ([LOST, ended(1, 1, 1.0, "ZeroDivisionError", "by nought", 1)], False, RunEnded,
-     "rank 1 failed, .*ends in ZeroDivisionError: by nought", 1),
-    ([LOST, ended(1, 2, 1.0, "UserError", "mend x", 2)], False, UserError, "^mend x$", None),
-    ([LOST, ended(1, 75, 1.0, "RunEnded", "left", 75)], True, RunEnded, "^left$", 75),
-    ([ended(0, -15), ended(1, -15)], True, RunEnded, "before its first step", 75),
-])
+@pytest.mark.parametrize(
+    "failed, asked, kind, message, status",
+    [
+        ([LOST, ended(1, -9)], False, RunEnded, r"rank 1 \(process 7\) was ended by SIGKILL", 1),
+        (
+            [LOST, ended(1, 1, 1.0, "ZeroDivisionError", "by nought", 1)],
+            False,
+            RunEnded,
+            "rank 1 failed, .*ends in ZeroDivisionError: by nought",
+            1,
+        ),
+        ([LOST, ended(1, 2, 1.0, "UserError", "mend x", 2)], False, UserError, "^mend x$", None),
+        ([LOST, ended(1, 75, 1.0, "RunEnded", "left", 75)], True, RunEnded, "^left$", 75),
+        ([ended(0, -15), ended(1, -15)], True, RunEnded, "before its first step", 75),
+    ],
+)
 def test_the_cause_is_told_and_not_its_consequence(failed, asked, kind, message, status):
     cause = _cause(failed, asked)
     assert type(cause) is kind and re.search(message, str(cause))
@@ -177,8 +209,16 @@ def test_the_cause_is_told_and_not_its_consequence(failed, asked, kind, message,
 @pytest.fixture(scope="module")
 def two_process_run(demo_root, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("two")
-    train(demo_root, output, "--num-gpus=2", *SMALL, "MODEL.LOSSES.GATHER", "True",
-          "TEST.IMS_PER_BATCH", "16")
+    train(
+        demo_root,
+        output,
+        "--num-gpus=2",
+        *SMALL,
+        "MODEL.LOSSES.GATHER",
+        "True",
+        "TEST.IMS_PER_BATCH",
+        "16",
+    )
     return output
 
 
@@ -191,20 +231,45 @@ def test_two_processes_train_one_model(two_process_run):
 
 def test_two_processes_score_as_one(two_process_run, demo_root, tmp_path):
     """And what they scored at the end of training is what the checkpoint holds."""
-    train(demo_root, tmp_path, "--eval-only", *SMALL, "MODEL.WEIGHTS",
-          str(two_process_run / "model_final.pth"), "TEST.IMS_PER_BATCH", "16")
+    train(
+        demo_root,
+        tmp_path,
+        "--eval-only",
+        *SMALL,
+        "MODEL.WEIGHTS",
+        str(two_process_run / "model_final.pth"),
+        "TEST.IMS_PER_BATCH",
+        "16",
+    )
     assert_same_features(two_process_run / "features.npz", tmp_path / "features.npz")
     assert (two_process_run / "metrics.json").read_text() == (tmp_path / "metrics.json").read_text()
 
 
 def test_two_processes_extract_as_one(two_process_run, demo_root, tmp_path):
     for ranks in ("1", "2"):
-        assert extract.main([
-            "--config-file", str(CONFIGS / "Demo/icre_r18.yml"), "--num-gpus", ranks,
-            "--weights", str(two_process_run / "model_final.pth"), "--out",
-            str(tmp_path / f"{ranks}.npz"), "DATASETS.ROOT", str(demo_root), *SHORT, *SMALL,
-            "TEST.IMS_PER_BATCH", "10", "TEST.FLIP.ENABLED", "True",
-        ]) == 0
+        assert (
+            extract.main(
+                [
+                    "--config-file",
+                    str(CONFIGS / "Demo/icre_r18.yml"),
+                    "--num-gpus",
+                    ranks,
+                    "--weights",
+                    str(two_process_run / "model_final.pth"),
+                    "--out",
+                    str(tmp_path / f"{ranks}.npz"),
+                    "DATASETS.ROOT",
+                    str(demo_root),
+                    *SHORT,
+                    *SMALL,
+                    "TEST.IMS_PER_BATCH",
+                    "10",
+                    "TEST.FLIP.ENABLED",
+                    "True",
+                ]
+            )
+            == 0
+        )
     assert_same_features(tmp_path / "1.npz", tmp_path / "2.npz")
 
 
@@ -239,7 +304,10 @@ if __name__ == "__main__":
 
 def test_several_machines_and_torchrun(tmp_path):
     """Two launchers with one process each; one torchrun with two."""
-    script, environment = tmp_path / "rank.py", os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    script, environment = (
+        tmp_path / "rank.py",
+        os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     script.write_text(RANK)
     url = f"tcp://127.0.0.1:{_free_port()}"
     machines = [
@@ -250,7 +318,11 @@ def test_several_machines_and_torchrun(tmp_path):
     assert [(tmp_path / name).read_text() for name in "01"] == ["(2, 0, [0, 1])"] * 2
     command = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(_free_port())]
     (tmp_path / "run").mkdir()
-    subprocess.run([sys.executable, "-m", *command, script, "0", "unused", tmp_path / "run"],
-                   env=environment, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-m", *command, script, "0", "unused", tmp_path / "run"],
+        env=environment,
+        check=True,
+        timeout=300,
+    )
     seen = [(tmp_path / "run" / name).read_text() for name in "01"]
     assert seen == ["(2, 0, [0, 1])", "(2, 1, [0, 1])"]

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from small_trees import FOLDERS, copy, litter, render
 
 from icre.datasets.doctor import SETS, examine, find_folder, text
 from icre.datasets.doctor.published import PUBLISHED
-from icre.utils.errors import UserError
 from icre.evaluation.matlab import read_permutation
 from icre.modality import INFRARED, NAMES, VISIBLE
+from icre.utils.errors import UserError
+from small_trees import FOLDERS, copy, litter, render
 
 MAIN = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "check_dataset.py"))["main"]
 OFFICIAL = Path(__file__).parents[2] / "shared" / "sysu_split"
@@ -97,9 +97,7 @@ def test_demo_tree_is_usable_but_not_published(rendered, layout, tmp_path, capsy
 @pytest.mark.parametrize("layout", list(FOLDERS))
 def test_published_counts_make_it_complete(rendered, layout, monkeypatch, capsys):
     rows = examine(layout, rendered[layout], progress=False).rows
-    known = {
-        (row.role, row.modality, row.camera): (row.identities, row.images) for row in rows
-    }
+    known = {(row.role, row.modality, row.camera): (row.identities, row.images) for row in rows}
     monkeypatch.setitem(PUBLISHED, layout, known)
     status, out = check(layout, rendered[layout], capsys)
     assert status == 0 and out.splitlines()[-1].startswith("COMPLETE")
@@ -124,13 +122,16 @@ def test_published_counts_add_up():
             both = known[role, None, None][1]
             for camera_rows in (True, False):
                 parts = [
-                    images for (name, modality, camera), (_, images) in known.items()
+                    images
+                    for (name, modality, camera), (_, images) in known.items()
                     if name == role and modality is not None and (camera is not None) == camera_rows
                 ]
                 if parts:
                     assert sum(parts) == both, (layout, role)
-    images = {layout: sum(n for (_, m, c), (_, n) in known.items() if m is None)
-              for layout, known in PUBLISHED.items()}
+    images = {
+        layout: sum(n for (_, m, c), (_, n) in known.items() if m is None)
+        for layout, known in PUBLISHED.items()
+    }
     assert images["llcm"] == 46_767 and images["regdb"] == 2 * 4_120
     sysu = PUBLISHED["sysu"]
     assert sysu["train", VISIBLE, None][1] + sysu["val", VISIBLE, None][1] == 22_258

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
 
-from icre.utils.errors import UserError
 from icre.modeling.enhance import OUTPUTS, Enhancement, NoEnhancement, build_enhancement
 from icre.modeling.mpfr import MPFR, StageClues
 from icre.modeling.sdce import SDCE, CluesOnly
+from icre.utils.errors import UserError
+from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
 
 
 @pytest.mark.parametrize(

@@ -8,23 +8,23 @@ import torch
 
 from icre.datasets.sysu import SYSUMM01
 from icre.evaluation.evaluator import ProtocolEvaluator
+from icre.evaluation.ranking_lists import ranking_lists
 from icre.evaluation.score import score
 from icre.modality import INFRARED
-from icre.evaluation.ranking_lists import ranking_lists
 
 
 def batches(data, features, size):
     """What the loop hands to an evaluator: dicts as the loader makes them, and features."""
     items = data.query + data.gallery
     for start in range(0, len(items), size):
-        part = items[start:start + size]
+        part = items[start : start + size]
         inputs = {
             "targets": torch.tensor([pid for _, pid, _ in part]),
             "camids": torch.tensor([camid for _, _, camid in part]),
             "modalities": torch.tensor([data.modality_of(path) for path, _, _ in part]),
             "img_paths": [path for path, _, _ in part],
         }
-        yield inputs, features[start:start + size]
+        yield inputs, features[start : start + size]
 
 
 def evaluated(data, features, size=7, **options) -> ProtocolEvaluator:
@@ -69,7 +69,9 @@ def test_without_the_permutation_file_only_seeded_draws_are_scored(data, feature
         evaluator.process(inputs, outputs)
     evaluator.evaluate()
     assert [(r["protocol"], r["draw"]) for r in evaluator.records] == [
-        ("sysu-all-single", "seeded"), ("sysu-indoor-single", "seeded")]
+        ("sysu-all-single", "seeded"),
+        ("sysu-indoor-single", "seeded"),
+    ]
 
 
 def test_a_chosen_protocol_is_the_only_one(data, features):
@@ -86,7 +88,8 @@ def test_reset_forgets(data, features):
 def test_ranking_lists_are_sorted_and_obey_the_camera_rule(data, features):
     ordered = evaluated(data, features).features.ordered()
     lists = ranking_lists(
-        ordered, "sysu-all-single", "official", data.permutation_file, queries=100, top=5)
+        ordered, "sysu-all-single", "official", data.permutation_file, queries=100, top=5
+    )
     unit = ordered.features / np.linalg.norm(ordered.features, axis=1, keepdims=True)
     assert len(lists) == 24
     for one in lists:
@@ -100,8 +103,14 @@ def test_ranking_lists_are_sorted_and_obey_the_camera_rule(data, features):
 
 def test_first_places_agree_with_the_scored_rank_1(data, features):
     evaluator = evaluated(data, features)
-    lists = ranking_lists(evaluator.features.ordered(), "sysu-all-multi", "official",
-                          data.permutation_file, queries=1000, top=1)
+    lists = ranking_lists(
+        evaluator.features.ordered(),
+        "sysu-all-multi",
+        "official",
+        data.permutation_file,
+        queries=1000,
+        top=1,
+    )
     # three images per camera: every multi-shot draw is all of them
     rank_1 = evaluator.records[1]["Rank-1"]["mean"]
     assert 100 * np.mean([one.right[0] for one in lists]) == pytest.approx(rank_1)

@@ -13,17 +13,17 @@ import torch
 
 import icre
 from conftest import CONFIGS
-from icre.export import write as exporting
-from icre.inference import extract
 from icre.engine.checkpoint import refuse_other_split
-from icre.export.graph import BothStems, Deployed, OneStem
-from icre.inference.embedder import Embedder, read_config
-from icre.inference.saved import open_saved
 from icre.engine.trainer import Trainer
-from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
+from icre.export import write as exporting
+from icre.export.graph import BothStems, Deployed, OneStem
+from icre.inference import extract
+from icre.inference.embedder import Embedder, read_config
+from icre.inference.saved import open_saved
 from icre.modality import NAMES
+from icre.utils.errors import UserError
 from small_model import randomise_norms, small_batch, small_model
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -52,7 +52,10 @@ def exported(finished_run, tmp_path_factory) -> Path:
     assert exporting.main(arguments(finished_run, out)) == 0
     assert exporting.main(arguments(finished_run, out, "--single")) == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        "infrared.onnx", "model.onnx", "visible.onnx"]
+        "infrared.onnx",
+        "model.onnx",
+        "visible.onnx",
+    ]
     return out
 
 
@@ -84,11 +87,27 @@ def torchscript(embedder, tmp_path_factory) -> Path:
 def test_exported_files_score_the_runs_protocol_numbers(
     which, exported, torchscript, finished_run, demo_root, tmp_path
 ):
-    place = {"modalities.onnx": exported, "model.onnx": exported / "model.onnx",
-             "modalities.pt": torchscript}[which]
+    place = {
+        "modalities.onnx": exported,
+        "model.onnx": exported / "model.onnx",
+        "modalities.pt": torchscript,
+    }[which]
     out = tmp_path / "features.npz"
-    assert extract.main(["--config-file", str(finished_run / "config.yaml"), "--exported",
-                         str(place), "--out", str(out), "TEST.IMS_PER_BATCH", "5"]) == 0
+    assert (
+        extract.main(
+            [
+                "--config-file",
+                str(finished_run / "config.yaml"),
+                "--exported",
+                str(place),
+                "--out",
+                str(out),
+                "TEST.IMS_PER_BATCH",
+                "5",
+            ]
+        )
+        == 0
+    )
     perm = demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
     found = {(one["protocol"], one["draw"]): one for one in score(FeatureSet.load(out), perm=perm)}
     expected = json.loads((finished_run / "metrics.json").read_text())
@@ -110,20 +129,34 @@ def test_the_example_gives_the_features_of_icre_load(exported, finished_run, dem
             np.testing.assert_allclose(found, expected, atol=exporting.TOLERANCE)
 
 
-def test_what_is_no_exported_model_is_refused_in_one_line(
-    exported, finished_run, tmp_path, capsys
-):
+def test_what_is_no_exported_model_is_refused_in_one_line(exported, finished_run, tmp_path, capsys):
     shutil.copy(finished_run / "model_final.pth", tmp_path / "renamed.onnx")
     shutil.copy(finished_run / "model_final.pth", tmp_path / "model.pth")
     for place, options, message in (
-        (exported / "visible.onnx", (), "visible.onnx takes visible images, and there are infrared"),
+        (
+            exported / "visible.onnx",
+            (),
+            "visible.onnx takes visible images, and there are infrared",
+        ),
         (exported, ("INPUT.SIZE_TEST", "[32, 32]"), "not INPUT.SIZE_TEST [32, 32]"),
         (tmp_path, (), "is no exported model: name a file of tools/export.py, or a folder"),
         (tmp_path / "model.pth", (), "its name ends in none of .onnx, .pt"),
         (tmp_path / "renamed.onnx", (), "renamed.onnx cannot be read"),
     ):
-        assert extract.main(["--config-file", str(finished_run / "config.yaml"), "--exported",
-                             str(place), "--out", str(tmp_path / "out.npz"), *options]) == 2
+        assert (
+            extract.main(
+                [
+                    "--config-file",
+                    str(finished_run / "config.yaml"),
+                    "--exported",
+                    str(place),
+                    "--out",
+                    str(tmp_path / "out.npz"),
+                    *options,
+                ]
+            )
+            == 2
+        )
         *progress, error = capsys.readouterr().err.splitlines()
         assert error.startswith("error: ") and message in error
         assert not any(line and "img/s" not in line for line in progress)
@@ -144,14 +177,17 @@ def test_torchscript_files_agree_and_carry_the_same_metadata(
     assert both.name == "model.pt" and difference <= 1e-6
 
 
-@pytest.mark.parametrize("config, options, modality, format_name", [
-    ("Demo/baseline_r18.yml", (), "infrared", "onnx"),
-    ("SYSU/two_stream_agw_r50.yml", RESNET18, None, "onnx"),
-    ("SYSU/bagtricks_r50.yml", (*RESNET18, "TEST.FLIP.ENABLED", "True"), None, "onnx"),
-    ("SYSU/agw_r50.yml", RESNET18, None, "torchscript"),
-    ("SYSU/sbs_r50.yml", RESNET18, None, "torchscript"),
-    ("SYSU/mgn_r50.yml", (), None, "torchscript"),
-])
+@pytest.mark.parametrize(
+    "config, options, modality, format_name",
+    [
+        ("Demo/baseline_r18.yml", (), "infrared", "onnx"),
+        ("SYSU/two_stream_agw_r50.yml", RESNET18, None, "onnx"),
+        ("SYSU/bagtricks_r50.yml", (*RESNET18, "TEST.FLIP.ENABLED", "True"), None, "onnx"),
+        ("SYSU/agw_r50.yml", RESNET18, None, "torchscript"),
+        ("SYSU/sbs_r50.yml", RESNET18, None, "torchscript"),
+        ("SYSU/mgn_r50.yml", (), None, "torchscript"),
+    ],
+)
 def test_baselines_and_fast_reids_models_agree(config, options, modality, format_name, tmp_path):
     model = untrained(config, tmp_path, *options)
     path, difference = exporting.export(model, tmp_path / "out", format_name, modality)
@@ -197,22 +233,29 @@ def test_a_file_that_differs_is_not_left(embedder, tmp_path, monkeypatch):
     """The check is against the model, not the graph: a graph of the wrong stem is refused."""
     wrong = exporting.Deployed
     monkeypatch.setattr(
-        exporting, "Deployed", lambda model, modality, flip: wrong(model, "infrared", flip))
+        exporting, "Deployed", lambda model, modality, flip: wrong(model, "infrared", flip)
+    )
     with pytest.raises(UserError, match="visible.pt was not written: it differs from PyTorch by"):
         exporting.export(embedder, tmp_path, "torchscript", "visible")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--format", "tflite"], "--format tflite: unknown; known: onnx, torchscript"),
-    (["--modality", "thermal"], "--modality thermal: unknown; known: visible, infrared, both"),
-    (["--single", "--modality", "visible"], "leave out --modality visible"),
-    (["--weights", "nowhere.pth"], "nowhere.pth is missing: name a run's folder or a checkpoint"),
-    (["--weights", str(CONFIGS)], "has no model_final.pth: let it finish"),
-    (["--weights", __file__], "cannot be read as plain tensors"),
-    (["--config-file", "nowhere.yml"], "config file nowhere.yml is missing"),
-    (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST must be [height, width]"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--format", "tflite"], "--format tflite: unknown; known: onnx, torchscript"),
+        (["--modality", "thermal"], "--modality thermal: unknown; known: visible, infrared, both"),
+        (["--single", "--modality", "visible"], "leave out --modality visible"),
+        (
+            ["--weights", "nowhere.pth"],
+            "nowhere.pth is missing: name a run's folder or a checkpoint",
+        ),
+        (["--weights", str(CONFIGS)], "has no model_final.pth: let it finish"),
+        (["--weights", __file__], "cannot be read as plain tensors"),
+        (["--config-file", "nowhere.yml"], "config file nowhere.yml is missing"),
+        (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST must be [height, width]"),
+    ],
+)
 def test_bad_input_ends_in_one_line(finished_run, tmp_path, capsys, options, message):
     given = arguments(finished_run, tmp_path / "out", *options)
     assert exporting.main(given) == 2
@@ -228,24 +271,39 @@ def test_a_folder_that_cannot_be_made_is_named(finished_run, tmp_path, capsys):
 
 def test_fast_reids_models_have_no_modality_to_choose(tmp_path, capsys):
     untrained("SYSU/bagtricks_r50.yml", tmp_path, *RESNET18)
-    given = ["--config-file", str(CONFIGS / "SYSU/bagtricks_r50.yml"), "--weights",
-             str(tmp_path / "random.pth"), "--out", str(tmp_path / "out"), "--single", *RESNET18]
+    given = [
+        "--config-file",
+        str(CONFIGS / "SYSU/bagtricks_r50.yml"),
+        "--weights",
+        str(tmp_path / "random.pth"),
+        "--out",
+        str(tmp_path / "out"),
+        "--single",
+        *RESNET18,
+    ]
     assert exporting.main([*given, "MODEL.HEADS.NUM_CLASSES", "4"]) == 2
     assert "Baseline has one stem for every modality" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_named(finished_run, tmp_path, capsys, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: (
-        None if name == "onnxscript" else find(name, *rest)))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "onnxscript" else find(name, *rest),
+    )
     assert exporting.main(arguments(finished_run, tmp_path)) == 2
     assert "pip install onnxscript" in capsys.readouterr().err
 
 
 def test_the_example_needs_onnxruntime_numpy_and_pillow_alone():
     tree = ast.parse(EXAMPLE.read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
-             for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {name.split(".")[0] for name in names}
     assert roots - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "PIL"}
@@ -256,8 +314,18 @@ def test_the_example_finds_images_again(exported, demo_root, tmp_path, capsys):
     folder = demo_root / "SYSU-MM01/cam1"
     query = sorted(folder.rglob("*.jpg"))[3]
     example.main([str(exported / "visible.onnx"), str(folder), "--out", out])
-    example.main([str(exported / "model.onnx"), str(query), "--modality", "visible",
-                  "--match", out, "--top", "2"])
+    example.main(
+        [
+            str(exported / "model.onnx"),
+            str(query),
+            "--modality",
+            "visible",
+            "--match",
+            out,
+            "--top",
+            "2",
+        ]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(query) and len(lines) == 3
     assert lines[1].split() == ["1.000", str(query)]
@@ -268,17 +336,22 @@ def test_the_example_refuses_in_one_line(exported, demo_root, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     visible = example.Model(str(exported / "visible.onnx"))
     either = example.Model(str(exported / "model.onnx"))
-    for model, modality, message in ((visible, "infrared", "for visible images, not infrared ones"),
-                                     (either, None, "visible or infrared"),
-                                     (visible, None, "cannot read image .*broken.png")):
+    for model, modality, message in (
+        (visible, "infrared", "for visible images, not infrared ones"),
+        (either, None, "visible or infrared"),
+        (visible, None, "cannot read image .*broken.png"),
+    ):
         with pytest.raises(ValueError, match=message):
             model.features([tmp_path / "broken.png"], modality)
     with pytest.raises(ValueError, match="cannot read model .*broken.png"):
         example.Model(str(tmp_path / "broken.png"))
     np.savez(tmp_path / "other.npz", features=np.eye(2), paths=["a", "b"], weights="of another")
     np.savez(tmp_path / "bare.npz", features=np.eye(2))
-    for name, message in (("other.npz", "made with another model"), ("bare.npz", "cannot read fea"),
-                          ("broken.png", "cannot read features .*broken.png")):
+    for name, message in (
+        ("other.npz", "made with another model"),
+        ("bare.npz", "cannot read fea"),
+        ("broken.png", "cannot read features .*broken.png"),
+    ):
         with pytest.raises(ValueError, match=message):
             example.load_gallery(str(tmp_path / name), visible.weights)
     with pytest.raises(ValueError, match="no images in"):

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from conftest import train, train_status
-from icre.utils import cli
-from icre.data.dataset import CrossModalDataset
 from icre.commands import train as train_net
+from icre.data.dataset import CrossModalDataset
 from icre.engine import trainer as trainer_module
 from icre.engine.hooks import TrainingCheckpointer, forget_steps
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
+from icre.utils import cli
 from icre.utils.errors import STOPPED, UserError
 from small_runs import SMALL, STOCK, TINY_MODEL, assert_same_end, load
 
@@ -42,7 +42,9 @@ def ends(root: Path, output: Path, capsys, *options: str, status: int = 2) -> st
     return line
 
 
-def test_a_loss_that_is_not_finite_names_step_terms_and_files(demo_root, tmp_path, capsys, monkeypatch):
+def test_a_loss_that_is_not_finite_names_step_terms_and_files(
+    demo_root, tmp_path, capsys, monkeypatch
+):
     forward = Step.run
     steps = []
 
@@ -68,7 +70,9 @@ def first_training_image(root: Path) -> Path:
     return next((root / f"SYSU-MM01/cam1/{int(ids[0]):04d}").glob("*.jpg"))
 
 
-def test_an_image_that_breaks_in_mid_training_stops_the_run(own_root, tmp_path, capsys, monkeypatch):
+def test_an_image_that_breaks_in_mid_training_stops_the_run(
+    own_root, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(train_net, UNSEEN, lambda *args, **kwargs: None)
     broken = first_training_image(own_root)
     broken.write_bytes(broken.read_bytes()[:300])
@@ -125,12 +129,22 @@ def test_a_worker_that_is_killed_ends_the_run(busy, demo_root, tmp_path, capsys,
 
 def test_a_worker_that_hangs_ends_the_run(demo_root, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(CrossModalDataset, "_read", lambda data, index, draw: time.sleep(600))
-    line = ends(demo_root, tmp_path, capsys, "DATALOADER.NUM_WORKERS", "1", "DATALOADER.TIMEOUT", "1",
-                status=1)
+    line = ends(
+        demo_root,
+        tmp_path,
+        capsys,
+        "DATALOADER.NUM_WORKERS",
+        "1",
+        "DATALOADER.TIMEOUT",
+        "1",
+        status=1,
+    )
     assert "DataLoader timed out after 1 seconds: is the disk of DATASETS.ROOT alive?" in line
 
 
-def test_sigterm_to_all_processes_still_ends_in_a_checkpoint(demo_root, tmp_path, capsys, monkeypatch):
+def test_sigterm_to_all_processes_still_ends_in_a_checkpoint(
+    demo_root, tmp_path, capsys, monkeypatch
+):
     """As schedulers send it: the workers get it too, and before their trainer."""
     run, before = Step.run, set(multiprocessing.active_children())
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icre.utils.errors import UserError
-from icre.modality import INFRARED, VISIBLE
-from icre.gallery import store as galleries
 from icre.gallery import index as indexes
 from icre.gallery import shards
+from icre.gallery import store as galleries
 from icre.gallery.calibration import calibrate
-from icre.gallery.store import ModelStamp, open_gallery, write
 from icre.gallery.images import ImageTable, collect, contradictions
+from icre.gallery.store import ModelStamp, open_gallery, write
+from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 MODEL = ModelStamp("model.pth", "a" * 64, "MODEL: {}\n")
 
@@ -26,8 +26,10 @@ def unit(count: int, dimensions: int = 16, seed: int = 0) -> np.ndarray:
 
 def images_of(count: int) -> ImageTable:
     return ImageTable(
-        [f"/images/{n}.jpg" for n in range(count)], np.arange(count) % 2,
-        [str(n % 3) for n in range(count)], [f"person {n // 4}" for n in range(count)],
+        [f"/images/{n}.jpg" for n in range(count)],
+        np.arange(count) % 2,
+        [str(n % 3) for n in range(count)],
+        [f"person {n // 4}" for n in range(count)],
     )
 
 
@@ -149,11 +151,16 @@ def test_sources_of_every_kind(tmp_path, monkeypatch):
     plain = picture(tmp_path / "x y.jpg")
     found = collect([tmp_path / "tree", tmp_path / "tree/cam1"])
     assert [path.rsplit("tree/", 1)[1] for path in found.paths] == [
-        "cam1/0007/0001.jpg", "cam3/0007/0001.PNG", "cam3/0007/0002.jpg"
+        "cam1/0007/0001.jpg",
+        "cam3/0007/0001.PNG",
+        "cam3/0007/0002.jpg",
     ]
     assert found.modalities.tolist() == [VISIBLE, INFRARED, INFRARED]
     assert found.row(1) | {"path": ""} == {
-        "path": "", "modality": "infrared", "camera": "3", "identity": "sysu 7"
+        "path": "",
+        "modality": "infrared",
+        "camera": "3",
+        "identity": "sysu 7",
     }
     monkeypatch.chdir(tmp_path)
     (tmp_path / "l.txt").write_text("\ufefftree/cam3/0007/0002.jpg\n\n  x y.jpg\n")
@@ -163,7 +170,10 @@ def test_sources_of_every_kind(tmp_path, monkeypatch):
     )
     table = collect(["t.csv"])
     assert table.row(0) == {
-        "path": plain, "modality": "infrared", "camera": "door", "identity": "Ada"
+        "path": plain,
+        "modality": "infrared",
+        "camera": "door",
+        "identity": "Ada",
     }
     assert table.row(1)["identity"] == "sysu 7" and table.modalities.tolist() == [1, 0]
 
@@ -180,16 +190,19 @@ def test_bad_sources_are_named(tmp_path, monkeypatch):
     plain = picture(tmp_path / "a.jpg")
     (tmp_path / "empty").mkdir()
     for name, content in {
-        "l.txt": "a.jpg\nb.jpg\n", "m.csv": "path,modality\na.jpg,night\n",
+        "l.txt": "a.jpg\nb.jpg\n",
+        "m.csv": "path,modality\na.jpg,night\n",
         "n.csv": "file\na.jpg\n",
     }.items():
         (tmp_path / name).write_text(content)
     (tmp_path / "movie.bin").write_bytes(b"\xff\xfe\xfd")
     for source, message in {
         plain: "a.jpg: its path does not say its modality: give --modality visible or infrared",
-        "l.txt": "l.txt, line 2: b.jpg is no image file", "none": "none is missing",
+        "l.txt": "l.txt, line 2: b.jpg is no image file",
+        "none": "none is missing",
         "m.csv": "m.csv, line 2: modality 'night' is none of visible, infrared",
-        "n.csv": "n.csv: the first line of a .csv names its columns", "empty": "holds no image",
+        "n.csv": "n.csv: the first line of a .csv names its columns",
+        "empty": "holds no image",
         "movie.bin": "movie.bin is neither an image nor a list of images",
     }.items():
         with pytest.raises(UserError, match=message):
@@ -260,7 +273,9 @@ def test_features_without_a_direction_are_refused():
 def test_calibration_searches_for_absent_people_only(tmp_path):
     gallery = small_gallery(tmp_path / "g")  # persons 0 to 2
     people = ImageTable(
-        [f"/p/{n}.jpg" for n in range(5)], np.array([0, 1, 1, 0, 1]), ["1", "2", "3", "1", "2"],
+        [f"/p/{n}.jpg" for n in range(5)],
+        np.array([0, 1, 1, 0, 1]),
+        ["1", "2", "3", "1", "2"],
         ["person 1", "eve", "eve", "eve", "bob"],
     )
     features = unit(5, seed=3)
@@ -288,8 +303,12 @@ def test_the_stated_rate_holds_in_an_approximate_gallery(tmp_path):
     """Strangers by the hundred: one in ten of those to come is answered, no more."""
     gallery = small_gallery(tmp_path / "g", 600, "hnsw")
     strangers = unit(2000, seed=5)
-    table = ImageTable([f"/p/{n}.jpg" for n in range(1000)], np.zeros(1000, dtype=int),
-                       ["1"] * 1000, [f"stranger {n}" for n in range(1000)])
+    table = ImageTable(
+        [f"/p/{n}.jpg" for n in range(1000)],
+        np.zeros(1000, dtype=int),
+        ["1"] * 1000,
+        [f"stranger {n}" for n in range(1000)],
+    )
     threshold = calibrate(gallery, table, strangers[:1000], "test", True)["visible"].threshold(0.1)
     alarms = (gallery.nearest(strangers[1000:], 1)[1][:, 0] > threshold).mean()
     assert 0.07 < alarms < 0.13

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from icre.benchmark import gap
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
 
@@ -26,12 +26,15 @@ def test_descriptors_by_hand():
     assert colour[1, 5 * 36 + 3] == pytest.approx(2**0.5) and (colour**2).sum() == pytest.approx(12)
 
 
-@pytest.mark.parametrize("query, gallery",
-                         [(VISIBLE, VISIBLE), (INFRARED, INFRARED), (INFRARED, VISIBLE)])
+@pytest.mark.parametrize(
+    "query, gallery", [(VISIBLE, VISIBLE), (INFRARED, INFRARED), (INFRARED, VISIBLE)]
+)
 def test_rank_1_is_what_loops_find(query, gallery):
     rng = np.random.default_rng(0)
-    pids, camids, frames = (part.ravel() for part in np.meshgrid(
-        np.arange(1, 6), np.arange(1, 7), np.arange(1, 4), indexing="ij"))
+    pids, camids, frames = (
+        part.ravel()
+        for part in np.meshgrid(np.arange(1, 6), np.arange(1, 7), np.arange(1, 4), indexing="ij")
+    )
     vectors = gap._unit(rng.normal(size=(len(pids), 6)) + 0.8 * rng.normal(size=(6, 6))[pids])
     pictures = gap.Pictures({"v": vectors}, pids, camids, np.char.mod("%04d", frames))
     cameras = {VISIBLE: (1, 2, 4, 5), INFRARED: (3, 6)}

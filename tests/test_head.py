@@ -3,12 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from fastreid.modeling.heads import build_heads
-from small_model import randomise_norms, small_cfg
 
-from icre.utils.errors import UserError
+from fastreid.modeling.heads import build_heads
+
 from icre.modeling import ICREHead
 from icre.modeling.head import TEST_FEATURES
+from icre.utils.errors import UserError
+from small_model import randomise_norms, small_cfg
 
 
 @pytest.fixture

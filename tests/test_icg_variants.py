@@ -4,14 +4,15 @@ import math
 
 import pytest
 import torch
+
 from fastreid.layers.pooling import GeneralizedMeanPooling
+
+from icre.modeling.losses import Outputs, build_losses
+from icre.modeling.losses.icg import VARIANTS, ICGLoss, guided, pull_push, rank, soft_rank
+from icre.utils.errors import UserError
 from reference.icg_oracle import guided_loops, rank_loops, soft_rank_loops
 from small_losses import R, V, as_lists, ids, random_batch
 from small_model import small_cfg
-
-from icre.utils.errors import UserError
-from icre.modeling.losses import Outputs, build_losses
-from icre.modeling.losses.icg import VARIANTS, ICGLoss, guided, pull_push, rank, soft_rank
 
 TWO_IDS = ids(0, 0, 1, 1), ids(V, R, V, R)
 
@@ -39,8 +40,11 @@ def test_norm_off_ranks_free_centres():
     batch = random_batch(3, size=16)
     batch = (10 * batch[0], *batch[1:])
     free, unit = (
-        ICGLoss(scale=1.0, norm=norm, variant="rank", rho1=2.0)(Outputs(batch[0].float()), *batch[1:])
-        for norm in (False, True))
+        ICGLoss(scale=1.0, norm=norm, variant="rank", rho1=2.0)(
+            Outputs(batch[0].float()), *batch[1:]
+        )
+        for norm in (False, True)
+    )
     expected = rank_loops(*as_lists(*batch), 2.0, 0.1, norm=False)
     assert free["loss_icg_cross"].item() == pytest.approx(expected[0], rel=1e-4)
     assert free["loss_icg_cross"] != unit["loss_icg_cross"]
@@ -77,8 +81,12 @@ def test_rank_by_hand():
     cross, intra = rank(f, *TWO_IDS, rho1=0.5, rho2=1.5)
     chord = {d: 2 * math.sin(math.radians(d) / 2) for d in (30, 60, 90, 120, 180)}
     # across: 0v-1r 180, 0r-1v 30; within: 0v-1v 90, 0r-1r 120
-    losses = [0.5 + chord[60] - chord[180], 0.5 + chord[60] - chord[30],
-              0.5 + chord[90] - chord[30], 0.5 + chord[90] - chord[180]]
+    losses = [
+        0.5 + chord[60] - chord[180],
+        0.5 + chord[60] - chord[30],
+        0.5 + chord[90] - chord[30],
+        0.5 + chord[90] - chord[180],
+    ]
     assert cross.item() == pytest.approx(sum(max(x, 0) for x in losses) / 4, rel=1e-5)
     assert intra.item() == pytest.approx(0.1 * (1.5 - chord[90]) / 2, rel=1e-4)
 
@@ -200,8 +208,9 @@ def test_order_of_images_and_names_of_identities_do_not_matter(name):
     order = torch.randperm(len(targets))
     before = random_batch(3)[0]
     expected = call(name, features, targets, modalities, 0.6, 2.5, before)
-    found = call(name, features[order], 100 - targets[order], 1 - modalities[order], 0.6, 2.5,
-                 before[order])
+    found = call(
+        name, features[order], 100 - targets[order], 1 - modalities[order], 0.6, 2.5, before[order]
+    )
     torch.testing.assert_close(found, expected)
 
 
@@ -219,8 +228,12 @@ def test_autocast_leaves_the_loss_in_float32(variant):
 
 
 def test_margins_default_to_the_variants_own():
-    for variant, rho1, rho2 in (("pull_push", 0.7, 0.01), ("rank", 0.5, 0.1),
-                                ("soft_rank", 0.3, None), ("guided", 0, 0.7)):
+    for variant, rho1, rho2 in (
+        ("pull_push", 0.7, 0.01),
+        ("rank", 0.5, 0.1),
+        ("soft_rank", 0.3, None),
+        ("guided", 0, 0.7),
+    ):
         key = ("MODEL.LOSSES.NAME", ("ICGLoss",), "MODEL.LOSSES.ICG.VARIANT", variant)
         (loss,) = build_losses(small_cfg(*key))
         assert (loss.rho1, loss.rho2) == (rho1, rho2)
@@ -231,6 +244,7 @@ def test_margins_default_to_the_variants_own():
 def test_lambda_and_normalisation_act_on_every_variant():
     features, targets, modalities = random_batch(4)
     for variant in VARIANTS:
+
         def loss(scale: float, grow: float, norm: bool = True) -> dict[str, torch.Tensor]:
             f = grow * features
             deep = 0.5 + f.view(24, 5, 1, 1).abs()
@@ -240,21 +254,25 @@ def test_lambda_and_normalisation_act_on_every_variant():
 
         one = loss(1.0, 1.0)
         assert sum(one.values()) > 0 and tuple(one) == tuple(
-            f"loss_icg_{term}" for term in VARIANTS[variant].terms)
+            f"loss_icg_{term}" for term in VARIANTS[variant].terms
+        )
         for name, value in loss(0.5, 1.0).items():
             torch.testing.assert_close(value, one[name] / 2)
         assert sum(loss(1.0, 1.0, norm=False).values()) != sum(one.values())
 
 
 def test_unknown_variant_lists_the_names():
-    with pytest.raises(UserError, match="VARIANT: unknown value 'pull'; known: pull_push, rank, soft_rank"):
+    with pytest.raises(
+        UserError, match="VARIANT: unknown value 'pull'; known: pull_push, rank, soft_rank"
+    ):
         ICGLoss(scale=1.0, norm=True, variant="pull")
 
 
 def test_pull_push_ignores_the_unenhanced_feature():
     batch = random_batch(6)
     assert values(call("pull_push", *batch, unenhanced=torch.zeros(24, 5))) == values(
-        pull_push(*batch, 0.5, 0.5))
+        pull_push(*batch, 0.5, 0.5)
+    )
 
 
 @pytest.mark.parametrize("variant", ["pull_push", "rank", "soft_rank"])
@@ -272,5 +290,6 @@ def test_the_clue_map_is_asked_the_same(variant):
     of_clues = terms(("enhanced",), Outputs(pooled))
     assert both == alone | {
         name.replace("loss_icg", "loss_icg_clues"): pytest.approx(value.item(), rel=1e-5)
-        for name, value in of_clues.items()}
+        for name, value in of_clues.items()
+    }
     assert of_clues != alone

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from small_model import BASELINE, randomise_norms, rows, small_batch, small_model
 
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
+from small_model import BASELINE, randomise_norms, rows, small_batch, small_model
 
 ALIVE = ("MODEL.SDCE.INIT_SCALE", 1.0)
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from small_model import BASELINE, rows, small_batch, small_cfg, small_model
 
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import load_config
-from icre.utils.errors import UserError
 from icre.modeling.check import CHOICES, check_model
+from icre.utils.errors import UserError
+from small_model import BASELINE, rows, small_batch, small_cfg, small_model
 
 ALIVE = ("MODEL.SDCE.INIT_SCALE", 1.0)
 MPFR, SDCE, LOSSES = "MODEL.MPFR", "MODEL.SDCE", "MODEL.LOSSES"
@@ -76,25 +76,40 @@ def test_each_option_trains(options):
 def test_the_defaults_parameters_keep_their_names():
     """A checkpoint of an earlier commit is one of today."""
     names = {n for n, _ in small_model().named_parameters() if not n.startswith("backbone.")}
-    attention = {f"{kind}_attention.{part}.{x}" for kind in ("cross", "self")
-                 for part in ("query", "key_value", "out") for x in ("weight", "bias")}
-    ffn = {f"{kind}_ffn.{i}.{x}" for kind in ("cross", "self") for i in (0, 1, 4)
-           for x in ("weight", "bias")}
+    attention = {
+        f"{kind}_attention.{part}.{x}"
+        for kind in ("cross", "self")
+        for part in ("query", "key_value", "out")
+        for x in ("weight", "bias")
+    }
+    ffn = {
+        f"{kind}_ffn.{i}.{x}"
+        for kind in ("cross", "self")
+        for i in (0, 1, 4)
+        for x in ("weight", "bias")
+    }
     norms = {f"norm_{kind}.{x}" for kind in ("deep", "clues", "self") for x in ("weight", "bias")}
     conv_norm = {"0.weight", "1.weight", "1.bias"}
     clues = {f"align.layer{i}.project.{x}" for i in (1, 2, 3) for x in conv_norm}
     clues |= {f"fuse.{x}" for x in conv_norm} | {"mask.weight", "mask.bias"}
     distil = attention | ffn | norms | {"ask.weight", "ask.bias"}
     assert names == (
-        {f"enhance.clues.{x}" for x in clues} | {f"enhance.distil.{x}" for x in distil}
+        {f"enhance.clues.{x}" for x in clues}
+        | {f"enhance.distil.{x}" for x in distil}
         | {"enhance.project.weight", "enhance.bn0.weight", "enhance.bn0.bias"}
         | {"heads.weight", "heads.bottleneck.0.weight", "heads.bottleneck.0.bias"}
     )
 
 
 def test_the_auxiliary_id_loss_sees_both_maps_with_heads_of_its_own():
-    options = ("MODEL.LOSSES.NAME", (ID, "AuxiliaryIDLoss"), "MODEL.LOSSES.AUX_ID.SCALE", 0.5,
-               "MODEL.LOSSES.AUX_ID.MAPS", ("deep", "clues"))
+    options = (
+        "MODEL.LOSSES.NAME",
+        (ID, "AuxiliaryIDLoss"),
+        "MODEL.LOSSES.AUX_ID.SCALE",
+        0.5,
+        "MODEL.LOSSES.AUX_ID.MAPS",
+        ("deep", "clues"),
+    )
     model, batch = small_model(*ALIVE, *options), small_batch()
     losses = model(batch)
     assert set(losses) == {"loss_cls", "loss_cls_deep", "loss_cls_clues"}
@@ -121,8 +136,11 @@ def test_auxiliary_heads_learn_as_fast_as_the_head():
     options = ("MODEL.LOSSES.NAME", (ID, "AuxiliaryIDLoss"), "SOLVER.HEADS_LR_FACTOR", 10.0)
     cfg = small_cfg(*options, "SOLVER.BASE_LR", 0.01)
     model = small_model(*options)
-    rate = {p: group["lr"] for group in build_optimizer(cfg, model).param_groups
-            for p in group["params"]}
+    rate = {
+        p: group["lr"]
+        for group in build_optimizer(cfg, model).param_groups
+        for p in group["params"]
+    }
     rates = {n: rate[p] for n, p in model.named_parameters() if p.requires_grad}
     assert {lr for n, lr in rates.items() if n.startswith(("heads.", "losses."))} == {0.1}
     assert {lr for n, lr in rates.items() if not n.startswith(("heads.", "losses."))} == {0.01}
@@ -146,41 +164,90 @@ def test_an_unknown_value_is_refused_with_the_known_ones(key):
         load_config(options=[key, str(value)])
 
 
-ICRE_PARTS = ("MODEL.META_ARCHITECTURE", "ICRE", "MODEL.BACKBONE.NAME",
-              "build_two_stream_resnet_backbone")
+ICRE_PARTS = (
+    "MODEL.META_ARCHITECTURE",
+    "ICRE",
+    "MODEL.BACKBONE.NAME",
+    "build_two_stream_resnet_backbone",
+)
 ICG = (*ICRE_PARTS, "MODEL.LOSSES.NAME", "('ICGLoss',)")
 ICG_CLUES = (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'clues')")
 
 
-@pytest.mark.parametrize("options, message", [
-    (("MODEL.LOSSES.ICG.RHO1", "auto"), "ICG.RHO1 is 'auto'; it must be a number or None"),
-    (("MODEL.LOSSES.ICG.RHO2", "True"), "ICG.RHO2 is True; it must be a number or None"),
-    (("MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'ICGLoss')"),
-     "LOSSES.NAME of Baseline: unknown value 'ICGLoss'; known: CrossEntropyLoss, TripletLoss"),
-    (("MODEL.META_ARCHITECTURE", "MGN", "MODEL.LOSSES.NAME", "('CircleLoss',)"),
-     "LOSSES.NAME of MGN: unknown value 'CircleLoss'; known: CrossEntropyLoss, TripletLoss"),
-    (("MODEL.LOSSES.NAME", "('TripletLoss', 'TripletLoss')"), "names a loss twice"),
-    (("MODEL.META_ARCHITECTURE", "ICRE"), "build_resnet_backbone does not fit .* ICRE"),
-    (ICRE_PARTS[2:], "build_two_stream_resnet_backbone does not fit .* Baseline"),
-    (("MODEL.HEADS.TEST_FEAT", "before"), "TEST_FEAT before needs MODEL.HEADS.NAME ICREHead"),
-    ((*ICRE_PARTS, "MODEL.MPFR.STAGES", "('layer5',)"), "MPFR.STAGES is .*layer1, layer2"),
-    ((*ICRE_PARTS, "MODEL.SDCE.HEADS", "7"), "SDCE.HEADS 7 does not divide MODEL.MPFR.DIM 512"),
-    ((*ICRE_PARTS, "MODEL.SDCE.ENABLED", "False", "MODEL.SDCE.OUTPUT", "replace"),
-     "replace with MODEL.SDCE.ENABLED False would leave layer4 without use"),
-    ((*ICRE_PARTS, "MODEL.LOSSES.NAME", "('AuxiliaryIDLoss',)", "MODEL.LOSSES.AUX_ID.MAPS",
-      "('deep', 'layer2')"), "AUX_ID.MAPS: unknown value 'layer2'; known: deep, clues"),
-    ((*ICRE_PARTS, "MODEL.LOSSES.NAME", "('AuxiliaryIDLoss',)", "MODEL.LOSSES.AUX_ID.MAPS", "()"),
-     "AUX_ID.MAPS is .*; it must name some of deep, clues"),
-    ((*ICRE_PARTS, "MODEL.LOSSES.NAME", "('AuxiliaryIDLoss',)", "MODEL.MPFR.ENABLED", "False",
-      "MODEL.SDCE.ENABLED", "False"), "no clues with MODEL.MPFR and MODEL.SDCE off"),
-    ((*ICG_CLUES, "MODEL.MPFR.ENABLED", "False", "MODEL.SDCE.ENABLED", "False"),
-     "ICG.MAPS: no clues with MODEL.MPFR and MODEL.SDCE off"),
-    ((*ICG_CLUES, "MODEL.LOSSES.ICG.VARIANT", "guided"), "ICG.MAPS: VARIANT guided compares"),
-    ((*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'enhanced')"), "some of enhanced, clues, each once"),
-    ((*ICG, "MODEL.LOSSES.ICG.MAPS", "('deep',)"), "ICG.MAPS: unknown value 'deep'; known: enhanced"),
-    ((*ICG, "MODEL.LOSSES.ICG.VARIANT", "soft_rank", "MODEL.LOSSES.ICG.RHO2", "0.1"),
-     "ICG.RHO2 is 0.1, but soft_rank has one margin"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("MODEL.LOSSES.ICG.RHO1", "auto"), "ICG.RHO1 is 'auto'; it must be a number or None"),
+        (("MODEL.LOSSES.ICG.RHO2", "True"), "ICG.RHO2 is True; it must be a number or None"),
+        (
+            ("MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'ICGLoss')"),
+            "LOSSES.NAME of Baseline: unknown value 'ICGLoss'; known: CrossEntropyLoss, TripletLoss",
+        ),
+        (
+            ("MODEL.META_ARCHITECTURE", "MGN", "MODEL.LOSSES.NAME", "('CircleLoss',)"),
+            "LOSSES.NAME of MGN: unknown value 'CircleLoss'; known: CrossEntropyLoss, TripletLoss",
+        ),
+        (("MODEL.LOSSES.NAME", "('TripletLoss', 'TripletLoss')"), "names a loss twice"),
+        (("MODEL.META_ARCHITECTURE", "ICRE"), "build_resnet_backbone does not fit .* ICRE"),
+        (ICRE_PARTS[2:], "build_two_stream_resnet_backbone does not fit .* Baseline"),
+        (("MODEL.HEADS.TEST_FEAT", "before"), "TEST_FEAT before needs MODEL.HEADS.NAME ICREHead"),
+        ((*ICRE_PARTS, "MODEL.MPFR.STAGES", "('layer5',)"), "MPFR.STAGES is .*layer1, layer2"),
+        ((*ICRE_PARTS, "MODEL.SDCE.HEADS", "7"), "SDCE.HEADS 7 does not divide MODEL.MPFR.DIM 512"),
+        (
+            (*ICRE_PARTS, "MODEL.SDCE.ENABLED", "False", "MODEL.SDCE.OUTPUT", "replace"),
+            "replace with MODEL.SDCE.ENABLED False would leave layer4 without use",
+        ),
+        (
+            (
+                *ICRE_PARTS,
+                "MODEL.LOSSES.NAME",
+                "('AuxiliaryIDLoss',)",
+                "MODEL.LOSSES.AUX_ID.MAPS",
+                "('deep', 'layer2')",
+            ),
+            "AUX_ID.MAPS: unknown value 'layer2'; known: deep, clues",
+        ),
+        (
+            (
+                *ICRE_PARTS,
+                "MODEL.LOSSES.NAME",
+                "('AuxiliaryIDLoss',)",
+                "MODEL.LOSSES.AUX_ID.MAPS",
+                "()",
+            ),
+            "AUX_ID.MAPS is .*; it must name some of deep, clues",
+        ),
+        (
+            (
+                *ICRE_PARTS,
+                "MODEL.LOSSES.NAME",
+                "('AuxiliaryIDLoss',)",
+                "MODEL.MPFR.ENABLED",
+                "False",
+                "MODEL.SDCE.ENABLED",
+                "False",
+            ),
+            "no clues with MODEL.MPFR and MODEL.SDCE off",
+        ),
+        (
+            (*ICG_CLUES, "MODEL.MPFR.ENABLED", "False", "MODEL.SDCE.ENABLED", "False"),
+            "ICG.MAPS: no clues with MODEL.MPFR and MODEL.SDCE off",
+        ),
+        ((*ICG_CLUES, "MODEL.LOSSES.ICG.VARIANT", "guided"), "ICG.MAPS: VARIANT guided compares"),
+        (
+            (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'enhanced')"),
+            "some of enhanced, clues, each once",
+        ),
+        (
+            (*ICG, "MODEL.LOSSES.ICG.MAPS", "('deep',)"),
+            "ICG.MAPS: unknown value 'deep'; known: enhanced",
+        ),
+        (
+            (*ICG, "MODEL.LOSSES.ICG.VARIANT", "soft_rank", "MODEL.LOSSES.ICG.RHO2", "0.1"),
+            "ICG.RHO2 is 0.1, but soft_rank has one margin",
+        ),
+    ],
+)
 def test_what_does_not_fit_together_is_refused(options, message):
     with pytest.raises(UserError, match=message) as error:
         load_config(options=list(options))

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_trees import copy, edit, lists, litter, render, scored
 
 from icre.datasets.llcm import LLCM
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
+from small_trees import copy, edit, lists, litter, render, scored
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,10 @@ def test_training_list_has_cameras_of_file_names(rendered):
     assert len({camera for *_, camera in found}) == 9
 
 
-@pytest.mark.parametrize("tree, cameras", [
-    ("test_vis", (1, 2, 3, 4, 5, 6, 7, 8, 9)), ("test_nir", (1, 2, 4, 5, 6, 7, 8, 9)),
-])
+@pytest.mark.parametrize(
+    "tree, cameras",
+    [("test_vis", (1, 2, 3, 4, 5, 6, 7, 8, 9)), ("test_nir", (1, 2, 4, 5, 6, 7, 8, 9))],
+)
 def test_test_lists_have_cameras_of_folders(rendered, tree, cameras):
     _, query, gallery = lists(LLCM(rendered.parent))
     expected = []
@@ -80,10 +81,14 @@ def test_other_endings_in_the_test_trees_count(folder, suffix):
     assert (len(data.query), len(data.gallery)) == (2 * 2 * 8, 2 * 2 * 9)
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text.replace("\n", ",\n\n"),
-    lambda text: text.replace("/", "\\").replace("\n", "\r\n"),
-], ids=["trailing commas", "Windows"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", ",\n\n"),
+        lambda text: text.replace("/", "\\").replace("\n", "\r\n"),
+    ],
+    ids=["trailing commas", "Windows"],
+)
 def test_ways_of_writing_the_split_files(rendered, folder, change):
     for file in (folder / "idx").iterdir():
         edit(file, change)
@@ -97,18 +102,29 @@ def leak(folder: Path) -> None:
     edit(folder / "idx/test_id.txt", lambda text: f"{text.strip()},{int(pid)}")
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda f: shutil.rmtree(f), "LLCM is missing: unpack"),
-    (lambda f: (f / "idx/train_nir.txt").unlink(), "train_nir.txt is missing: .* idx/"),
-    (lambda f: (f / "idx/test_id.txt").unlink(), "test_id.txt is missing: .* idx/"),
-    (lambda f: edit(f / "idx/train_nir.txt", lambda text: text.replace("_c06_", "_")),
-     r"train_nir.txt, line \d+: .* form nir/<id>/<name>_c<camera>_<name>"),
-    (lambda f: shutil.rmtree(f / "test_nir/cam4"), "cam4 is missing: the data set is incomplete"),
-    (lambda f: (shutil.rmtree(f / "test_vis/cam3"), (f / "test_vis/cam3").mkdir()),
-     "test_vis/cam3 holds no image of the test identities"),
-    (lambda f: leak(f), "both the train and the test split"),
-    (lambda f: shutil.rmtree(f / "nir"), "27 of 122 listed images do not exist, the first is"),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda f: shutil.rmtree(f), "LLCM is missing: unpack"),
+        (lambda f: (f / "idx/train_nir.txt").unlink(), "train_nir.txt is missing: .* idx/"),
+        (lambda f: (f / "idx/test_id.txt").unlink(), "test_id.txt is missing: .* idx/"),
+        (
+            lambda f: edit(f / "idx/train_nir.txt", lambda text: text.replace("_c06_", "_")),
+            r"train_nir.txt, line \d+: .* form nir/<id>/<name>_c<camera>_<name>",
+        ),
+        (
+            lambda f: shutil.rmtree(f / "test_nir/cam4"),
+            "cam4 is missing: the data set is incomplete",
+        ),
+        (
+            lambda f: (shutil.rmtree(f / "test_vis/cam3"), (f / "test_vis/cam3").mkdir()),
+            "test_vis/cam3 holds no image of the test identities",
+        ),
+        (lambda f: leak(f), "both the train and the test split"),
+        (lambda f: shutil.rmtree(f / "nir"), "27 of 122 listed images do not exist, the first is"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_damage_is_one_line(folder, damage, message):
     damage(folder)
     with pytest.raises(UserError, match=message) as caught:

@@ -4,16 +4,18 @@ import math
 
 import pytest
 import torch
+
+from icre.compat import registered
+
 from fastreid.layers.pooling import GeneralizedMeanPooling
 from fastreid.modeling.losses import cross_entropy_loss, triplet_loss
+
+from icre.modeling.losses import LOSS_REGISTRY, Outputs, build_losses
+from icre.modeling.losses.icg import ICGLoss, pull_push
+from icre.utils.errors import UserError
 from reference.icg_oracle import icg_loops
 from small_losses import R, V, ids, random_batch
 from small_model import small_cfg
-
-from icre.compat import registered
-from icre.utils.errors import UserError
-from icre.modeling.losses import LOSS_REGISTRY, Outputs, build_losses
-from icre.modeling.losses.icg import ICGLoss, pull_push
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -21,9 +23,7 @@ from icre.modeling.losses.icg import ICGLoss, pull_push
 def test_pull_push_equals_loops(seed, rho1, rho2):
     features, targets, modalities = random_batch(seed, size=10 + 4 * seed)
     found = pull_push(features, targets, modalities, rho1, rho2)
-    expected = icg_loops(
-        features.tolist(), targets.tolist(), modalities.tolist(), rho1, rho2
-    )
+    expected = icg_loops(features.tolist(), targets.tolist(), modalities.tolist(), rho1, rho2)
     assert expected[0] > 0
     torch.testing.assert_close(torch.stack(found), torch.tensor(expected, dtype=torch.float64))
 
@@ -153,8 +153,11 @@ def test_every_registered_loss_builds_and_has_a_gradient(name):
     f, targets = features.float().requires_grad_(), targets // 7
     (loss,) = build_losses(small_cfg("MODEL.LOSSES.NAME", (name,)))
     outputs = Outputs(
-        f, cls_outputs=f @ torch.randn(5, 50), deep=torch.rand(24, 512, 2, 1, requires_grad=True),
-        clues=torch.rand(24, 32, 2, 1, requires_grad=True), pool=GeneralizedMeanPooling(),
+        f,
+        cls_outputs=f @ torch.randn(5, 50),
+        deep=torch.rand(24, 512, 2, 1, requires_grad=True),
+        clues=torch.rand(24, 32, 2, 1, requires_grad=True),
+        pool=GeneralizedMeanPooling(),
     )
     losses = loss(outputs, targets, modalities)
     sum(losses.values()).backward()
@@ -167,9 +170,16 @@ def test_stock_losses_are_fast_reids_with_their_keys():
     features, targets, modalities = random_batch(7)
     f, logits = features.float(), torch.randn(24, 50)
     cfg = small_cfg(
-        "MODEL.LOSSES.NAME", ("CrossEntropyLoss", "TripletLoss"),
-        "MODEL.LOSSES.CE.EPSILON", 0.1, "MODEL.LOSSES.CE.SCALE", 2.0,
-        "MODEL.LOSSES.TRI.MARGIN", 0.6, "MODEL.LOSSES.TRI.HARD_MINING", True,
+        "MODEL.LOSSES.NAME",
+        ("CrossEntropyLoss", "TripletLoss"),
+        "MODEL.LOSSES.CE.EPSILON",
+        0.1,
+        "MODEL.LOSSES.CE.SCALE",
+        2.0,
+        "MODEL.LOSSES.TRI.MARGIN",
+        0.6,
+        "MODEL.LOSSES.TRI.HARD_MINING",
+        True,
     )
     found = {}
     for loss in build_losses(cfg):

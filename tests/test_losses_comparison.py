@@ -4,14 +4,8 @@ import math
 
 import pytest
 import torch
+
 from fastreid.modeling.losses import triplet_loss
-from reference.icg_oracle import (
-    center_cluster_loops,
-    hetero_center_triplet_loops,
-    weighted_triplet_loops,
-)
-from small_losses import R, V, as_lists, ids, random_batch
-from small_model import small_cfg
 
 from icre.modeling.losses import Outputs, build_losses
 from icre.modeling.losses.comparison import (
@@ -19,6 +13,13 @@ from icre.modeling.losses.comparison import (
     hetero_center_triplet,
     weighted_regularized_triplet,
 )
+from reference.icg_oracle import (
+    center_cluster_loops,
+    hetero_center_triplet_loops,
+    weighted_triplet_loops,
+)
+from small_losses import R, V, as_lists, ids, random_batch
+from small_model import small_cfg
 
 NAMES = ("HeteroCenterTripletLoss", "CenterClusterLoss", "WeightedRegularizedTripletLoss")
 TWO_IDS = ids(0, 0, 1, 1), ids(V, R, V, R)

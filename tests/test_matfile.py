@@ -22,8 +22,10 @@ def cells(*contents: np.ndarray, shape: tuple[int, int] | None = None) -> np.nda
 
 NUMBERS = np.arange(6).reshape(2, 3)
 VALUES = {
-    **{f"{dtype} numbers": NUMBERS.astype(dtype)
-       for dtype in ("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")},
+    **{
+        f"{dtype} numbers": NUMBERS.astype(dtype)
+        for dtype in ("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
+    },
     "one number": np.array([[7.5]]),
     "nothing": np.empty((0, 0)),
     "three dimensions": np.arange(24.0).reshape(2, 3, 4),
@@ -47,7 +49,8 @@ def assert_equal(ours: np.ndarray, theirs: np.ndarray) -> None:
 def test_variables_are_scipys(tmp_path, name, compressed):
     path = tmp_path / "file.mat"
     scipy.io.savemat(
-        path, {"first": NUMBERS, "wanted": VALUES[name], "text": "words"}, do_compression=compressed)
+        path, {"first": NUMBERS, "wanted": VALUES[name], "text": "words"}, do_compression=compressed
+    )
     assert_equal(read_variable(path, "wanted"), scipy.io.loadmat(path)["wanted"])
     assert read_variable(path, "missing") is None
     with pytest.raises(ValueError, match="of class 4"):
@@ -56,7 +59,11 @@ def test_variables_are_scipys(tmp_path, name, compressed):
 
 @pytest.mark.skipif(not SPLIT.is_dir(), reason="no official split of SYSU-MM01")
 def test_the_official_files(tmp_path):
-    for name, variable in (("rand_perm_cam", "rand_perm_cam"), ("test_id", "id"), ("train_id", "id")):
+    for name, variable in (
+        ("rand_perm_cam", "rand_perm_cam"),
+        ("test_id", "id"),
+        ("train_id", "id"),
+    ):
         path = SPLIT / f"{name}.mat"
         assert_equal(read_variable(path, variable), scipy.io.loadmat(path)[variable])
 
@@ -79,10 +86,17 @@ def test_damage_is_a_value_error_or_seen_in_the_values(tmp_path):
     whole = path.read_bytes()
     refused = []
 
-    @settings(max_examples=300, deadline=None, database=None, derandomize=True,
-              suppress_health_check=list(HealthCheck))
-    @given(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), max_size=6),
-           st.integers(len(whole) // 2, len(whole)))
+    @settings(
+        max_examples=300,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), max_size=6),
+        st.integers(len(whole) // 2, len(whole)),
+    )
     def read(changes, end):
         content = bytearray(whole)
         for at, byte in changes:

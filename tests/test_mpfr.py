@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
+
+from icre.modeling.mpfr import ALIGNMENTS, MASKS, MPFR, StageClues, build_clues
+from icre.utils.errors import UserError
 from reference.enhance_oracle import as_arrays, mpfr_loops, resize_loops
 from small_model import CHANNELS, random_maps, randomise_norms, small_cfg
-
-from icre.utils.errors import UserError
-from icre.modeling.mpfr import ALIGNMENTS, MASKS, MPFR, StageClues, build_clues
-
 
 THREE = ("layer1", "layer2", "layer3")
 
@@ -20,16 +19,22 @@ def some_mpfr(*stages: str, dim: int = 5, **options: object) -> MPFR:
     return mpfr.eval()
 
 
-@pytest.mark.parametrize("stages, options", [
-    (THREE, {}),
-    (("layer4", "layer2"), {}),
-    (THREE, {"align": "bilinear"}),
-    (THREE, {"mask": "softmax"}),
-    (THREE, {"mask": "cbam"}),
-    (THREE, {"fuse": "concat"}),
-    (THREE, {"instance_norm": True}),
-    (("layer3",), {"align": "bilinear", "mask": "cbam", "fuse": "concat", "instance_norm": True}),
-])
+@pytest.mark.parametrize(
+    "stages, options",
+    [
+        (THREE, {}),
+        (("layer4", "layer2"), {}),
+        (THREE, {"align": "bilinear"}),
+        (THREE, {"mask": "softmax"}),
+        (THREE, {"mask": "cbam"}),
+        (THREE, {"fuse": "concat"}),
+        (THREE, {"instance_norm": True}),
+        (
+            ("layer3",),
+            {"align": "bilinear", "mask": "cbam", "fuse": "concat", "instance_norm": True},
+        ),
+    ],
+)
 def test_mpfr_equals_loops(stages, options):
     maps, mpfr = random_maps(), some_mpfr(*stages, **options)
     clues, masks = mpfr(maps)
@@ -50,8 +55,10 @@ def test_softmax_masks_share_out_each_position():
 def test_masks_by_hand():
     # two stages of one channel, 1 and 3 everywhere; each mask reads its own stage
     aligned = [torch.full((1, 1, 2, 1), 1.0), torch.full((1, 1, 2, 1), 3.0)]
-    for name, expected in (("sigmoid", [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-3))]),
-                           ("softmax", [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))])):
+    for name, expected in (
+        ("sigmoid", [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-3))]),
+        ("softmax", [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))]),
+    ):
         masks = MASKS[name](2, 1)
         masks.weight.data = torch.eye(2).view(2, 2, 1, 1)
         torch.nn.init.zeros_(masks.bias)
@@ -101,10 +108,14 @@ def test_masks_stay_in_range_and_finite_for_extreme_maps(mask):
     assert all(((mask >= 0) & (mask <= 1)).all() for mask in masks.values())
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"mask": "softmax", "fuse": "concat"},
-    {"mask": "cbam", "align": "bilinear", "instance_norm": True},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mask": "softmax", "fuse": "concat"},
+        {"mask": "cbam", "align": "bilinear", "instance_norm": True},
+    ],
+)
 def test_gradient_of_mpfr_in_float64(options):
     maps = {name: x.double().requires_grad_() for name, x in random_maps(batch=1).items()}
     mpfr = some_mpfr("layer1", "layer3", dim=2, **options).double()

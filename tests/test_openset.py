@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_features import small_features
-from test_score_features import tool
 
-from icre.utils.errors import UserError
+from icre.evaluation import openset
+from icre.evaluation.openset import Scores, open_set, threshold_at, trial_scores
 from icre.evaluation.plan import prepare
 from icre.evaluation.score import score
-from icre.evaluation import openset
 from icre.gallery.calibration import Calibration
-from icre.evaluation.openset import Scores, open_set, threshold_at, trial_scores
+from icre.utils.errors import UserError
+from small_features import small_features
+from test_score_features import tool
 
 
 def test_threshold_by_hand():
@@ -89,8 +89,11 @@ def test_scores_against_loops(seed):
 
 
 def test_tar_counts_right_and_accepted_searches_by_hand():
-    scores = Scores(np.array([0.91, 0.8, 0.3, 0.7]), np.array([0.5]),
-                    beaten=np.array([False, True, False, False]))
+    scores = Scores(
+        np.array([0.91, 0.8, 0.3, 0.7]),
+        np.array([0.5]),
+        beaten=np.array([False, True, False, False]),
+    )
     assert scores.tar(0.5) == 0.5  # the second is beaten, the third too low
     assert replace(scores, beaten=None).tar(0.5) == 0.75
     assert scores.tar(0.91) == 0 and scores.tar(None) is None

@@ -12,13 +12,13 @@ from PIL import Image
 
 import icre
 from conftest import CONFIGS
+from icre.engine.trainer import Trainer
+from icre.evaluation.features import FeatureSet
 from icre.inference import extract
 from icre.inference.embedder import read_config
 from icre.inference.predictor import Batches, Predictor
-from icre.engine.trainer import Trainer
-from icre.utils.errors import UserError
-from icre.evaluation.features import FeatureSet
 from icre.modality import NAMES
+from icre.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,19 @@ def predictor(finished_run) -> Predictor:
 def test_set(finished_run, tmp_path_factory) -> FeatureSet:
     """What tools/extract_features.py writes for the same model."""
     out = tmp_path_factory.mktemp("features") / "features.npz"
-    assert extract.main(["--config-file", str(finished_run / "config.yaml"), "--weights",
-                         str(finished_run / "model_final.pth"), "--out", str(out)]) == 0
+    assert (
+        extract.main(
+            [
+                "--config-file",
+                str(finished_run / "config.yaml"),
+                "--weights",
+                str(finished_run / "model_final.pth"),
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     return FeatureSet.load(out)
 
 
@@ -129,8 +140,15 @@ def test_a_run_with_a_chosen_epoch_is_loaded_at_that_epoch(finished_run, tmp_pat
 
 
 def test_fast_reids_models_need_no_modality(demo_root, tmp_path):
-    cfg = read_config(CONFIGS / "Demo/bagtricks_r18.yml", "MODEL.DEVICE", "cpu",
-                      "MODEL.HEADS.NUM_CLASSES", "4", "INPUT.SIZE_TEST", "[32, 16]")
+    cfg = read_config(
+        CONFIGS / "Demo/bagtricks_r18.yml",
+        "MODEL.DEVICE",
+        "cpu",
+        "MODEL.HEADS.NUM_CLASSES",
+        "4",
+        "INPUT.SIZE_TEST",
+        "[32, 16]",
+    )
     (tmp_path / "config.yaml").write_text(cfg.dump())
     torch.save({"model": Trainer.build_model(cfg).state_dict()}, tmp_path / "model_final.pth")
     stock = icre.load(tmp_path, "cpu")
@@ -140,8 +158,10 @@ def test_fast_reids_models_need_no_modality(demo_root, tmp_path):
 
 
 def test_importing_the_package_imports_nothing_large():
-    code = ("import sys, icre; assert not {'torch', 'fastreid', 'numpy'} & set(sys.modules); "
-            "icre.nothing")
+    code = (
+        "import sys, icre; assert not {'torch', 'fastreid', 'numpy'} & set(sys.modules); "
+        "icre.nothing"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "AttributeError: module 'icre' has no attribute 'nothing'" in done.stderr
 
@@ -149,16 +169,19 @@ def test_importing_the_package_imports_nothing_large():
 RED = np.zeros((8, 4, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("images, modality, message", [
-    (RED, None, "does not say its modality"),
-    (RED, "thermal", "modality 'thermal' is none of visible, infrared"),
-    ([RED, RED], ["visible"], "1 modalities were given for 2 images"),
-    (RED.astype(np.float32), "visible", r"uint8 RGB, not \(8, 4, 3\) of float32"),
-    (RED[..., 0], "visible", r"uint8 RGB, not \(8, 4\) of uint8"),
-    ([RED, 3], "visible", "not int"),
-    ([], "visible", "no images were given"),
-    ("nowhere.jpg", "visible", "nowhere.jpg is missing"),
-])
+@pytest.mark.parametrize(
+    "images, modality, message",
+    [
+        (RED, None, "does not say its modality"),
+        (RED, "thermal", "modality 'thermal' is none of visible, infrared"),
+        ([RED, RED], ["visible"], "1 modalities were given for 2 images"),
+        (RED.astype(np.float32), "visible", r"uint8 RGB, not \(8, 4, 3\) of float32"),
+        (RED[..., 0], "visible", r"uint8 RGB, not \(8, 4\) of uint8"),
+        ([RED, 3], "visible", "not int"),
+        ([], "visible", "no images were given"),
+        ("nowhere.jpg", "visible", "nowhere.jpg is missing"),
+    ],
+)
 def test_bad_input_ends_in_one_line(predictor, images, modality, message):
     with pytest.raises(UserError, match=message) as raised:
         predictor(images, modality)

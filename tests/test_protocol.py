@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from reference.rank_oracle import loop_score
-from small_features import from_paths, small_features
 
 from icre.benchmark.protocol import stand_in_permutation
-from icre.utils.errors import UserError
+from icre.datasets.protocol import DEFAULTS, PROTOCOLS
 from icre.evaluation import draws, records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import read_permutation
-from icre.datasets.protocol import DEFAULTS, PROTOCOLS
 from icre.evaluation.score import score
+from icre.utils.errors import UserError
+from reference.rank_oracle import loop_score
+from small_features import from_paths, small_features
 
 GOLDEN = Path(__file__).parent / "golden"
 PERM = Path(__file__).parents[2] / "shared" / "sysu_split" / "rand_perm_cam.mat"
@@ -47,8 +47,12 @@ def assert_golden(record: dict, expected: dict) -> None:
 def test_sysu_golden_all_six_settings_by_default(golden):
     records = score(golden["sysu"], perm=PERM)
     assert [f"{one['protocol']}/{one['draw']}" for one in records] == [
-        "sysu-all-single/official", "sysu-all-multi/official", "sysu-indoor-single/official",
-        "sysu-indoor-multi/official", "sysu-all-single/seeded", "sysu-indoor-single/seeded",
+        "sysu-all-single/official",
+        "sysu-all-multi/official",
+        "sysu-indoor-single/official",
+        "sysu-indoor-multi/official",
+        "sysu-all-single/seeded",
+        "sysu-indoor-single/seeded",
     ]
     for one in records:
         assert_golden(one, EXPECTED["sysu"][f"{one['protocol']}/{one['draw']}"])
@@ -104,11 +108,17 @@ def test_perfect_features_score_100():
 
 def test_camera_3_queries_lose_all_of_camera_2():
     # pid 1 lives in cameras 2 and 3 only; pid 2's camera-2 image must not rank before cam 1's.
-    data = from_paths([
-        "cam2/0001/0001.jpg", "cam3/0001/0001.jpg",
-        "cam1/0002/0001.jpg", "cam2/0002/0001.jpg", "cam3/0002/0001.jpg", "cam6/0001/0001.jpg",
-        "cam1/0003/0001.jpg",
-    ])
+    data = from_paths(
+        [
+            "cam2/0001/0001.jpg",
+            "cam3/0001/0001.jpg",
+            "cam1/0002/0001.jpg",
+            "cam2/0002/0001.jpg",
+            "cam3/0002/0001.jpg",
+            "cam6/0001/0001.jpg",
+            "cam1/0003/0001.jpg",
+        ]
+    )
     # (angle of each image) the camera-3 query of pid 2 is nearest to its own camera-2 image, then
     # to pid 3, then to its camera-1 image; the camera-6 query of pid 1 to pid 2's camera 2.
     angles = np.array([0.9, 0.0, 0.5, 0.1, 0.0, 0.2, 0.3])
@@ -122,10 +132,14 @@ def test_camera_3_queries_lose_all_of_camera_2():
 
 
 def test_llcm_skips_same_identity_and_camera_only():
-    data = from_paths([
-        "test_vis/cam1/0001/a.jpg", "test_nir/cam1/0001/b.jpg", "test_nir/cam2/0001/c.jpg",
-        "test_nir/cam1/0002/d.jpg",
-    ])
+    data = from_paths(
+        [
+            "test_vis/cam1/0001/a.jpg",
+            "test_nir/cam1/0001/b.jpg",
+            "test_nir/cam2/0001/c.jpg",
+            "test_nir/cam1/0002/d.jpg",
+        ]
+    )
     angles = np.array([0.0, 0.1, 0.3, 0.2])
     data = replace(data, features=np.stack([np.cos(angles), np.sin(angles)], axis=1))
     (record,) = score(data, ["llcm-v2n"])
@@ -151,7 +165,12 @@ def test_labels_reach_the_record_and_unknown_ones_do_not():
     data = small_features("regdb")
     record = score(data, split=3, flip=True, seed=1, epoch=8)[0]
     assert [record[key] for key in ("split", "flip", "seed", "epoch", "rerank", "draw")] == [
-        3, True, 1, 8, None, None
+        3,
+        True,
+        1,
+        8,
+        None,
+        None,
     ]
     assert record["std_over"] is None and record["mAP"]["std"] is None
     with pytest.raises(UserError, match="no field 'spilt'"):

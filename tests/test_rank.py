@@ -6,8 +6,8 @@ import random
 import pytest
 import torch
 
-from icre.utils.errors import UserError
 from icre.evaluation.rank import QueryValues, figures, order_keys, query_values
+from icre.utils.errors import UserError
 from reference.rank_oracle import query_by_hand
 
 

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_trees import copy, edit, lists, litter, render, scored
 
 from icre.datasets.regdb import RegDB
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
+from small_trees import copy, edit, lists, litter, render, scored
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,18 @@ def test_root_with_cam_spaces_and_stray_files_changes_nothing(rendered, tmp_path
     assert {data.modality_of(path) for path, *_ in data.gallery} == {VISIBLE}
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text.replace("\n", ",\n\n"),
-    lambda text: text.replace("\n", "  \r\n"),
-    lambda text: text.replace("/", "\\"),
-    lambda text: text.replace("Visible", "./Visible").replace("Thermal", "./Thermal"),
-    lambda text: text.replace(" ", "\t"),
-    lambda text: "\ufeff" + text,
-], ids=["trailing commas", "Windows' lines", "backslashes", "dot", "tabs", "byte order mark"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", ",\n\n"),
+        lambda text: text.replace("\n", "  \r\n"),
+        lambda text: text.replace("/", "\\"),
+        lambda text: text.replace("Visible", "./Visible").replace("Thermal", "./Thermal"),
+        lambda text: text.replace(" ", "\t"),
+        lambda text: "\ufeff" + text,
+    ],
+    ids=["trailing commas", "Windows' lines", "backslashes", "dot", "tabs", "byte order mark"],
+)
 def test_ways_of_writing_a_list(rendered, folder, change):
     for file in (folder / "idx").iterdir():
         edit(file, change)
@@ -118,18 +122,21 @@ def first(text: str) -> str:
 LIST = "idx/train_visible_1.txt"
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda text: text + "Visible/1/a.bmp", "line 7 must be '<relative path> <label>'"),
-    (lambda text: text + "Visible/1/a.bmp x", "line 7 must be"),
-    (lambda text: text + "Visible/1/a.bmp -1", "line 7 must be"),
-    (lambda text: text.replace("Visible", "Thermal"), r"line 1: .* form Visible/<id>/<name>"),
-    (lambda text: text + "/data/Visible/1/a.bmp 0", "line 7: '/data/Visible/1/a.bmp'"),
-    (lambda text: text + "Visible/1/../2/a.bmp 0", "line 7"),
-    (lambda text: text + "Visible/1/Thumbs.db 0", "line 7: .* is no image path"),
-    (lambda text: text + "Visible/1/._a.bmp 0", "line 7: .* is no image path"),
-    (lambda text: text + first(text).rsplit(" ")[0] + " 2", "line 7: .* has label 0 in a line"),
-    (lambda text: "\n", "train_visible_1.txt is empty"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda text: text + "Visible/1/a.bmp", "line 7 must be '<relative path> <label>'"),
+        (lambda text: text + "Visible/1/a.bmp x", "line 7 must be"),
+        (lambda text: text + "Visible/1/a.bmp -1", "line 7 must be"),
+        (lambda text: text.replace("Visible", "Thermal"), r"line 1: .* form Visible/<id>/<name>"),
+        (lambda text: text + "/data/Visible/1/a.bmp 0", "line 7: '/data/Visible/1/a.bmp'"),
+        (lambda text: text + "Visible/1/../2/a.bmp 0", "line 7"),
+        (lambda text: text + "Visible/1/Thumbs.db 0", "line 7: .* is no image path"),
+        (lambda text: text + "Visible/1/._a.bmp 0", "line 7: .* is no image path"),
+        (lambda text: text + first(text).rsplit(" ")[0] + " 2", "line 7: .* has label 0 in a line"),
+        (lambda text: "\n", "train_visible_1.txt is empty"),
+    ],
+)
 def test_bad_lines_name_file_and_line(folder, change, message):
     edit(folder / LIST, change)
     with pytest.raises(UserError, match=message) as caught:

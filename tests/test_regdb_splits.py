@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from conftest import CONFIGS, SHORT
-from synthvi.layout import DemoOptions
-from synthvi.tree import write_tree
-from icre.experiments import regdb_splits as splits
 from icre.commands import train as train_net
+from icre.experiments import regdb_splits as splits
 from icre.experiments.regdb_splits import over_splits
 from icre.utils.errors import UserError
+from synthvi.layout import DemoOptions
+from synthvi.tree import write_tree
 
 CONFIG = str(CONFIGS / "Demo/regdb_icre_r18.yml")
 
@@ -20,15 +20,26 @@ CONFIG = str(CONFIGS / "Demo/regdb_icre_r18.yml")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("datasets")
     options = DemoOptions(
-        layout="regdb", ids=6, test_ids=4, test_images=3, height=32, width=16, seed=1)
+        layout="regdb", ids=6, test_ids=4, test_images=3, height=32, width=16, seed=1
+    )
     write_tree(folder / "RegDB", options, workers=1, progress=False)
     return folder
 
 
 def words(root, output, *options):
-    return ["--config-file", CONFIG, *(o for o in options if o.startswith("--")),
-            "DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output), *SHORT,
-            "SOLVER.MAX_EPOCH", "1", *(o for o in options if not o.startswith("--"))]
+    return [
+        "--config-file",
+        CONFIG,
+        *(o for o in options if o.startswith("--")),
+        "DATASETS.ROOT",
+        str(root),
+        "OUTPUT_DIR",
+        str(output),
+        *SHORT,
+        "SOLVER.MAX_EPOCH",
+        "1",
+        *(o for o in options if not o.startswith("--")),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +79,14 @@ def test_another_splits_model_is_refused(trained, root, tmp_path, capsys):
     weights = str(trained / "split_4/model_final.pth")
     assert train_net.main(words(root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights)) == 2
     assert "was trained on split 4 of RegDB" in capsys.readouterr().err
-    assert train_net.main(words(
-        root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights, "DATASETS.REGDB_SPLIT", "4")) == 0
+    assert (
+        train_net.main(
+            words(
+                root, tmp_path, "--eval-only", "MODEL.WEIGHTS", weights, "DATASETS.REGDB_SPLIT", "4"
+            )
+        )
+        == 0
+    )
     assert (tmp_path / "metrics.json").is_file()
 
 

@@ -12,17 +12,19 @@ import pytest
 import yaml
 from PIL import Image
 
-from icre.report import SECTIONS, main
-from icre.report.runs import Run, flat
 from icre.evaluation.breakdown import FIGURES, by_camera_pair, by_identity
 from icre.evaluation.compare import Bootstrap, compare
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare
 from icre.plots.identities import draw_identities
+from icre.report import SECTIONS, main
+from icre.report.runs import Run, flat
 from icre.utils.errors import UserError
 from small_features import small_features
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 SOURCE = re.compile(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\')>\s]+)')
 
 
@@ -46,8 +48,21 @@ def runs(finished_run, tmp_path_factory):
 def file(runs, tmp_path_factory):
     """The report of both."""
     out = tmp_path_factory.mktemp("page") / "report.html"
-    assert main([*map(str, runs), "--names", "<b>ICRE</b>", "noisy", "--device", "cpu",
-                 "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                *map(str, runs),
+                "--names",
+                "<b>ICRE</b>",
+                "noisy",
+                "--device",
+                "cpu",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     return out
 
 
@@ -75,7 +90,9 @@ def test_nothing_comes_from_outside(file, text):
 
 def test_pictures_are_whole(text):
     pictures = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', text)
-    assert len(pictures) == 10  # cmc, training, 2 x 2 lists, identities, distances, t-SNE, attention
+    assert (
+        len(pictures) == 10
+    )  # cmc, training, 2 x 2 lists, identities, distances, t-SNE, attention
     for kind, data in pictures:
         with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
             assert picture.format == kind.upper() and np.asarray(picture.convert("L")).std() > 5
@@ -90,7 +107,7 @@ def test_figures_are_the_records_and_the_comparison_that_of_the_tool(runs, text)
     part = section(text, "results")
     for record in first.records:
         cell = record["mAP"]
-        assert f"<td class=\"\">{cell['mean']:.2f} ± {cell['std']:.2f}</td>" in part
+        assert f'<td class="">{cell["mean"]:.2f} ± {cell["std"]:.2f}</td>' in part
         assert f"{record['protocol']}, {record['draw']} draw" in part
     found = compare(first.features, second.features, perm=first.permutation, bootstrap=Bootstrap())
     cell = found["all"]["mAP"]
@@ -107,8 +124,11 @@ def test_settings_that_differ_stand_together(text):
 def test_data_are_counted(text):
     part = section(text, "data")
     # conftest's TINY: 10 people, 2 infrared cameras of 2 images; 4 test people, 3 images per camera
-    assert re.search(r"training</td>.*?visible.*?infrared</td><td[^>]*></td><td[^>]*>10</td>"
-                     r"<td[^>]*>40</td>", part)
+    assert re.search(
+        r"training</td>.*?visible.*?infrared</td><td[^>]*></td><td[^>]*>10</td>"
+        r"<td[^>]*>40</td>",
+        part,
+    )
     assert part.count(">12</td>") == 6
 
 
@@ -129,8 +149,21 @@ def test_other_data_are_not_compared(runs, tmp_path):
     data = FeatureSet.load(other)
     data.take(data.pids != data.pids[0]).save(other / "features.npz")
     skipped = ["settings", "data", "curves", "rankings", "distances", "attention", "cost"]
-    assert main([str(runs[0]), str(other), "--without", *skipped, "--draw", "seeded",
-                 "--out", str(tmp_path / "a.html")]) == 0
+    assert (
+        main(
+            [
+                str(runs[0]),
+                str(other),
+                "--without",
+                *skipped,
+                "--draw",
+                "seeded",
+                "--out",
+                str(tmp_path / "a.html"),
+            ]
+        )
+        == 0
+    )
     text = (tmp_path / "a.html").read_text()
     assert "not the same data" in section(text, "results")
     assert "features of different images" in section(text, "embedding")
@@ -161,22 +194,28 @@ def test_breakdowns_are_those_of_the_comparison_and_of_a_loop():
     data, (setting, *_) = prepare(small_features("sysu"), ["sysu-all-single"])
     found = compare(data, data, "sysu-all-single", "seeded", bootstrap=Bootstrap(10))
     pairs = by_camera_pair(data, setting)
-    assert [(row["query"], row["gallery"], row["queries"]) for row in pairs] \
-        == [(row["query"], row["gallery"], row["queries"]) for row in found["cameras"]]
+    assert [(row["query"], row["gallery"], row["queries"]) for row in pairs] == [
+        (row["query"], row["gallery"], row["queries"]) for row in found["cameras"]
+    ]
     for row, wanted in zip(pairs, found["cameras"]):
-        assert [row[name] for name in FIGURES] == pytest.approx([wanted[n]["first"] for n in FIGURES])
+        assert [row[name] for name in FIGURES] == pytest.approx(
+            [wanted[n]["first"] for n in FIGURES]
+        )
     people = by_identity(data, setting)
     assert [row["pid"] for row in people] == sorted(set(data.pids[setting.query]))
     # every query has a match in every trial, so people weigh by their queries
     total = sum(row["queries"] for row in people)
-    assert sum(row["mAP"] * row["queries"] for row in people) / total \
-        == pytest.approx(found["all"]["mAP"]["first"])
+    assert sum(row["mAP"] * row["queries"] for row in people) / total == pytest.approx(
+        found["all"]["mAP"]["first"]
+    )
 
 
 def test_identities_stand_from_worst_to_best():
     axes = draw_identities({"a": {7: 50, 8: 10}, "b": {7: 60, 8: 30, 9: 1}}, "mAP, %").axes[0]
-    assert [line.get_ydata().tolist() if hasattr(line.get_ydata(), "tolist") else
-            list(line.get_ydata()) for line in axes.lines] == [[10, 50], [30, 60]]
+    assert [
+        line.get_ydata().tolist() if hasattr(line.get_ydata(), "tolist") else list(line.get_ydata())
+        for line in axes.lines
+    ] == [[10, 50], [30, 60]]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["8", "7"]
     with pytest.raises(UserError, match="share no identity"):
         draw_identities({"a": {1: 5}, "b": {2: 5}}, "mAP, %")
@@ -186,14 +225,33 @@ def test_identities_stand_from_worst_to_best():
 def test_a_browser_shows_it_without_complaint(file, tmp_path):
     picture = tmp_path / "page.png"
     command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr", "--window-size=1100,3000",
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path}/profile",
+        "--enable-logging=stderr",
+        "--window-size=1100,3000",
     ]
-    shot = subprocess.run([*command, f"--screenshot={picture}", file.as_uri()], check=True,
-                          capture_output=True, text=True, timeout=120)
-    dom = subprocess.run([*command, "--dump-dom", file.as_uri()], check=True, capture_output=True,
-                         text=True, timeout=120)
+    shot = subprocess.run(
+        [*command, f"--screenshot={picture}", file.as_uri()],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    dom = subprocess.run(
+        [*command, "--dump-dom", file.as_uri()],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert "CONSOLE" not in shot.stderr + dom.stderr and "ERR_" not in shot.stderr + dom.stderr
     assert all(f'<section id="{key}">' in dom.stdout for key in SECTIONS)
     with Image.open(picture) as image:

@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference.rerank_oracle import loop_rerank
 
-from icre.utils.errors import UserError
 from icre.evaluation import rerank_compiled, rerank_tensor
 from icre.evaluation.neighbours import nearest
 from icre.evaluation.rerank import (
@@ -19,6 +17,8 @@ from icre.evaluation.rerank import (
     rerank_with,
 )
 from icre.evaluation.rerank_options import ALGORITHMS, Reranking
+from icre.utils.errors import UserError
+from reference.rerank_oracle import loop_rerank
 
 GOLDEN = Path(__file__).parent / "golden" / "rerank.npz"
 PATHS = pytest.mark.parametrize("path", [rerank_compiled, rerank_tensor], ids=["loops", "torch"])
@@ -45,8 +45,9 @@ def by_path(path, query, gallery, *numbers, rows=None, near=None) -> np.ndarray:
     features = torch.from_numpy(np.concatenate([query, gallery]))
     lists = choice.method.lists(choice.k1, choice.k2).within(len(features))
     found = nearest(features, lists.search, choice.method.relative)
-    blocks = mix(path, choice, features, len(query), near if near is not None else found[0],
-                 found[1], rows)
+    blocks = mix(
+        path, choice, features, len(query), near if near is not None else found[0], found[1], rows
+    )
     return torch.cat([block for _, block in blocks]).numpy()
 
 
@@ -71,8 +72,10 @@ def test_golden_jaccard_for_fastreids_evaluator(k1, k2):
 
 
 # odd k1 tell Python's rounding from the schoolbook's; k2 beyond k1; fewer images than k1
-@pytest.mark.parametrize("numbers", [
-    (5, 2, 0.3), (7, 9, 0.5), (1, 1, 0.0), (1, 4, 0.2), (20, 6, 1.0), (45, 3, 0.1), (60, 70, 0.4)])
+@pytest.mark.parametrize(
+    "numbers",
+    [(5, 2, 0.3), (7, 9, 0.5), (1, 1, 0.0), (1, 4, 0.2), (20, 6, 1.0), (45, 3, 0.1), (60, 70, 0.4)],
+)
 @BOTH
 @PATHS
 def test_loops_agree(path, algorithm, numbers):
@@ -133,8 +136,9 @@ def test_both_paths_agree_where_temporary_tables_are_cut(monkeypatch, algorithm)
     monkeypatch.setattr("icre.evaluation.neighbours._PAIRS", {"cpu": 5000, "other": 5000})
     monkeypatch.setattr("icre.evaluation.neighbours._ROWS", 1)
     query, gallery = people(60, 240)
-    first, second = (by_path(path, query, gallery, algorithm)
-                     for path in (rerank_compiled, rerank_tensor))
+    first, second = (
+        by_path(path, query, gallery, algorithm) for path in (rerank_compiled, rerank_tensor)
+    )
     np.testing.assert_allclose(first, second, atol=1e-5, rtol=0)
     monkeypatch.undo()
     np.testing.assert_allclose(first, rerank(query, gallery, algorithm=algorithm), atol=1e-5)
@@ -220,13 +224,16 @@ def test_bad_features_are_one_line():
             rerank_blocks(Reranking(), *sides)
 
 
-@pytest.mark.parametrize("numbers, message", [
-    ({"algorithm": "zhong"}, "unknown re-ranking 'zhong'; the names are fastreid, original"),
-    ({"k1": 0}, "k1 is 0, it must be an integer from 1 on"),
-    ({"k2": 2.5}, "k2 is 2.5, it must be an integer"),
-    ({"lambda_value": 1.5}, "lambda is 1.5, it must be from 0 to 1"),
-    ({"lambda_value": float("nan")}, "lambda is nan"),
-])
+@pytest.mark.parametrize(
+    "numbers, message",
+    [
+        ({"algorithm": "zhong"}, "unknown re-ranking 'zhong'; the names are fastreid, original"),
+        ({"k1": 0}, "k1 is 0, it must be an integer from 1 on"),
+        ({"k2": 2.5}, "k2 is 2.5, it must be an integer"),
+        ({"lambda_value": 1.5}, "lambda is 1.5, it must be from 0 to 1"),
+        ({"lambda_value": float("nan")}, "lambda is nan"),
+    ],
+)
 def test_bad_numbers_are_one_line(numbers, message):
     with pytest.raises(UserError, match=message):
         rerank(*people(4, 9), **numbers)

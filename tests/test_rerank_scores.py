@@ -6,30 +6,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from fastreid.evaluation import ReidEvaluator
 from fastreid.evaluation.rank import evaluate_rank
-from reference.rank_oracle import loop_evaluate
-from small_features import small_features
-from test_score_features import tool
 
 from icre.benchmark.loop_protocol import trial_rows
 from icre.engine.setup import load_config, reranking
-from icre.experiments.regdb_splits import over_splits
-from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
-from icre.evaluation.score import score
 from icre.evaluation.rerank import rerank, reranker
 from icre.evaluation.rerank_options import Reranking
+from icre.evaluation.score import score
+from icre.experiments.regdb_splits import over_splits
+from icre.utils.errors import UserError
+from reference.rank_oracle import loop_evaluate
+from small_features import small_features
+from test_score_features import tool
 
 CHOICE = Reranking("original", 7, 3, 0.4)
 LABEL = {"algorithm": "original", "k1": 7, "k2": 3, "lambda": 0.4}
 
 
-@pytest.mark.parametrize("layout, name, draw", [
-    ("sysu", "sysu-all-single", "seeded"), ("regdb", "regdb-v2t", None),
-    ("llcm", "llcm-n2v", "seeded"), ("llcm", "llcm-v2n-swapped", "seeded"),
-])
+@pytest.mark.parametrize(
+    "layout, name, draw",
+    [
+        ("sysu", "sysu-all-single", "seeded"),
+        ("regdb", "regdb-v2t", None),
+        ("llcm", "llcm-n2v", "seeded"),
+        ("llcm", "llcm-v2n-swapped", "seeded"),
+    ],
+)
 def test_each_trial_is_reranked_among_its_own_images(layout, name, draw):
     data = small_features(layout, identities=9).ordered()
     plain, labelled = score(data, [name], draw, reranker=reranker(CHOICE))
@@ -39,11 +45,19 @@ def test_each_trial_is_reranked_among_its_own_images(layout, name, draw):
     trials = []
     for trial in range(10 if draw else 1):
         query, gallery = trial_rows(data, name, draw, trial, None)
-        distance = rerank(unit[query], unit[gallery], algorithm="original", k1=7, k2=3,
-                          lambda_value=0.4)
-        trials.append(loop_evaluate(
-            -distance, data.pids[query], data.pids[gallery], data.camids[query],
-            data.camids[gallery], layout))
+        distance = rerank(
+            unit[query], unit[gallery], algorithm="original", k1=7, k2=3, lambda_value=0.4
+        )
+        trials.append(
+            loop_evaluate(
+                -distance,
+                data.pids[query],
+                data.pids[gallery],
+                data.camids[query],
+                data.camids[gallery],
+                layout,
+            )
+        )
     for figure in ("Rank-1", "mAP", "mINP"):
         values = [one[figure] for one in trials]
         assert labelled[figure]["mean"] == pytest.approx(np.mean(values)), figure
@@ -67,11 +81,14 @@ def test_the_tool_keeps_two_tables_and_labelled_records(tmp_path, capsys):
     assert [one["rerank"] for one in written] == [None, None, LABEL, LABEL]
 
 
-@pytest.mark.parametrize("words, message", [
-    (["--k1", "20"], "--k1 is re-ranking's: name --rerank fastreid|original too"),
-    (["--lambda", "0"], "--lambda is re-ranking's"),
-    (["--rerank", "fastreid", "--lambda", "2"], "lambda is 2.0, it must be from 0 to 1"),
-])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--k1", "20"], "--k1 is re-ranking's: name --rerank fastreid|original too"),
+        (["--lambda", "0"], "--lambda is re-ranking's"),
+        (["--rerank", "fastreid", "--lambda", "2"], "lambda is 2.0, it must be from 0 to 1"),
+    ],
+)
 def test_the_tool_refuses_odd_numbers_before_it_reads(words, message, capsys):
     assert tool("score_features").main(["nowhere.npz", *words]) == 2
     assert message in capsys.readouterr().err
@@ -80,11 +97,15 @@ def test_the_tool_refuses_odd_numbers_before_it_reads(words, message, capsys):
 def test_the_evaluator_names_reranked_figures_and_counts_on_plain_ones():
     data = small_features("regdb").ordered()
     evaluator = ProtocolEvaluator(Path("/root"), reranker=reranker(CHOICE))
-    evaluator.process({
-        "targets": torch.from_numpy(data.pids), "camids": torch.from_numpy(data.camids),
-        "modalities": torch.from_numpy(data.modalities),
-        "img_paths": [f"/root/{path}" for path in data.paths],
-    }, torch.from_numpy(data.features))
+    evaluator.process(
+        {
+            "targets": torch.from_numpy(data.pids),
+            "camids": torch.from_numpy(data.camids),
+            "modalities": torch.from_numpy(data.modalities),
+            "img_paths": [f"/root/{path}" for path in data.paths],
+        },
+        torch.from_numpy(data.features),
+    )
     results = evaluator.evaluate()
     plain, _, labelled, _ = evaluator.records
     assert results["regdb-v2t/mAP"] == plain["mAP"]["mean"]
@@ -108,8 +129,19 @@ def test_the_config_keys_are_fastreids_and_one_more():
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_fastreids_own_evaluator_reranks(metric):
-    cfg = load_config("", ["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "8",
-                           "DATASETS.TESTS", "('Market1501',)", "TEST.METRIC", metric])
+    cfg = load_config(
+        "",
+        [
+            "TEST.RERANK.ENABLED",
+            "True",
+            "TEST.RERANK.K1",
+            "8",
+            "DATASETS.TESTS",
+            "('Market1501',)",
+            "TEST.METRIC",
+            metric,
+        ],
+    )
     generator = np.random.default_rng(0)
     pids = np.arange(90) % 15
     features = (generator.normal(size=(15, 8))[pids] + generator.normal(size=(90, 8))).astype("f4")
@@ -119,7 +151,8 @@ def test_fastreids_own_evaluator_reranks(metric):
     given = features if metric == "cosine" else unit
     evaluator.process(
         {"targets": torch.from_numpy(pids), "camids": torch.from_numpy(camids)},
-        torch.from_numpy(given))
+        torch.from_numpy(given),
+    )
     found = evaluator.evaluate()
     distance = rerank(unit[:30], unit[30:], k1=8)
     if metric == "euclidean":  # its squared distance of unit vectors is twice the cosine's
@@ -133,7 +166,8 @@ def test_splits_of_different_rerankings_are_not_averaged():
     plain = score(small_features("regdb"))[:1]
     with pytest.raises(UserError, match="different protocols or re-rankings"):
         over_splits([plain, [{**plain[0], "rerank": LABEL}]])
-    both = over_splits([score(small_features("regdb", seed), reranker=reranker(CHOICE))
-                        for seed in (0, 1)])
+    both = over_splits(
+        [score(small_features("regdb", seed), reranker=reranker(CHOICE)) for seed in (0, 1)]
+    )
     assert [one["rerank"] for one in both] == [None, None, LABEL, LABEL]
     assert records.table(both).count("original k1=7") == 2

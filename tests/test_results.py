@@ -38,8 +38,14 @@ def test_every_record_is_of_a_shipped_spec():
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_published_table_is_made_of_its_records(name, tmp_path):
-    words = [f"configs/ablations/{name}.yml", "--records", str(RECORDS), "--out", str(tmp_path),
-             "--table"]
+    words = [
+        f"configs/ablations/{name}.yml",
+        "--records",
+        str(RECORDS),
+        "--out",
+        str(tmp_path),
+        "--table",
+    ]
     assert ablation.main(words) == 0
     for file in ("table.md", "table.csv"):
         assert (tmp_path / file).read_text() == (RESULTS / name / file).read_text(), file
@@ -48,6 +54,9 @@ def test_a_published_table_is_made_of_its_records(name, tmp_path):
 @pytest.mark.parametrize("name", TABLES)
 def test_the_readme_shows_the_table(name):
     shown = (ROOT / "README.md").read_text()
-    rows = [line for line in (RESULTS / name / "table.md").read_text().splitlines()
-            if line.startswith("|")]
+    rows = [
+        line
+        for line in (RESULTS / name / "table.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
     assert rows and all(row in shown for row in rows)

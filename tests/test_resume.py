@@ -10,13 +10,14 @@ import torch
 from conftest import train, train_status
 from icre.engine import trainer as trainer_module
 from icre.engine.checkpoint import read_checkpoint
-from icre.utils.checksum import digest, signed, verified
 from icre.engine.hooks import Evaluation, LayerFreeze
 from icre.engine.rng import rng_state
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
+from icre.utils.checksum import digest, signed, verified
 from icre.utils.errors import STOPPED, UserError
 from small_runs import SMALL, STOCK, TINY_MODEL, asked_to_stop, assert_same_end, load
+
 
 @pytest.fixture(scope="module", autouse=True)
 def no_pictures():
@@ -45,8 +46,9 @@ def stop(root: Path, output: Path, steps: int, *options: str, config: str) -> No
         assert train_status(root, output, "--resume", *options, config=config) == STOPPED
 
 
-@pytest.mark.parametrize("config, options", [("Demo/icre_r18.yml", SMALL), (STOCK, TINY_MODEL)],
-                         ids=["icre", "stock"])
+@pytest.mark.parametrize(
+    "config, options", [("Demo/icre_r18.yml", SMALL), (STOCK, TINY_MODEL)], ids=["icre", "stock"]
+)
 def test_stopped_and_resumed_is_as_unbroken(request, demo_root, tmp_path, capsys, config, options):
     """Also where the number of workers changes on the way."""
     whole = request.getfixturevalue("unbroken" if options is SMALL else "unbroken_tiny")
@@ -69,12 +71,23 @@ def test_stopped_at_an_epochs_end(unbroken_tiny, demo_root, tmp_path, capsys):
     assert_same_end(tmp_path, unbroken_tiny)
 
 
-@pytest.mark.parametrize("options", [
-    ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float16", "TEST.EVAL_PERIOD", "1"),
-    ("MODEL.FREEZE_LAYERS", "['backbone']", "SOLVER.FREEZE_ITERS", "5", "TEST.EVAL_PERIOD", "1"),
-    ("DATALOADER.SAMPLER_TRAIN", "ImbalancedDatasetSampler", "SOLVER.OPT", "Adam"),
-    ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "INPUT.BATCHED", "False"),
-], ids=["float16 scaler", "frozen layers", "torch's sampler", "NumPy's sampler"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float16", "TEST.EVAL_PERIOD", "1"),
+        (
+            "MODEL.FREEZE_LAYERS",
+            "['backbone']",
+            "SOLVER.FREEZE_ITERS",
+            "5",
+            "TEST.EVAL_PERIOD",
+            "1",
+        ),
+        ("DATALOADER.SAMPLER_TRAIN", "ImbalancedDatasetSampler", "SOLVER.OPT", "Adam"),
+        ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "INPUT.BATCHED", "False"),
+    ],
+    ids=["float16 scaler", "frozen layers", "torch's sampler", "NumPy's sampler"],
+)
 def test_all_that_a_run_depends_on_is_kept(demo_root, tmp_path, monkeypatch, options):
     # float16 is slow on a CPU: the scaler alone is used
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
@@ -92,12 +105,27 @@ def test_frozen_layers_move_after_their_steps_only(demo_root, tmp_path, monkeypa
 
     def note(hook):
         before(hook)
-        stem, norm = hook.trainer.model.backbone.conv1.conv.weight, hook.trainer.model.backbone.conv1.bn
+        stem, norm = (
+            hook.trainer.model.backbone.conv1.conv.weight,
+            hook.trainer.model.backbone.conv1.bn,
+        )
         seen.append((stem.detach().clone(), norm.running_mean.clone(), norm.training))
 
     monkeypatch.setattr(LayerFreeze, "before_step", note)
-    train(demo_root, tmp_path, *TINY_MODEL, "MODEL.FREEZE_LAYERS", "['backbone']",
-          "SOLVER.FREEZE_ITERS", "4", "TEST.EVAL_PERIOD", "1", "SOLVER.MAX_EPOCH", "3", config=STOCK)
+    train(
+        demo_root,
+        tmp_path,
+        *TINY_MODEL,
+        "MODEL.FREEZE_LAYERS",
+        "['backbone']",
+        "SOLVER.FREEZE_ITERS",
+        "4",
+        "TEST.EVAL_PERIOD",
+        "1",
+        "SOLVER.MAX_EPOCH",
+        "3",
+        config=STOCK,
+    )
     assert [training for *_, training in seen] == [False] * 4 + [True] * (len(seen) - 4)
     for kept in (0, 1):
         moved = [not torch.equal(a[kept], b[kept]) for a, b in zip(seen, seen[1:])]
@@ -115,20 +143,45 @@ def test_an_evaluation_draws_from_no_generator_of_the_run(demo_root, tmp_path, m
         return result
 
     monkeypatch.setattr(Trainer, "_evaluate", note)
-    train(demo_root, tmp_path, *TINY_MODEL, "SOLVER.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "1",
-          config=STOCK)
-    (before, after), = states
+    train(
+        demo_root,
+        tmp_path,
+        *TINY_MODEL,
+        "SOLVER.MAX_EPOCH",
+        "1",
+        "DATALOADER.NUM_WORKERS",
+        "1",
+        config=STOCK,
+    )
+    ((before, after),) = states
     assert torch.equal(before["torch"], after["torch"]) and before["python"] == after["python"]
     assert torch.equal(before["numpy"][1], after["numpy"][1])
 
 
 def test_the_last_checkpoints_are_kept(demo_root, tmp_path):
     (tmp_path / "model_last_5.pth").write_bytes(b"of an earlier run")
-    train(demo_root, tmp_path, *TINY_MODEL, "SOLVER.CHECKPOINT_ITERS", "2", "SOLVER.CHECKPOINT_KEEP",
-          "2", "SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.MAX_EPOCH", "3", config=STOCK)
+    train(
+        demo_root,
+        tmp_path,
+        *TINY_MODEL,
+        "SOLVER.CHECKPOINT_ITERS",
+        "2",
+        "SOLVER.CHECKPOINT_KEEP",
+        "2",
+        "SOLVER.CHECKPOINT_PERIOD",
+        "1",
+        "SOLVER.MAX_EPOCH",
+        "3",
+        config=STOCK,
+    )
     steps = {path.stem: load(tmp_path, path.stem)["iteration"] for path in tmp_path.glob("*.pth")}
-    assert steps == {"model_final": 15, "model_last": 14, "model_last_1": 12, "model_0000": 5,
-                     "model_0001": 10}
+    assert steps == {
+        "model_final": 15,
+        "model_last": 14,
+        "model_last_1": 12,
+        "model_0000": 5,
+        "model_0001": 10,
+    }
 
 
 def cut_the_newest(output):
@@ -179,11 +232,18 @@ def test_another_number_of_steps_an_epoch_is_refused(demo_root, tmp_path, capsys
     assert "is of step 6 in epoch 2, which is impossible with 10 steps" in capsys.readouterr().err
 
 
-def test_an_epoch_that_was_not_validated_is_validated_on_resuming(
-    demo_root, tmp_path, monkeypatch
-):
-    options = (*TINY_MODEL, "DATASETS.VALIDATION", "True", "TEST.EVAL_PERIOD", "1",
-               "SOLVER.IMS_PER_BATCH", "16", "DATALOADER.NUM_INSTANCE", "2")
+def test_an_epoch_that_was_not_validated_is_validated_on_resuming(demo_root, tmp_path, monkeypatch):
+    options = (
+        *TINY_MODEL,
+        "DATASETS.VALIDATION",
+        "True",
+        "TEST.EVAL_PERIOD",
+        "1",
+        "SOLVER.IMS_PER_BATCH",
+        "16",
+        "DATALOADER.NUM_INSTANCE",
+        "2",
+    )
     train(demo_root, tmp_path / "whole", *options, config=STOCK)
 
     def die(hook):
@@ -196,7 +256,9 @@ def test_an_epoch_that_was_not_validated_is_validated_on_resuming(
         monkeypatch.undo()
     train(demo_root, tmp_path / "broken", "--resume", *options, config=STOCK)
     for name in ("validation.json", "metrics.json"):
-        one, other = (json.loads((tmp_path / run / name).read_text()) for run in ("whole", "broken"))
+        one, other = (
+            json.loads((tmp_path / run / name).read_text()) for run in ("whole", "broken")
+        )
         assert one == other
 
 
@@ -228,11 +290,18 @@ def test_a_checkpoint_with_a_wrong_byte_is_refused(unbroken_tiny, tmp_path):
 
 
 def test_every_part_of_a_checkpoint_has_its_share_in_the_digest():
-    content = {"a": torch.arange(3.0), "b": [1, (2, "x")], "c": {"d": torch.tensor(1, dtype=torch.bfloat16)}}
+    content = {
+        "a": torch.arange(3.0),
+        "b": [1, (2, "x")],
+        "c": {"d": torch.tensor(1, dtype=torch.bfloat16)},
+    }
     others = [
-        {**content, "a": torch.tensor([0.0, 1.0, 2.5])}, {**content, "a": torch.arange(3)},
-        {**content, "a": torch.arange(3.0).view(1, 3)}, {**content, "b": [1, (2, "y")]},
-        {**content, "c": {"e": content["c"]["d"]}}, {**content, "f": None},
+        {**content, "a": torch.tensor([0.0, 1.0, 2.5])},
+        {**content, "a": torch.arange(3)},
+        {**content, "a": torch.arange(3.0).view(1, 3)},
+        {**content, "b": [1, (2, "y")]},
+        {**content, "c": {"e": content["c"]["d"]}},
+        {**content, "f": None},
     ]
     assert len({digest(one) for one in (content, *others)}) == 1 + len(others)
     assert digest({**content, "a": torch.arange(6.0)[::2] / 2}) == digest(content)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 
 def random_set(seed: int, ids: int = 9) -> tuple[list[str], list[int]]:

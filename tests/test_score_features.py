@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from small_features import from_paths, small_features
 
-from icre.utils.errors import UserError
 from icre.datasets import layout
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
+from small_features import from_paths, small_features
 
 TOOLS = Path(__file__).parents[1] / "tools"
 COLUMNS = ("features", "pids", "camids", "modalities", "paths")
@@ -133,8 +133,10 @@ def test_files_that_are_no_feature_files_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     for name, message in {
         "short.npz": "short.npz: .*no array 'camids', it holds features, pids",
-        "pickled.npz": "pickled.npz: .*allow_pickle", "text.npz": "text.npz: not a feature .npz",
-        "none.npz": "none.npz: no such file", "empty": r"no features.npz, and \*_cam1.mat",
+        "pickled.npz": "pickled.npz: .*allow_pickle",
+        "text.npz": "text.npz: not a feature .npz",
+        "none.npz": "none.npz: no such file",
+        "empty": r"no features.npz, and \*_cam1.mat",
     }.items():
         with pytest.raises(UserError, match=message):
             FeatureSet.load(tmp_path / name)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+
+from icre.modeling.sdce import ORDERS, QUERIES, SDCE, to_map, to_tokens
+from icre.utils.errors import UserError
 from reference.enhance_oracle import as_arrays, sdce_loops
 from small_model import randomise_norms
-
-from icre.utils.errors import UserError
-from icre.modeling.sdce import ORDERS, QUERIES, SDCE, to_map, to_tokens
 
 
 def some_sdce(dim: int = 8, heads: int = 2, **options: str) -> SDCE:
@@ -17,10 +17,14 @@ def some_sdce(dim: int = 8, heads: int = 2, **options: str) -> SDCE:
     return sdce.eval()
 
 
-@pytest.mark.parametrize("heads, query, order", [
-    (1, "deep", "cascade"), (4, "deep", "cascade"),
-    *((2, query, order) for query in QUERIES for order in ORDERS),
-])
+@pytest.mark.parametrize(
+    "heads, query, order",
+    [
+        (1, "deep", "cascade"),
+        (4, "deep", "cascade"),
+        *((2, query, order) for query in QUERIES for order in ORDERS),
+    ],
+)
 def test_sdce_equals_loops(heads, query, order):
     sdce = some_sdce(heads=heads, query=query, order=order)
     deep, clues = torch.randn(2, 10, 3, 2), torch.randn(2, 8, 3, 2)
@@ -32,8 +36,13 @@ def test_sdce_equals_loops(heads, query, order):
 
 def test_orders_by_hand():
     # both attentions and feed-forwards silent: what is left is T, or T + U
-    expected = {("cascade", "deep"): 2, ("cross", "clue"): 5, ("self", "deep"): 7,
-                ("self", "clue"): 7, ("parallel", "deep"): 2}
+    expected = {
+        ("cascade", "deep"): 2,
+        ("cross", "clue"): 5,
+        ("self", "deep"): 7,
+        ("self", "clue"): 7,
+        ("parallel", "deep"): 2,
+    }
     deep, clues = torch.full((1, 1, 2, 1), 2.0), torch.full((1, 1, 2, 1), 5.0)
     for (order, query), value in expected.items():
         sdce = SDCE(in_channels=1, dim=1, heads=1, query=query, order=order)
@@ -51,10 +60,16 @@ def test_every_parameter_of_an_order_is_used(query, order):
     assert [n for n, p in sdce.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("options, key", [
-    ({"query": "both"}, "MODEL.SDCE.QUERY: unknown value 'both'; known: deep, clue"),
-    ({"order": "twice"}, "MODEL.SDCE.ORDER: unknown value 'twice'; known: cascade, cross, self"),
-])
+@pytest.mark.parametrize(
+    "options, key",
+    [
+        ({"query": "both"}, "MODEL.SDCE.QUERY: unknown value 'both'; known: deep, clue"),
+        (
+            {"order": "twice"},
+            "MODEL.SDCE.ORDER: unknown value 'twice'; known: cascade, cross, self",
+        ),
+    ],
+)
 def test_unknown_options_list_the_names(options, key):
     with pytest.raises(UserError, match=key):
         some_sdce(**options)

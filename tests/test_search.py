@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icre.inference import embedder as embed
 from icre.commands import search
-from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
-from icre.modality import INFRARED
 from icre.gallery.answers import answer
 from icre.gallery.calibration import Calibration
-from icre.gallery.store import open_gallery
 from icre.gallery.page import save_page
+from icre.gallery.store import open_gallery
+from icre.inference import embedder as embed
+from icre.modality import INFRARED
+from icre.utils.errors import UserError
 
 VISIBLE_CAMERAS, INFRARED_CAMERAS = (1, 2, 4, 5), (3, 6)
 # indexes in shards of four, and is killed by SIGKILL after the third is saved
@@ -43,7 +43,16 @@ search.main(sys.argv[1:])
 
 
 def index_arguments(run: Path, out: Path, *sources: str | Path) -> list[str]:
-    return ["index", *map(str, sources), "--weights", str(run), "--out", str(out), "--device", "cpu"]
+    return [
+        "index",
+        *map(str, sources),
+        "--weights",
+        str(run),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
 
 
 def camera_folders(root: Path, cameras: tuple[int, ...]) -> list[Path]:
@@ -51,8 +60,11 @@ def camera_folders(root: Path, cameras: tuple[int, ...]) -> list[Path]:
 
 
 def pictures(root: Path, cameras: tuple[int, ...]) -> list[str]:
-    return [str(path) for folder in camera_folders(root, cameras)
-            for path in sorted(folder.rglob("*.jpg"))]
+    return [
+        str(path)
+        for folder in camera_folders(root, cameras)
+        for path in sorted(folder.rglob("*.jpg"))
+    ]
 
 
 def ids_of_test(root: Path) -> list[str]:
@@ -93,8 +105,11 @@ def test_the_demos_people_are_found(gallery, demo_root, tmp_path):
     (Its test people are at chance: the model has seen ten people, for twenty steps.)
     """
     test = ids_of_test(demo_root)
-    asked = [path for path in pictures(demo_root, INFRARED_CAMERAS)
-             if str(int(Path(path).parent.name)) not in test]
+    asked = [
+        path
+        for path in pictures(demo_root, INFRARED_CAMERAS)
+        if str(int(Path(path).parent.name)) not in test
+    ]
     count = len(open_gallery(gallery).images)
     answers = query(gallery, tmp_path, *asked, "--top", str(count))
     assert [one["query"]["path"] for one in answers] == asked
@@ -110,15 +125,19 @@ def test_what_is_found_is_what_the_features_say(gallery, finished_run, demo_root
     path = pictures(demo_root, (3,))[0]
     found = query(gallery, tmp_path, path, "--top", "7")[0]
     opened = open_gallery(gallery)
-    model = embed.Embedder(embed.read_config(finished_run / "config.yaml", "MODEL.DEVICE", "cpu"),
-                           finished_run / "model_final.pth")
-    feature = model.features(replace(opened.images.take([0]), paths=[path],
-                                     modalities=np.array([INFRARED])))[0]
+    model = embed.Embedder(
+        embed.read_config(finished_run / "config.yaml", "MODEL.DEVICE", "cpu"),
+        finished_run / "model_final.pth",
+    )
+    feature = model.features(
+        replace(opened.images.take([0]), paths=[path], modalities=np.array([INFRARED]))
+    )[0]
     similarity = np.asarray(opened.features) @ feature
     order = np.argsort(-similarity, kind="stable")[:7]
     assert [match["path"] for match in found["matches"]] == [opened.images.paths[n] for n in order]
     assert [match["similarity"] for match in found["matches"]] == pytest.approx(
-        similarity[order].tolist(), abs=1e-5)
+        similarity[order].tolist(), abs=1e-5
+    )
     assert found["matches"][0]["modality"] == "visible" and found["here"] is None
 
 
@@ -170,9 +189,14 @@ def test_killed_while_indexing_it_goes_on(gallery, finished_run, demo_root, tmp_
     computed = []
     fill = embed.Embedder.fill
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed.Embedder, "fill", lambda self, images, pending, faults: (
-            computed.extend(row for shard in pending for row in shard.rows),
-            fill(self, images, pending, faults)))
+        patch.setattr(
+            embed.Embedder,
+            "fill",
+            lambda self, images, pending, faults: (
+                computed.extend(row for shard in pending for row in shard.rows),
+                fill(self, images, pending, faults),
+            ),
+        )
         assert search.main(arguments) == 0
     one, other = open_gallery(out), open_gallery(gallery)
     shards = -(-len(one.images) // 4)
@@ -250,15 +274,20 @@ def test_calibrated_on_people_who_are_not_here(own_gallery, demo_root, tmp_path,
     assert 0 < share <= 0.2 + 1 / len(answers)  # the calibration's own searches, to rounding
     assert all(one["here"] == (one["best"] > one["threshold"]) for one in answers)
     for one in answers:
-        assert all(match["accepted"] == (match["similarity"] > one["threshold"])
-                   for match in one["matches"])
+        assert all(
+            match["accepted"] == (match["similarity"] > one["threshold"])
+            for match in one["matches"]
+        )
     assert query(own_gallery, tmp_path, pictures(demo_root, (1,))[0])[0]["here"] is None
 
 
 def test_held_out_people_that_were_trained_on_are_told(finished_run, demo_root, tmp_path, capsys):
     out = tmp_path / "g"
-    sources = [folder / f"{int(pid):04d}" for folder in camera_folders(demo_root, (1, 2))
-               for pid in ids_of_test(demo_root)]
+    sources = [
+        folder / f"{int(pid):04d}"
+        for folder in camera_folders(demo_root, (1, 2))
+        for pid in ids_of_test(demo_root)
+    ]
     assert search.main(index_arguments(finished_run, out, *filter(Path.is_dir, sources))) == 0
     assert search.main(["calibrate", str(out)]) == 0
     assert "warning: the model was trained on these people" in capsys.readouterr().out
@@ -298,9 +327,14 @@ def test_the_page_holds_everything(gallery, demo_root, tmp_path):
 
 def test_the_page_escapes_names_and_survives_lost_images(gallery, tmp_path):
     opened = open_gallery(gallery)
-    lost = replace(opened, images=replace(
-        opened.images, paths=["/gone/<b>.jpg"] * len(opened.images),
-        identities=["<script>"] * len(opened.images)))
+    lost = replace(
+        opened,
+        images=replace(
+            opened.images,
+            paths=["/gone/<b>.jpg"] * len(opened.images),
+            identities=["<script>"] * len(opened.images),
+        ),
+    )
     queries = replace(opened.images.take([0]), paths=["/q.jpg"], identities=[""])
     answers = answer(lost, queries, np.array(opened.features[:1]), top=2)
     save_page(answers, tmp_path / "p.html", "<t>")

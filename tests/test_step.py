@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+
 from fastreid.config import CfgNode
 from fastreid.utils.events import EventStorage
 
 from conftest import CONFIGS, SHORT
+from icre.engine import step as step_module
 from icre.engine.optimizer import build_optimizer
 from icre.engine.setup import load_config
-from icre.engine import step as step_module
 from icre.engine.step import Step, compile_model, memory_layout, step_dtype
 from icre.engine.trainer import Trainer
 from icre.utils.errors import UserError
@@ -18,8 +19,10 @@ CPU = torch.device("cpu")
 
 def one_step(config: str = "icre_r18", layout: str = "contiguous", backend: str = "") -> dict:
     """Losses and parameters after one step of SGD on a batch of noise."""
-    cfg = load_config(str(CONFIGS / f"Demo/{config}.yml"), [
-        *SHORT, "MODEL.HEADS.NUM_CLASSES", "4", "SOLVER.OPT", "SGD", "SOLVER.BASE_LR", "0.01"])
+    cfg = load_config(
+        str(CONFIGS / f"Demo/{config}.yml"),
+        [*SHORT, "MODEL.HEADS.NUM_CLASSES", "4", "SOLVER.OPT", "SGD", "SOLVER.BASE_LR", "0.01"],
+    )
     torch.manual_seed(0)
     model = Trainer.build_model(cfg)
     layout = memory_layout(layout, CPU)
@@ -27,11 +30,16 @@ def one_step(config: str = "icre_r18", layout: str = "contiguous", backend: str 
     compile_model(model, backend)
     step = Step(model, build_optimizer(cfg, model), CPU, cfg.SOLVER.AMP, layout)
     torch.manual_seed(1)
-    step.batches = iter([{
-        "images": torch.randint(0, 256, (16, 32, 16, 3), dtype=torch.uint8),
-        "targets": torch.arange(4).repeat_interleave(4), "camids": torch.zeros(16),
-        "modalities": torch.tensor([0, 0, 1, 1] * 4),
-    }])
+    step.batches = iter(
+        [
+            {
+                "images": torch.randint(0, 256, (16, 32, 16, 3), dtype=torch.uint8),
+                "targets": torch.arange(4).repeat_interleave(4),
+                "camids": torch.zeros(16),
+                "modalities": torch.tensor([0, 0, 1, 1] * 4),
+            }
+        ]
+    )
     with EventStorage() as storage:
         step.run(log=True)
         losses = {name: value for name, (value, _) in storage.latest().items() if "loss" in name}
@@ -39,8 +47,11 @@ def one_step(config: str = "icre_r18", layout: str = "contiguous", backend: str 
 
 
 @pytest.mark.parametrize("config", ["icre_r18", "bagtricks_r18"])
-@pytest.mark.parametrize("options", [{"layout": "channels_last"}, {"backend": "aot_eager"}],
-                         ids=["channels_last", "compiled"])
+@pytest.mark.parametrize(
+    "options",
+    [{"layout": "channels_last"}, {"backend": "aot_eager"}],
+    ids=["channels_last", "compiled"],
+)
 def test_layout_and_compilation_change_rounding_only(config, options):
     plain, other = one_step(config), one_step(config, **options)
     assert plain.keys() == other.keys() and plain["total_loss"] > 0
@@ -48,14 +59,23 @@ def test_layout_and_compilation_change_rounding_only(config, options):
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("capability, gain, dtype", [
-    ("AVX2", 9, torch.float32), ("DEFAULT", 9, torch.float32),  # emulated there: not even tried
-    ("AVX512", 0.7, torch.float32), ("AVX512", 1.1, torch.float32), ("AVX512", 1.4, torch.bfloat16),
-])
+@pytest.mark.parametrize(
+    "capability, gain, dtype",
+    [
+        ("AVX2", 9, torch.float32),
+        ("DEFAULT", 9, torch.float32),  # emulated there: not even tried
+        ("AVX512", 0.7, torch.float32),
+        ("AVX512", 1.1, torch.float32),
+        ("AVX512", 1.4, torch.bfloat16),
+    ],
+)
 def test_auto_precision_is_one_that_the_cpu_is_fast_in(capability, gain, dtype, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(step_module, "_convolution_seconds",
-                        lambda dtype: 1 / gain if dtype == torch.bfloat16 else 1)
+    monkeypatch.setattr(
+        step_module,
+        "_convolution_seconds",
+        lambda dtype: 1 / gain if dtype == torch.bfloat16 else 1,
+    )
     uncached = step_module._cpu_gains_by_bf16.__wrapped__
     monkeypatch.setattr(step_module, "_cpu_gains_by_bf16", uncached)
     assert step_dtype(amp("auto"), CPU) == dtype

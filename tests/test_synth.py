@@ -21,8 +21,11 @@ TINY = DemoOptions(ids=4, test_ids=2, train_images=2, test_images=3, height=32, 
 
 
 def digest(root: Path) -> dict[str, str]:
-    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +93,9 @@ def test_same_seed_same_bytes_for_any_workers(sysu, tmp_path):
     assert digest(tmp_path / "again") == digest(sysu)
     other = layout.plan(replace(TINY, seed=4)).shots[0]
     first = layout.plan(TINY).shots[0]
-    assert (layout.render_shot(replace(TINY, seed=4), other)[0]
-            != layout.render_shot(TINY, first)[0]).any()
+    assert (
+        layout.render_shot(replace(TINY, seed=4), other)[0] != layout.render_shot(TINY, first)[0]
+    ).any()
 
 
 def test_finished_tree_is_left_alone_and_half_tree_is_redone(sysu, tmp_path):
@@ -123,12 +127,19 @@ def test_foreign_folder_and_file_are_refused(tmp_path):
     assert digest(tmp_path).keys() == {"photo.jpg"}
 
 
-@pytest.mark.parametrize("arguments, word", [
-    (["--ids", "0"], "ids is 0"), (["--test-ids", "0"], "test_ids is 0"),
-    (["--size", "128"], "--size 128"), (["--seed", "-1"], "seed is -1"),
-    (["--workers", "-2"], "--workers -2"),
-    (["--contact-sheet", "x.doc"], "--contact-sheet x.doc"),
-    (["--verify"], "--benchmark NAME"), (["--size", "4x4"], "size is 4x4")])
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["--ids", "0"], "ids is 0"),
+        (["--test-ids", "0"], "test_ids is 0"),
+        (["--size", "128"], "--size 128"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--workers", "-2"], "--workers -2"),
+        (["--contact-sheet", "x.doc"], "--contact-sheet x.doc"),
+        (["--verify"], "--benchmark NAME"),
+        (["--size", "4x4"], "size is 4x4"),
+    ],
+)
 def test_bad_arguments_are_one_line(arguments, word, tmp_path, capsys):
     main = runpy.run_path(str(TOOL))["main"]
     assert main(["--root", str(tmp_path / "x"), *arguments]) == 2
@@ -139,9 +150,24 @@ def test_bad_arguments_are_one_line(arguments, word, tmp_path, capsys):
 
 def test_tool_writes_and_says_what(tmp_path, capsys):
     main = runpy.run_path(str(TOOL))["main"]
-    command = ["--root", str(tmp_path / "x"), "--ids", "1", "--test-ids", "1", "--workers", "1",
-               "--images-per-camera", "1", "--test-images-per-camera", "2", "--size", "32x16",
-               "--contact-sheet", str(tmp_path / "sheet.png")]
+    command = [
+        "--root",
+        str(tmp_path / "x"),
+        "--ids",
+        "1",
+        "--test-ids",
+        "1",
+        "--workers",
+        "1",
+        "--images-per-camera",
+        "1",
+        "--test-images-per-camera",
+        "2",
+        "--size",
+        "32x16",
+        "--contact-sheet",
+        str(tmp_path / "sheet.png"),
+    ]
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "18 images written" in said and "cam6" in said
@@ -160,8 +186,12 @@ def test_regdb_has_ten_splits_of_existing_files():
         people = {}
         for name, count in (("train", 4), ("test", 2)):
             for modality in ("visible", "thermal"):
-                rows = [line.split() for line in
-                        made.files[f"idx/{name}_{modality}_{split}.txt"].decode().splitlines()]
+                rows = [
+                    line.split()
+                    for line in made.files[f"idx/{name}_{modality}_{split}.txt"]
+                    .decode()
+                    .splitlines()
+                ]
                 assert all(path in paths and path.startswith(modality.title()) for path, _ in rows)
                 assert {int(label) for _, label in rows} == set(range(count))
                 people.setdefault(name, set()).update(int(path.split("/")[1]) for path, _ in rows)
@@ -175,9 +205,11 @@ def test_llcm_trees_and_names():
     assert len(set(paths)) == len(paths)
     test = [int(word) for word in made.files["idx/test_id.txt"].decode().split(",")]
     assert {p.split("/")[1] for p in paths if p.startswith("test_nir/")} == {
-        f"cam{c}" for c in (1, 2, 4, 5, 6, 7, 8, 9)}
+        f"cam{c}" for c in (1, 2, 4, 5, 6, 7, 8, 9)
+    }
     assert {p.split("/")[1] for p in paths if p.startswith("test_vis/")} == {
-        f"cam{c}" for c in range(1, 10)}
+        f"cam{c}" for c in range(1, 10)
+    }
     for folder in ("vis", "nir"):
         lines = made.files[f"idx/train_{folder}.txt"].decode().splitlines()
         rows = [line.split() for line in lines]
@@ -206,5 +238,7 @@ def test_families_stay_together_but_at_the_borders_of_the_split():
 
 
 def test_an_unknown_difficulty_names_the_levels():
-    with pytest.raises(DemoError, match="choose from uniform, plain, muted, easy, mild, standard, hard, extreme"):
+    with pytest.raises(
+        DemoError, match="choose from uniform, plain, muted, easy, mild, standard, hard, extreme"
+    ):
         DemoOptions(difficulty="medium")

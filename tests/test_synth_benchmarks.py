@@ -44,8 +44,15 @@ def test_the_checksum_tells_other_worlds_levels_and_missing_images():
 
 
 def test_a_tree_is_verified_and_another_one_refused(tmp_path, monkeypatch, capsys):
-    tiny = replace(benchmarks.BENCHMARKS["SynthVI-S"], ids=1, test_ids=1, train_images=1,
-                   test_images=1, height=32, width=16)
+    tiny = replace(
+        benchmarks.BENCHMARKS["SynthVI-S"],
+        ids=1,
+        test_ids=1,
+        train_images=1,
+        test_images=1,
+        height=32,
+        width=16,
+    )
     monkeypatch.setitem(benchmarks.BENCHMARKS, "SynthVI-S", tiny)
     monkeypatch.setattr(benchmarks, "CHECKSUMS", {})
     main = runpy.run_path(str(TOOL))["main"]
@@ -65,8 +72,15 @@ def test_a_tree_is_verified_and_another_one_refused(tmp_path, monkeypatch, capsy
 
 
 def test_recording_writes_what_the_renderer_gives(tmp_path, monkeypatch):
-    tiny = replace(benchmarks.BENCHMARKS["SynthVI-S"], ids=1, test_ids=1, train_images=1,
-                   test_images=1, height=32, width=16)
+    tiny = replace(
+        benchmarks.BENCHMARKS["SynthVI-S"],
+        ids=1,
+        test_ids=1,
+        train_images=1,
+        test_images=1,
+        height=32,
+        width=16,
+    )
     monkeypatch.setitem(benchmarks.BENCHMARKS, "SynthVI-S", tiny)
     monkeypatch.setattr(benchmarks, "_RECORD", tmp_path / "checksums.py")
     made = benchmarks.record("SynthVI-S", workers=1)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from icre.modality import INFRARED, VISIBLE
 from synthvi import body, camera, exact, layout, materials, people, person, raster, scene
 from synthvi.layout import DemoOptions
 from synthvi.levels import LEVELS
 from synthvi.materials import Material
 from synthvi.shade import Light, ground_shadow, lit
 from synthvi.solids import Limb, Stack, Surface, uniform
-from icre.modality import INFRARED, VISIBLE
 
 OPTIONS = DemoOptions(ids=4, test_ids=2, train_images=2, test_images=3, height=32, width=16, seed=3)
 
@@ -28,7 +28,7 @@ def test_second_material_mostly_stands_out_in_both_modalities():
     rng = np.random.default_rng(1)
     bases = [materials.draw_material(rng, materials.GARMENT_COLOURS) for _ in range(400)]
     seconds = [materials.draw_contrast(rng, base, 0.9) for base in bases]
-    gap = [abs(b.nir ** 0.45 - s.nir ** 0.45) for b, s in zip(bases, seconds)]
+    gap = [abs(b.nir**0.45 - s.nir**0.45) for b, s in zip(bases, seconds)]
     assert 0.85 < np.mean(np.array(gap) >= 0.3 - 1e-9) < 1
 
 
@@ -52,8 +52,9 @@ WHITE, GREY = uniform(Material((1.0,) * 3, 1.0)), uniform(Material((0.25,) * 3, 
 
 
 def post(lateral: float, forward: float, surface: Surface, half: float = 0.1) -> Stack:
-    return Stack(np.array([0.2, 0.8]), np.full(2, half), np.full(2, half), surface,
-                 centre=(lateral, forward))
+    return Stack(
+        np.array([0.2, 0.8]), np.full(2, half), np.full(2, half), surface, centre=(lateral, forward)
+    )
 
 
 def test_stack_covers_the_ellipse_it_projects_to():
@@ -97,8 +98,10 @@ def test_a_pinhole_camera_shows_near_things_larger_and_lower():
 def test_front_of_a_surface_faces_the_way_the_person_walks():
     """A dark back and a bright front: seen bright at yaw 0, dark at yaw pi."""
     bright, dark = Material((1.0,) * 3, 1.0), Material((0.0,) * 3, 0.0)
-    surface = replace(uniform(dark), overlays=(
-        (lambda p: p.inside((np.pi / 2 - np.abs(p.tau)) * 0.1), uniform(bright).cloth),))
+    surface = replace(
+        uniform(dark),
+        overlays=((lambda p: p.inside((np.pi / 2 - np.abs(p.tau)) * 0.1), uniform(bright).cloth),),
+    )
     means = []
     for yaw in (0.0, np.pi):
         made = canvas(yaw)
@@ -148,9 +151,11 @@ def test_thermal_people_have_warm_skin_and_unchanged_shape():
     someone = people.sample_person(0, 5, LEVELS["easy"])
     warm = person.as_thermal(someone)
     assert warm.palette["skin"].nir > max(
-        stuff.nir for part, stuff in warm.palette.items() if part != "skin")
+        stuff.nir for part, stuff in warm.palette.items() if part != "skin"
+    )
     assert {part: m.rgb for part, m in warm.palette.items()} == {
-        part: m.rgb for part, m in someone.palette.items()}
+        part: m.rgb for part, m in someone.palette.items()
+    }
     assert replace(warm, palette=someone.palette) == someone
 
 
@@ -173,8 +178,11 @@ def test_a_place_has_the_same_edges_in_both_modalities():
 
 def shared(one: person.Person, other: person.Person) -> set[str]:
     """Traits seen in both modalities by which two people look alike."""
-    return {name for name, tell in people.TRAITS.items()
-            if tell(getattr(one, name)) == tell(getattr(other, name))}
+    return {
+        name
+        for name, tell in people.TRAITS.items()
+        if tell(getattr(one, name)) == tell(getattr(other, name))
+    }
 
 
 def test_members_of_a_family_look_alike_in_colour_or_cut_but_never_in_all():
@@ -196,8 +204,10 @@ def test_each_modality_is_blind_to_half_of_the_palette(modality, half, monkeypat
     shot = next(s for s in layout.plan(OPTIONS).shots if s.camera.modality == modality)
     before, _ = layout.render_shot(OPTIONS, shot)
     someone = people.sample_person(OPTIONS.seed, shot.pid, LEVELS[OPTIONS.difficulty])
-    other = {"nir": lambda m: Material(m.rgb, 1 - m.nir),
-             "rgb": lambda m: Material(m.rgb[::-1], m.nir)}[half]
+    other = {
+        "nir": lambda m: Material(m.rgb, 1 - m.nir),
+        "rgb": lambda m: Material(m.rgb[::-1], m.nir),
+    }[half]
     both = lambda m: Material(tuple(1 - c for c in m.rgb), 1 - m.nir)  # noqa: E731
     for change, same in ((other, True), (both, False)):
         made = replace(someone, palette={k: change(m) for k, m in someone.palette.items()})
@@ -206,8 +216,10 @@ def test_each_modality_is_blind_to_half_of_the_palette(modality, half, monkeypat
 
 
 def test_levels_are_ordered_in_every_column():
-    rows = [LEVELS[name] for name in
-            ("uniform", "plain", "muted", "easy", "mild", "standard", "hard", "extreme")]
+    rows = [
+        LEVELS[name]
+        for name in ("uniform", "plain", "muted", "easy", "mild", "standard", "hard", "extreme")
+    ]
     assert list(LEVELS.values()) == rows
     for name in ("family", "occluded", "dusk", "noise", "blur", "jitter"):
         values = [getattr(row, name) for row in rows]
@@ -230,15 +242,15 @@ def test_uniforms_have_two_tones_and_keep_their_patterns():
     for part in ("top", "bottom", "bag", "hat", "inner"):
         base, second = worn[part], worn[f"{part} second"]
         assert abs(materials.lightness(base.rgb) - materials.lightness(second.rgb)) > 0.25
-        assert abs(base.nir ** 0.45 - second.nir ** 0.45) > 0.25
+        assert abs(base.nir**0.45 - second.nir**0.45) > 0.25
 
 
 def test_no_colours_left_means_two_tones_exactly():
     dark = materials.toned(Material((0.01, 0.2, 0.02), 0.7), 0.0)
-    assert np.allclose(np.array(dark.rgb) ** 0.45, 0.25) and np.isclose(dark.nir ** 0.45, 0.75)
+    assert np.allclose(np.array(dark.rgb) ** 0.45, 0.25) and np.isclose(dark.nir**0.45, 0.75)
     beside = Material((0.5, 0.5, 0.5), 0.02)  # lightness 0.73, infrared 0.17
     other = materials.toned(Material((0.2, 0.2, 0.2), 0.03), 0.0, beside)
-    assert np.allclose(np.array(other.rgb) ** 0.45, 0.25) and np.isclose(other.nir ** 0.45, 0.25)
+    assert np.allclose(np.array(other.rgb) ** 0.45, 0.25) and np.isclose(other.nir**0.45, 0.25)
 
 
 def test_noise_of_a_sensor_twice_as_fine_is_averaged_down():
@@ -261,4 +273,4 @@ def test_exact_functions_are_close_to_numpys():
     np.testing.assert_allclose(exact.arcsin(x), np.arcsin(x.astype(float)), atol=5e-7)
     np.testing.assert_allclose(exact.sin(wide), np.sin(wide.astype(float)), atol=1e-7)
     np.testing.assert_allclose(exact.cos(wide), np.cos(wide.astype(float)), atol=1e-7)
-    np.testing.assert_allclose(exact.bell(x * x), np.exp(-x.astype(float) ** 2), atol=0.04)
+    np.testing.assert_allclose(exact.bell(x * x), np.exp(-(x.astype(float) ** 2)), atol=0.04)

@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_trees import copy, edit, lists, litter, render, scored
 
 from icre.datasets.sysu import SYSUMM01
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
+from small_trees import copy, edit, lists, litter, render, scored
 
 
 @pytest.fixture(scope="module")
@@ -75,31 +75,48 @@ def test_other_endings_count(rendered, folder, suffix):
     ]
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text.replace("\n", ",\n\n"),
-    lambda text: text.replace(",", ", "),
-    lambda text: text.replace(",", "\r\n"),
-    lambda text: "\ufeff" + text,
-    lambda text: text.strip() + "," + text.split(",")[0],
-], ids=["trailing comma", "blanks", "one a line", "byte order mark", "an identity twice"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", ",\n\n"),
+        lambda text: text.replace(",", ", "),
+        lambda text: text.replace(",", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: text.strip() + "," + text.split(",")[0],
+    ],
+    ids=["trailing comma", "blanks", "one a line", "byte order mark", "an identity twice"],
+)
 def test_ways_of_writing_an_identity_list(rendered, folder, change):
     for name in ("train", "val", "test"):
         edit(folder / "exp" / f"{name}_id.txt", change)
     assert lists(SYSUMM01(folder.parent)) == lists(SYSUMM01(rendered.parent))
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda f: shutil.rmtree(f), "SYSU-MM01 is missing: unpack"),
-    (lambda f: (f / "exp/val_id.txt").unlink(), "val_id.txt is missing: it comes with .* exp/"),
-    (lambda f: (f / "exp/test_id.txt").write_text(",\n"), "test_id.txt is empty"),
-    (lambda f: (f / "exp/test_id.txt").write_text("1,2\n3,x4"), "test_id.txt, line 2: .*'x4'"),
-    (lambda f: (f / "exp/test_id.txt").write_text("1,-2"), "test_id.txt, line 1: .*'-2'"),
-    (lambda f: (f / "exp/test_id.txt").write_bytes(b"\xff\xfe1\x00"), "test_id.txt is no text"),
-    (lambda f: shutil.rmtree(f / "cam5"), "cam5 is missing: the data set is incomplete"),
-    (lambda f: (shutil.rmtree(f / "cam3"), (f / "cam3").mkdir()), "cam3 holds no image of the t"),
-    (lambda f: shutil.copy(f / "exp/train_id.txt", f / "exp/val_id.txt"), "the train and the val"),
-    (lambda f: shutil.copy(f / "exp/val_id.txt", f / "exp/test_id.txt"), "the val and the test"),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda f: shutil.rmtree(f), "SYSU-MM01 is missing: unpack"),
+        (lambda f: (f / "exp/val_id.txt").unlink(), "val_id.txt is missing: it comes with .* exp/"),
+        (lambda f: (f / "exp/test_id.txt").write_text(",\n"), "test_id.txt is empty"),
+        (lambda f: (f / "exp/test_id.txt").write_text("1,2\n3,x4"), "test_id.txt, line 2: .*'x4'"),
+        (lambda f: (f / "exp/test_id.txt").write_text("1,-2"), "test_id.txt, line 1: .*'-2'"),
+        (lambda f: (f / "exp/test_id.txt").write_bytes(b"\xff\xfe1\x00"), "test_id.txt is no text"),
+        (lambda f: shutil.rmtree(f / "cam5"), "cam5 is missing: the data set is incomplete"),
+        (
+            lambda f: (shutil.rmtree(f / "cam3"), (f / "cam3").mkdir()),
+            "cam3 holds no image of the t",
+        ),
+        (
+            lambda f: shutil.copy(f / "exp/train_id.txt", f / "exp/val_id.txt"),
+            "the train and the val",
+        ),
+        (
+            lambda f: shutil.copy(f / "exp/val_id.txt", f / "exp/test_id.txt"),
+            "the val and the test",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_damage_is_one_line(folder, damage, message):
     damage(folder)
     with pytest.raises(UserError, match=message) as caught:

@@ -11,19 +11,22 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import CONFIGS, SHORT, train, train_status
-from icre.inference import extract
 from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.hooks import TrainingCheckpointer
 from icre.engine.setup import load_config
 from icre.engine.trainer import Trainer
-from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
+from icre.inference import extract
+from icre.utils.errors import UserError
 
 SETTINGS = [
-    ("sysu-all-single", "official"), ("sysu-all-multi", "official"),
-    ("sysu-indoor-single", "official"), ("sysu-indoor-multi", "official"),
-    ("sysu-all-single", "seeded"), ("sysu-indoor-single", "seeded"),
+    ("sysu-all-single", "official"),
+    ("sysu-all-multi", "official"),
+    ("sysu-indoor-single", "official"),
+    ("sysu-indoor-multi", "official"),
+    ("sysu-all-single", "seeded"),
+    ("sysu-indoor-single", "seeded"),
 ]
 
 
@@ -40,12 +43,20 @@ def same(one: dict, other: dict) -> bool:
 
 
 def test_a_run_leaves_everything_behind(finished_run):
-    for name in ("config.yaml", "log.txt", "scalars.json", "features.npz", "ranking.png",
-                 "model_final.pth", "last_checkpoint"):
+    for name in (
+        "config.yaml",
+        "log.txt",
+        "scalars.json",
+        "features.npz",
+        "ranking.png",
+        "model_final.pth",
+        "last_checkpoint",
+    ):
         assert (finished_run / name).stat().st_size > 0, name
     events = EventAccumulator(str(finished_run)).Reload()
     assert {"total_loss", "loss_cls", "lr", "sysu-all-single/official/mAP"} <= set(
-        events.Tags()["scalars"])
+        events.Tags()["scalars"]
+    )
     assert load_config(str(finished_run / "config.yaml")).MODEL.META_ARCHITECTURE == "ICRE"
     assert not list(finished_run.glob("*.part")) + list(finished_run.glob("model_best*"))
 
@@ -81,7 +92,9 @@ def test_parameters_move_and_modules_are_alive(finished_run, demo_root):
 
 
 def test_evaluating_the_checkpoint_repeats_the_numbers(finished_run, demo_root, tmp_path):
-    train(demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", str(finished_run / "model_final.pth"))
+    train(
+        demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", str(finished_run / "model_final.pth")
+    )
     assert metrics(tmp_path) == metrics(finished_run)
 
 
@@ -142,8 +155,15 @@ def test_other_models_train_on_the_same_data_and_protocol(demo_root, tmp_path, c
 
 def test_the_command_the_user_named(demo_root, tmp_path):
     train(
-        demo_root, tmp_path, "MODEL.BACKBONE.PRETRAIN", "False", "SOLVER.MAX_EPOCH", "1",
-        "SOLVER.WARMUP_EPOCHS", "1.0", config="SYSU/icre_r50.yml",
+        demo_root,
+        tmp_path,
+        "MODEL.BACKBONE.PRETRAIN",
+        "False",
+        "SOLVER.MAX_EPOCH",
+        "1",
+        "SOLVER.WARMUP_EPOCHS",
+        "1.0",
+        config="SYSU/icre_r50.yml",
     )
     assert len(metrics(tmp_path)) == 6
 
@@ -185,18 +205,24 @@ def test_damaged_data_is_refused_before_training(own_root, tmp_path, capsys, dam
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options, message", [
-    (("MODEL.NOTHING", "1"), "MODEL.NOTHING"),
-    (("SOLVER.BASE_LR",), "KEY VALUE pairs"),
-    (("MODEL.LOSSES.NAME", "('ICG',)"), "unknown name 'ICG'; known: AuxiliaryIDLoss"),
-    (("MODEL.META_ARCHITECTURE", "IRCE"), "unknown name 'IRCE'; known: "),
-    (("SOLVER.IMS_PER_BATCH", "64"), "SOLVER.IMS_PER_BATCH asks for 16 identities"),
-    (("SOLVER.OPT", "Sdg"), "SOLVER.OPT 'Sdg'"),
-    (("TEST.PROTOCOLS", "('sysu-all',)"), "unknown protocol 'sysu-all'"),
-    (("TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "0"), "TEST.RERANK: re-ranking: k1 is 0"),
-    (("MODEL.DEVICE", "cuda:99"), "MODEL.DEVICE cuda:99"),
-    (("MODEL.WEIGHTS", "nowhere.pth"), "checkpoint nowhere.pth is missing"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("MODEL.NOTHING", "1"), "MODEL.NOTHING"),
+        (("SOLVER.BASE_LR",), "KEY VALUE pairs"),
+        (("MODEL.LOSSES.NAME", "('ICG',)"), "unknown name 'ICG'; known: AuxiliaryIDLoss"),
+        (("MODEL.META_ARCHITECTURE", "IRCE"), "unknown name 'IRCE'; known: "),
+        (("SOLVER.IMS_PER_BATCH", "64"), "SOLVER.IMS_PER_BATCH asks for 16 identities"),
+        (("SOLVER.OPT", "Sdg"), "SOLVER.OPT 'Sdg'"),
+        (("TEST.PROTOCOLS", "('sysu-all',)"), "unknown protocol 'sysu-all'"),
+        (
+            ("TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "0"),
+            "TEST.RERANK: re-ranking: k1 is 0",
+        ),
+        (("MODEL.DEVICE", "cuda:99"), "MODEL.DEVICE cuda:99"),
+        (("MODEL.WEIGHTS", "nowhere.pth"), "checkpoint nowhere.pth is missing"),
+    ],
+)
 def test_bad_options_are_one_line(demo_root, tmp_path, capsys, options, message):
     assert message in refused(capsys, lambda: train_status(demo_root, tmp_path, *options))
 
@@ -208,9 +234,17 @@ def test_a_missing_config_file_is_one_line(demo_root, tmp_path, capsys):
 
 def test_a_checkpoint_of_another_model_is_refused(finished_run, demo_root, tmp_path, capsys):
     final = str(finished_run / "model_final.pth")
-    line = refused(capsys, lambda: train_status(
-        demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", final, config="Demo/bagtricks_r18.yml"
-    ))
+    line = refused(
+        capsys,
+        lambda: train_status(
+            demo_root,
+            tmp_path,
+            "--eval-only",
+            "MODEL.WEIGHTS",
+            final,
+            config="Demo/bagtricks_r18.yml",
+        ),
+    )
     assert final in line and "is of another model" in line
 
 
@@ -229,7 +263,8 @@ def test_a_checkpoint_cannot_run_code(demo_root, tmp_path, capsys, content):
     file, trace = tmp_path / "bad.pth", tmp_path / "trace"
     file.write_bytes(pickle.dumps({"model": Attack(trace)}) if content == "code" else b"noise")
     line = refused(
-        capsys, lambda: train_status(demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", str(file)))
+        capsys, lambda: train_status(demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", str(file))
+    )
     assert f"checkpoint {file} cannot be read" in line and not trace.exists()
 
 
@@ -245,15 +280,28 @@ def test_only_the_number_of_identities_may_differ(tmp_path):
 
 
 def test_the_epoch_is_chosen_on_held_out_training_identities(demo_root, tmp_path):
-    train(demo_root, tmp_path, "DATASETS.VALIDATION", "True", "TEST.EVAL_PERIOD", "1",
-          "SOLVER.IMS_PER_BATCH", "8")
+    train(
+        demo_root,
+        tmp_path,
+        "DATASETS.VALIDATION",
+        "True",
+        "TEST.EVAL_PERIOD",
+        "1",
+        "SOLVER.IMS_PER_BATCH",
+        "8",
+    )
     validation = json.loads((tmp_path / "validation.json").read_text())
     assert {(r["epoch"], r["split"], r["draw"]) for r in validation} == {
-        (1, "val", "seeded"), (2, "val", "seeded")}
+        (1, "val", "seeded"),
+        (2, "val", "seeded"),
+    }
     val_ids = (demo_root / "SYSU-MM01/exp/val_id.txt").read_text().split(",")
     assert {r["identities"] for r in validation} == {len(val_ids)}
-    metric = {r["epoch"]: (r["Rank-1"]["mean"] + r["mAP"]["mean"]) / 2
-              for r in validation if r["protocol"] == "sysu-all-single"}
+    metric = {
+        r["epoch"]: (r["Rank-1"]["mean"] + r["mAP"]["mean"]) / 2
+        for r in validation
+        if r["protocol"] == "sysu-all-single"
+    }
     chosen = max(metric, key=metric.get)
     assert {r["epoch"] for r in metrics(tmp_path)} == {chosen}
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)
@@ -261,17 +309,38 @@ def test_the_epoch_is_chosen_on_held_out_training_identities(demo_root, tmp_path
     assert best["model"]["heads.weight"].shape[0] == 10 - len(val_ids)
     # a resumed run knows the best epoch, and scores it again
     before = metrics(tmp_path)
-    train(demo_root, tmp_path, "--resume", "DATASETS.VALIDATION", "True", "TEST.EVAL_PERIOD", "1",
-          "SOLVER.IMS_PER_BATCH", "8")
+    train(
+        demo_root,
+        tmp_path,
+        "--resume",
+        "DATASETS.VALIDATION",
+        "True",
+        "TEST.EVAL_PERIOD",
+        "1",
+        "SOLVER.IMS_PER_BATCH",
+        "8",
+    )
     assert metrics(tmp_path) == before
 
 
 def test_extracted_features_score_as_in_training(finished_run, demo_root, tmp_path, capsys):
     out = tmp_path / "features.npz"
-    assert extract.main([
-        "--config-file", str(CONFIGS / "Demo/icre_r18.yml"), "--out", str(out),
-        "--weights", str(finished_run / "model_final.pth"), "DATASETS.ROOT", str(demo_root), *SHORT,
-    ]) == 0
+    assert (
+        extract.main(
+            [
+                "--config-file",
+                str(CONFIGS / "Demo/icre_r18.yml"),
+                "--out",
+                str(out),
+                "--weights",
+                str(finished_run / "model_final.pth"),
+                "DATASETS.ROOT",
+                str(demo_root),
+                *SHORT,
+            ]
+        )
+        == 0
+    )
     assert "72 images, 512 dimensions" in capsys.readouterr().out
     written, kept = (FeatureSet.load(p) for p in (out, finished_run / "features.npz"))
     assert (written.features == kept.features).all() and (written.paths == kept.paths).all()

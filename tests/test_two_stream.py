@@ -4,12 +4,13 @@ import pickle
 
 import pytest
 import torch
-from fastreid.modeling.backbones import build_resnet_backbone
-from small_model import randomise_norms, small_cfg
 
-from icre.utils.errors import UserError
+from fastreid.modeling.backbones import build_resnet_backbone
+
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.modeling import build_two_stream_resnet_backbone
+from icre.utils.errors import UserError
+from small_model import randomise_norms, small_cfg
 
 TWO_LAYERS = ("MODEL.BACKBONE.SPECIFIC_STAGES", 1)
 

@@ -8,16 +8,16 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from icre.utils.errors import UserError
 from icre.datasets.protocol import find
+from icre.evaluation.ranking_lists import pick_queries, ranking_lists
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE
-from icre.evaluation.ranking_lists import pick_queries, ranking_lists
 from icre.plots.curves import cmc, draw_cmc, draw_sweep, draw_training, read_scalars
 from icre.plots.distances import EDGES, draw_distances, pair_distances
 from icre.plots.embedding import choose_images, draw_embedding, embed
 from icre.plots.ranking import RIGHT, WRONG, draw_rankings
 from icre.plots.style import COLOURS, check_format, new_figure, save_figure
+from icre.utils.errors import UserError
 from small_features import from_paths, small_features
 
 NAME, DRAW = "sysu-all-single", "seeded"
@@ -61,7 +61,7 @@ def test_unknown_formats_are_refused():
 
 
 def luminance(colour: str) -> float:
-    red, green, blue = (int(colour[place:place + 2], 16) for place in (1, 3, 5))
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -107,11 +107,15 @@ def test_random_queries_follow_the_seed():
     assert len(pick_queries(pids, ap, "random", 99)) == 50
 
 
-@pytest.mark.parametrize(("pick", "count", "said"), [
-    ([99], 3, "identity 99 asks nothing here; 3 do: 1, 2, 3"),
-    ("best", 3, "--pick best: use even, random, worst or identities"),
-    ("even", 0, "--queries 0: at least 1"), ([], 3, "no identity is picked"),
-])
+@pytest.mark.parametrize(
+    ("pick", "count", "said"),
+    [
+        ([99], 3, "identity 99 asks nothing here; 3 do: 1, 2, 3"),
+        ("best", 3, "--pick best: use even, random, worst or identities"),
+        ("even", 0, "--queries 0: at least 1"),
+        ([], 3, "no identity is picked"),
+    ],
+)
 def test_impossible_choices_of_queries_are_refused(pick, count, said):
     with pytest.raises(UserError, match=said):
         pick_queries(np.array([1, 2, 3]), np.zeros(3), pick, count)
@@ -123,12 +127,18 @@ def test_a_ranking_picture_frames_each_image_by_its_person(features, root):
     axes = figure.axes[0]
     frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert len(frames) == len(axes.images) == sum(1 + len(one.found) for one in lists)
-    wanted = [look[0] for one in lists
-              for look in [("#000000",), *((RIGHT if right else WRONG) for right in one.right)]]
+    wanted = [
+        look[0]
+        for one in lists
+        for look in [("#000000",), *((RIGHT if right else WRONG) for right in one.right)]
+    ]
     assert [to_hex(frame.get_edgecolor()).upper() for frame in frames] == wanted
     texts = [text.get_text() for text in axes.texts]
-    cameras = [f"{RIGHT[2] if right else WRONG[2]} c{features.camids[row]}"
-               for one in lists for row, right in zip(one.found, one.right)]
+    cameras = [
+        f"{RIGHT[2] if right else WRONG[2]} c{features.camids[row]}"
+        for one in lists
+        for row, right in zip(one.found, one.right)
+    ]
     assert [text[1:] for text in texts if text[:1].isdigit()] == cameras
     with pytest.raises(UserError, match="the selection is empty"):
         draw_rankings(features, [], root)
@@ -179,11 +189,15 @@ def test_an_embeddings_images_do_not_depend_on_order_or_features(features):
         assert (first.pids == pid).sum() <= 8
 
 
-@pytest.mark.parametrize(("identities", "images", "said"), [
-    ([99], 5, "identity 99 is not seen in both modalities; 5 are"),
-    (50, 5, "50 identities are asked for; 5 are seen"), (2, 0, "--images 0"),
-    ([1], 1, "2 images are too few"),
-])
+@pytest.mark.parametrize(
+    ("identities", "images", "said"),
+    [
+        ([99], 5, "identity 99 is not seen in both modalities; 5 are"),
+        (50, 5, "50 identities are asked for; 5 are seen"),
+        (2, 0, "--images 0"),
+        ([1], 1, "2 images are too few"),
+    ],
+)
 def test_impossible_embeddings_are_refused(features, identities, images, said):
     with pytest.raises(UserError, match=said):
         choose_images(features, identities, images)
@@ -206,8 +220,11 @@ def test_an_embedding_has_a_shape_per_modality_and_a_number_per_person():
     figure = draw_embedding({"a": places, "b": places}, pids, modalities)
     assert len(figure.axes) == 2
     groups = [group.get_offsets().data.tolist() for group in figure.axes[0].collections]
-    wanted = [places[(pids == pid) & (modalities == one)].tolist() for pid in (3, 7)
-              for one in (VISIBLE, INFRARED)]
+    wanted = [
+        places[(pids == pid) & (modalities == one)].tolist()
+        for pid in (3, 7)
+        for one in (VISIBLE, INFRARED)
+    ]
     assert groups == wanted
     assert [text.get_text() for text in figure.axes[0].texts] == ["3", "7"]
 
@@ -235,21 +252,30 @@ def test_cmc_figures_compare_one_setting_only(features):
         draw_cmc({str(number): found for number in range(9)})
 
 
-LINES = ('{"iteration": 0, "total_loss": 3.0, "loss_cls": 2.0}\n{"iteration": 5, "lr": 0.1, '
-         '"sysu-all-single/official/Rank-1": 4.0, "sysu-all-single/official/mAP": 5.0, '
-         '"sysu-all-multi/official/Rank-1": 9.0, "sysu-all-multi/official/mAP": 9.0}\n')
+LINES = (
+    '{"iteration": 0, "total_loss": 3.0, "loss_cls": 2.0}\n{"iteration": 5, "lr": 0.1, '
+    '"sysu-all-single/official/Rank-1": 4.0, "sysu-all-single/official/mAP": 5.0, '
+    '"sysu-all-multi/official/Rank-1": 9.0, "sysu-all-multi/official/mAP": 9.0}\n'
+)
 
 
 def test_a_resumed_runs_scalars_are_read_once(tmp_path):
     file = tmp_path / "scalars.json"
-    file.write_text(LINES + '{"iteration": 8, "total_loss": 1}\n{"iteration": 5, "total_loss": 2}\n')
+    file.write_text(
+        LINES + '{"iteration": 8, "total_loss": 1}\n{"iteration": 5, "total_loss": 2}\n'
+    )
     assert read_scalars(file)["total_loss"] == ([0, 5], [3.0, 2.0])
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("{}\n", "line 1 is no JSON object with an iteration"), ("", "is empty"),
-    (LINES + "{broken", "line 3"), ("[1]\n", "line 1"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}\n", "line 1 is no JSON object with an iteration"),
+        ("", "is empty"),
+        (LINES + "{broken", "line 3"),
+        ("[1]\n", "line 1"),
+    ],
+)
 def test_broken_scalars_are_refused(tmp_path, text, said):
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(UserError, match=said):
@@ -261,8 +287,13 @@ def test_training_panels_show_losses_and_the_first_protocol(tmp_path):
     scalars = read_scalars(tmp_path / "s.json")
     figure = draw_training({"run": scalars})
     shown = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
-    assert shown == ["total_loss", "loss_cls", "lr", "Rank-1, % (sysu-all-single/official)",
-                     "mAP, % (sysu-all-single/official)"]
+    assert shown == [
+        "total_loss",
+        "loss_cls",
+        "lr",
+        "Rank-1, % (sysu-all-single/official)",
+        "mAP, % (sysu-all-single/official)",
+    ]
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 3]]
     with pytest.raises(UserError, match="no run logged llcm-v2n; logged are: sysu-all-single"):
         draw_training({"run": scalars}, "llcm-v2n")

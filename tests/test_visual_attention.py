@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from conftest import CONFIGS
-from icre.inference.attention import attention_weights, cross_attention, grad_cam, stage_masks
 from icre.engine.setup import load_config
 from icre.engine.trainer import Trainer
-from icre.utils.errors import UserError
+from icre.inference.attention import attention_weights, cross_attention, grad_cam, stage_masks
 from icre.modality import INFRARED, VISIBLE
 from icre.plots.maps import MapBlock, draw_maps
+from icre.utils.errors import UserError
 from small_model import BASELINE, randomise_norms, small_batch, small_model
 
 
@@ -47,7 +47,8 @@ def cam_by_hand(model, batch, layer: str, kind: str) -> np.ndarray:
     result = []
     for row in range(len(features)):
         others = [
-            other for other in range(len(features))
+            other
+            for other in range(len(features))
             if batch["targets"][other] == batch["targets"][row]
             and batch["modalities"][other] != batch["modalities"][row]
         ]
@@ -66,10 +67,15 @@ def stretched(cam: torch.Tensor) -> torch.Tensor:
     return (cam - cam.min()) / (cam.max() - cam.min() + 1e-7)
 
 
-@pytest.mark.parametrize(("layer", "kind"), [
-    ("backbone.stages.layer2", "gradcam"), ("enhance.bn0", "gradcam"), ("enhance.bn0", "hirescam"),
-    ("enhance.bn0", "layercam"),
-])
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        ("backbone.stages.layer2", "gradcam"),
+        ("enhance.bn0", "gradcam"),
+        ("enhance.bn0", "hirescam"),
+        ("enhance.bn0", "layercam"),
+    ],
+)
 def test_cams_are_their_definitions(model, batch, layer, kind):
     found = grad_cam(model, batch, layer, kind)
     wanted = cam_by_hand(model, batch, layer, kind)
@@ -85,10 +91,21 @@ def test_the_final_map_is_what_the_heads_read(batch):
 
 
 def test_fast_reids_own_models_are_explained_too(batch):
-    cfg = load_config(str(CONFIGS / "SYSU/bagtricks_r50.yml"), [
-        "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.DEVICE", "cpu",
-        "MODEL.BACKBONE.FEAT_DIM", "512", "MODEL.HEADS.NUM_CLASSES", "4",
-    ])
+    cfg = load_config(
+        str(CONFIGS / "SYSU/bagtricks_r50.yml"),
+        [
+            "MODEL.BACKBONE.PRETRAIN",
+            "False",
+            "MODEL.BACKBONE.DEPTH",
+            "18x",
+            "MODEL.DEVICE",
+            "cpu",
+            "MODEL.BACKBONE.FEAT_DIM",
+            "512",
+            "MODEL.HEADS.NUM_CLASSES",
+            "4",
+        ],
+    )
     model = Trainer.build_model(cfg).eval()
     final, layer4 = grad_cam(model, batch), grad_cam(model, batch, "backbone.layer4")
     assert final.shape == (8, 64, 32) and final.max() > 0.9
@@ -106,12 +123,15 @@ def test_nothing_is_left_in_the_model_or_its_images(model, batch):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize(("layer", "said"), [
-    ("layer9", "no such module; some are final, backbone.stages.layer1"),
-    ("heads.pool_layer", r"\(8, 512, 1, 1\)|one map"),
-    ("backbone.stems.visible.conv1", "it gives .4, 64, 32, 16"),
-    ("enhance", "it gives"),
-])
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("layer9", "no such module; some are final, backbone.stages.layer1"),
+        ("heads.pool_layer", r"\(8, 512, 1, 1\)|one map"),
+        ("backbone.stems.visible.conv1", "it gives .4, 64, 32, 16"),
+        ("enhance", "it gives"),
+    ],
+)
 def test_a_layer_without_a_map_of_all_images_is_refused(model, batch, layer, said):
     if layer == "heads.pool_layer":
         assert grad_cam(model, batch, layer).shape == (8, 64, 32)  # a map of one cell
@@ -157,7 +177,9 @@ def test_cross_attention_is_a_share_of_each_position(model, batch):
 
 def maps_figure(blocks) -> Figure:
     images = [Image.new("RGB", (8, 16))] * 5
-    return draw_maps(images, [1, 1, 1, 2, 2], [VISIBLE, VISIBLE, INFRARED, INFRARED, VISIBLE], blocks)
+    return draw_maps(
+        images, [1, 1, 1, 2, 2], [VISIBLE, VISIBLE, INFRARED, INFRARED, VISIBLE], blocks
+    )
 
 
 def test_a_block_has_a_visible_row_above_an_infrared_one():
@@ -175,7 +197,9 @@ def test_a_block_has_a_visible_row_above_an_infrared_one():
 def test_a_map_without_a_unit_is_stretched_and_a_flat_one_is_black():
     figure = maps_figure([MapBlock("a", [np.array([[1.0], [3.0]])] * 4 + [np.ones((2, 1))])])
     shown = [np.asarray(image.get_array()) for image in figure.axes[0].images[6::2]]
-    assert shown[0].min() == pytest.approx(0, abs=0.05) and shown[0].max() == pytest.approx(1, abs=0.05)
+    assert shown[0].min() == pytest.approx(0, abs=0.05) and shown[0].max() == pytest.approx(
+        1, abs=0.05
+    )
     assert (shown[-1] == 0).all()
     with pytest.raises(UserError, match="no image to draw"):
         draw_maps([], [], [], [])

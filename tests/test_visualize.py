@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from icre.report.figures import main
 from icre.evaluation.features import FeatureSet
+from icre.report.figures import main
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,15 @@ def test_every_figure_is_drawn(name, finished_run, a_person, tmp_path, capsys):
     assert pixels.shape[1] >= 200 and pixels.std() > 5  # neither tiny nor blank
 
 
-@pytest.mark.parametrize("words", [
-    "distances RUN --out a.pdf", "distances RUN --out a.svg", "embedding RUN --identities 3 --out a.png",
-    "attention RUN --people 1 --images 1 --show gradcam cross --device cpu --out a.svg",
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "distances RUN --out a.pdf",
+        "distances RUN --out a.svg",
+        "embedding RUN --identities 3 --out a.png",
+        "attention RUN --people 1 --images 1 --show gradcam cross --device cpu --out a.svg",
+    ],
+)
 def test_formats_and_equal_bytes(words, finished_run, tmp_path):
     *argv, name = words.replace("RUN", str(finished_run)).split()
     files = [tmp_path / number / name for number in "12"]
@@ -54,9 +59,16 @@ def test_formats_and_equal_bytes(words, finished_run, tmp_path):
 
 
 def test_a_sweeps_curve_comes_from_its_results(tmp_path):
-    rows = [{"row": value, "Rank-1": {"mean": 40, "std": 1}, "mAP": {"mean": 30, "std": 1}}
-            for value in ("0.5", "1.0")]
-    content = {"protocol": "regdb-v2t", "draw": None, "sweep": "MODEL.LOSSES.ICG.SCALE", "rows": rows}
+    rows = [
+        {"row": value, "Rank-1": {"mean": 40, "std": 1}, "mAP": {"mean": 30, "std": 1}}
+        for value in ("0.5", "1.0")
+    ]
+    content = {
+        "protocol": "regdb-v2t",
+        "draw": None,
+        "sweep": "MODEL.LOSSES.ICG.SCALE",
+        "rows": rows,
+    }
     (tmp_path / "results.json").write_text(json.dumps(content))
     out = tmp_path / "curve.svg"
     assert main(["curves", "sweep", str(tmp_path), "--out", str(out)]) == 0
@@ -103,8 +115,13 @@ def test_bad_input_ends_in_one_line(words, finished_run, tmp_path, capsys):
     shutil.copy(finished_run / "config.yaml", tmp_path / "bare")
     (tmp_path / "bare/last_checkpoint").write_text("gone.pth")
     (tmp_path / "results.json").write_text('{"sweep": "A", "rows": [{"row": "b"}]}')
-    places = {"RUN": finished_run, "UNLABELLED": tmp_path / "unlabelled.npz",
-              "MOVED": tmp_path / "moved", "BARE": tmp_path / "bare", "BROKEN": tmp_path}
+    places = {
+        "RUN": finished_run,
+        "UNLABELLED": tmp_path / "unlabelled.npz",
+        "MOVED": tmp_path / "moved",
+        "BARE": tmp_path / "bare",
+        "BROKEN": tmp_path,
+    }
     argv = [str(places.get(word, word)) for word in words.split()]
     argv += [] if "--out" in argv else ["--out", str(tmp_path / "out.png")]
     assert main(argv) == 2

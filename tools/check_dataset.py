@@ -12,10 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from icre.utils import cli
 from icre.datasets.doctor import SETS, examine, find_folder, text
 from icre.evaluation import records
 from icre.evaluation.matlab import read_permutation
+from icre.utils import cli
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

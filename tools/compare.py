@@ -11,11 +11,11 @@ and the same for each pair of a query and a gallery camera.
 import argparse
 import sys
 
-from icre.utils import cli
+from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.evaluation import records
 from icre.evaluation.compare import Bootstrap, compare, report
 from icre.evaluation.features import FeatureSet
-from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
+from icre.utils import cli
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -26,11 +26,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("first", metavar="A")
     parser.add_argument("second", metavar="B")
     parser.add_argument(
-        "--protocol", metavar="NAME",
+        "--protocol",
+        metavar="NAME",
         help=f"default: the data set's first; one of {', '.join(PROTOCOLS)}",
     )
     parser.add_argument(
-        "--draw", choices=(OFFICIAL, SEEDED),
+        "--draw",
+        choices=(OFFICIAL, SEEDED),
         help="default: official where --perm is given, else seeded",
     )
     parser.add_argument("--perm", metavar="rand_perm_cam.mat", help="SYSU-MM01's official draws")
@@ -51,8 +53,13 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     first, second = (FeatureSet.load(path, args.test_ids) for path in (args.first, args.second))
     result = compare(
-        first, second, args.protocol, args.draw, args.perm,
-        Bootstrap(args.samples, args.seed), args.device,
+        first,
+        second,
+        args.protocol,
+        args.draw,
+        args.perm,
+        Bootstrap(args.samples, args.seed),
+        args.device,
     )
     print(report(result, (args.first, args.second)))
     if args.json:

@@ -23,30 +23,60 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, help="folder to write; new or empty")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one per core")
-    parser.add_argument("--contact-sheet", type=Path, metavar="PNG",
-                        help="also draw the first identities before all cameras")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER",
-                        help="only draw the pictures of docs/synth.md into the folder")
+    parser.add_argument(
+        "--contact-sheet",
+        type=Path,
+        metavar="PNG",
+        help="also draw the first identities before all cameras",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="only draw the pictures of docs/synth.md into the folder",
+    )
     demo = parser.add_argument_group("demo data")
     demo.add_argument("--layout", default="sysu", choices=list(LAYOUTS))
-    demo.add_argument("--ids", type=int, default=300,
-                      help="training identities, a quarter of them for validation (default 300)")
+    demo.add_argument(
+        "--ids",
+        type=int,
+        default=300,
+        help="training identities, a quarter of them for validation (default 300)",
+    )
     demo.add_argument("--test-ids", type=int, default=48, help="test identities (default 48)")
-    demo.add_argument("--images-per-camera", type=int, default=6,
-                      help="images of a training identity in each camera (default 6)")
-    demo.add_argument("--test-images-per-camera", type=int, default=10,
-                      help="images of a test identity in each camera; multi-shot needs 10")
+    demo.add_argument(
+        "--images-per-camera",
+        type=int,
+        default=6,
+        help="images of a training identity in each camera (default 6)",
+    )
+    demo.add_argument(
+        "--test-images-per-camera",
+        type=int,
+        default=10,
+        help="images of a test identity in each camera; multi-shot needs 10",
+    )
     demo.add_argument("--size", default="128x64", help="height x width in pixels (128x64)")
     demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--difficulty", default="easy", choices=list(LEVELS),
-                      help="default easy; synthvi/levels.py says what each level means")
+    demo.add_argument(
+        "--difficulty",
+        default="easy",
+        choices=list(LEVELS),
+        help="default easy; synthvi/levels.py says what each level means",
+    )
     frozen = parser.add_argument_group("a frozen benchmark, whose settings nothing changes")
     frozen.add_argument("--benchmark", choices=list(benchmarks.BENCHMARKS))
-    frozen.add_argument("--choosing", action="store_true",
-                        help="the world to choose settings on, not the one to report")
+    frozen.add_argument(
+        "--choosing",
+        action="store_true",
+        help="the world to choose settings on, not the one to report",
+    )
     frozen.add_argument("--verify", action="store_true", help="only compare a tree's checksum")
-    frozen.add_argument("--record", action="store_true",
-                        help="render both worlds and write their checksums into the package")
+    frozen.add_argument(
+        "--record",
+        action="store_true",
+        help="render both worlds and write their checksums into the package",
+    )
     return parser.parse_args(argv)
 
 
@@ -96,10 +126,17 @@ def _options(args: argparse.Namespace) -> DemoOptions:
         raise DemoError(f"--contact-sheet {args.contact_sheet}: name a .png or .jpg file")
     if args.benchmark:
         return benchmarks.benchmark(args.benchmark, args.choosing)
-    return DemoOptions(layout=args.layout, ids=args.ids, test_ids=args.test_ids,
-                       train_images=args.images_per_camera, test_images=args.test_images_per_camera,
-                       height=int(match[1]), width=int(match[2]), seed=args.seed,
-                       difficulty=args.difficulty)
+    return DemoOptions(
+        layout=args.layout,
+        ids=args.ids,
+        test_ids=args.test_ids,
+        train_images=args.images_per_camera,
+        test_images=args.test_images_per_camera,
+        height=int(match[1]),
+        width=int(match[2]),
+        seed=args.seed,
+        difficulty=args.difficulty,
+    )
 
 
 if __name__ == "__main__":

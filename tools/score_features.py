@@ -13,13 +13,12 @@ sees that trial's gallery and all its queries.
 import argparse
 import sys
 
-from icre.utils import cli
-from icre.evaluation import records
-from icre.evaluation.features import FeatureSet
 from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
-from icre.evaluation.score import score
-from icre.evaluation import openset, rerank_options
+from icre.evaluation import openset, records, rerank_options
+from icre.evaluation.features import FeatureSet
 from icre.evaluation.rerank import reranker
+from icre.evaluation.score import score
+from icre.utils import cli
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -29,22 +28,27 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("features", metavar="FEATURES")
     parser.add_argument(
-        "--protocol", nargs="+", metavar="NAME",
+        "--protocol",
+        nargs="+",
+        metavar="NAME",
         help=f"default: those of the data set; one or more of {', '.join(PROTOCOLS)}",
     )
     parser.add_argument(
-        "--draw", choices=(OFFICIAL, SEEDED),
+        "--draw",
+        choices=(OFFICIAL, SEEDED),
         help="default: official where --perm is given, else seeded",
     )
     parser.add_argument("--perm", metavar="rand_perm_cam.mat", help="SYSU-MM01's official draws")
     parser.add_argument(
-        "--test-ids", metavar="test_id.txt",
+        "--test-ids",
+        metavar="test_id.txt",
         help="score these identities only (SYSU-MM01's exp/test_id.txt or test_id.mat)",
     )
     parser.add_argument("--split", type=int, help="RegDB's split (1-10), for the record")
     rerank_options.add_arguments(parser)
     parser.add_argument(
-        "--open-set", action="store_true",
+        "--open-set",
+        action="store_true",
         help="also TAR at given FAR, per comparison and per search for a person who is not there",
     )
     parser.add_argument("--device", default="cpu")
@@ -62,8 +66,13 @@ def _run(args: argparse.Namespace) -> None:
     choice = rerank_options.from_arguments(args)
     features = FeatureSet.load(args.features, args.test_ids)
     results = score(
-        features, args.protocol, args.draw, args.perm, device=args.device,
-        reranker=reranker(choice), split=args.split,
+        features,
+        args.protocol,
+        args.draw,
+        args.perm,
+        device=args.device,
+        reranker=reranker(choice),
+        split=args.split,
     )
     print(records.table(results))
     if args.open_set:

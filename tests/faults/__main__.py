@@ -4,16 +4,16 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; the runs are tiny, and are forked
 
-import argparse  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from pathlib import Path  # noqa: E402
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
 
-from conftest import TINY  # noqa: E402
-from faults import disk, inputs, kills, ranks  # noqa: E402
-from faults.runs import Faults  # noqa: E402
-from synthvi.tree import write_tree  # noqa: E402
+from conftest import TINY
+from faults import disk, inputs, kills, ranks
+from faults.runs import Faults
+from synthvi.tree import write_tree
 
 PARTS = ("kills", "ranks", "disk", "inputs")
 
@@ -40,8 +40,10 @@ def main(argv: list[str] | None = None) -> int:
             begin = time.monotonic()
             counts[part] = run[part]()
             print(f"{part}: {counts[part]} in {time.monotonic() - begin:.0f} s", flush=True)
-    print(f"faults: {counts['kills']} kills, {counts['inputs']} inputs, {counts['ranks']} ranks, "
-          f"lost {faults.lost}")
+    print(
+        f"faults: {counts['kills']} kills, {counts['inputs']} inputs, {counts['ranks']} ranks, "
+        f"lost {faults.lost}"
+    )
     return 1 if faults.lost else 0
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from conftest import TINY
 from faults.runs import Faults, command, ended, last_words, same_end, saved_steps, start
-from synthvi.tree import write_tree
 from small_runs import STOCK, TINY_MODEL
+from synthvi.tree import write_tree
 
 OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_ITERS", "1")
 ROOMS = 8  # disks that fill
@@ -22,7 +22,7 @@ def fill(folder: Path, faults: Faults) -> int:
     """Fill ROOMS disks, in a process that may mount one; returns how many."""
     folder.mkdir(parents=True)
     inside = [sys.executable, "-m", "faults.disk", str(folder)]
-    mount = f"mount -t tmpfs -o size={PLENTY}m tmpfs {folder} && exec \"$@\""
+    mount = f'mount -t tmpfs -o size={PLENTY}m tmpfs {folder} && exec "$@"'
     done = subprocess.run(["unshare", "-rm", "sh", "-c", mount, "sh", *inside, "tmpfs"])
     if done.returncode == 32 or done.returncode == 1:  # mount's and unshare's own
         print("disk: no file system may be mounted here; a limit on the size of files instead")
@@ -53,12 +53,16 @@ def main(folder: Path, kind: str) -> int:
         said = last_words(log, 4000)
         faults.check(
             status == 2 and "\nerror: " in said and "Traceback" not in said,
-            f"disk {number} with {room:.0f} bytes ended with {status}: {said}")
+            f"disk {number} with {room:.0f} bytes ended with {status}: {said}",
+        )
         half = list(broken.glob(".*"))
         faults.check(not half, f"disk {number}: half written files stay: {half}")
         status = ended(start(argv, log))
-        print(f"disk {number}: {room / 2**20:.1f} MiB, full with step {steps} saved, then resumed: "
-              f"status {status}", flush=True)
+        print(
+            f"disk {number}: {room / 2**20:.1f} MiB, full with step {steps} saved, then resumed: "
+            f"status {status}",
+            flush=True,
+        )
         if faults.check(status == 0, f"disk {number}, resumed: {status}: {last_words(log)}"):
             faults.check(same_end(whole, broken), f"disk {number}: another end than unbroken")
     return faults.lost + 2 if faults.lost else 0

@@ -21,9 +21,9 @@ from icre.datasets.regdb import RegDB
 from icre.datasets.sysu import SYSUMM01
 from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.setup import load_config
-from icre.utils.errors import UserError
 from icre.evaluation import matlab
 from icre.evaluation.features import FeatureSet
+from icre.utils.errors import UserError
 from small_trees import render
 
 SETS = {"sysu": (SYSUMM01, {}), "regdb": (RegDB, {"split": 1}), "llcm": (LLCM, {})}
@@ -32,13 +32,15 @@ SETS = {"sysu": (SYSUMM01, {}), "regdb": (RegDB, {"split": 1}), "llcm": (LLCM, {
 def broken(whole: bytes) -> st.SearchStrategy[bytes]:
     """A file that is cut off, has wrong bytes, has something in its middle, or is another."""
     place = st.integers(0, len(whole))
-    wrong = st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), min_size=1,
-                     max_size=8)
+    wrong = st.lists(
+        st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), min_size=1, max_size=8
+    )
     return st.one_of(
         place.map(lambda at: whole[:at]),
         wrong.map(lambda changes: _changed(whole, changes)),
         st.tuples(place, st.binary(min_size=1, max_size=64)).map(
-            lambda cut: whole[: cut[0]] + cut[1] + whole[cut[0]:]),
+            lambda cut: whole[: cut[0]] + cut[1] + whole[cut[0] :]
+        ),
         st.tuples(place, st.binary(max_size=256)).map(lambda cut: whole[: cut[0]] + cut[1]),
         st.binary(max_size=512),
     )
@@ -48,7 +50,8 @@ def broken_text(whole: str) -> st.SearchStrategy[bytes]:
     """As `broken`, and with lines of text that are lost, doubled or foreign."""
     lines = whole.splitlines()
     foreign = st.one_of(
-        st.text(max_size=30), st.sampled_from([*lines, "", ",", "0", "-1", "9" * 30, "1 2 3"]))
+        st.text(max_size=30), st.sampled_from([*lines, "", ",", "0", "-1", "9" * 30, "1 2 3"])
+    )
     edited = st.lists(foreign, max_size=len(lines) + 2).map("\n".join)
     return st.one_of(broken(whole.encode()), edited.map(lambda text: text.encode(errors="replace")))
 
@@ -81,8 +84,13 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _break_files(folder: Path, least: int, faults: Faults) -> int:
-    kinds = [*_images(folder), *_checkpoints(folder), *_lists(folder), *_features(folder),
-             *_configs(folder)]
+    kinds = [
+        *_images(folder),
+        *_checkpoints(folder),
+        *_lists(folder),
+        *_features(folder),
+        *_configs(folder),
+    ]
     each, tried = -(-least // len(kinds)), 0
     for name, path, strategy, read in kinds:
         whole = path.read_bytes()
@@ -100,8 +108,13 @@ def _try(
     """Put each content into the file and read it; returns how many, and what should not have been."""
     count = itertools.count()
 
-    @settings(max_examples=most, deadline=None, database=None, derandomize=True,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=most,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(contents)
     def one(content: bytes) -> None:
         next(count)
@@ -182,8 +195,11 @@ def _features(folder: Path) -> list[Kind]:
     camids = [int(path[3]) for path in paths]
     npz = folder / "features.npz"
     FeatureSet(
-        rng.normal(size=(12, 4)).astype(np.float32), [int(path[5:9]) for path in paths], camids,
-        [int(camera in (3, 6)) for camera in camids], paths,
+        rng.normal(size=(12, 4)).astype(np.float32),
+        [int(path[5:9]) for path in paths],
+        camids,
+        [int(camera in (3, 6)) for camera in camids],
+        paths,
     ).save(npz)
     dump = folder / "dump"
     dump.mkdir()
@@ -211,5 +227,7 @@ def _features(folder: Path) -> list[Kind]:
 
 def _configs(folder: Path) -> list[Kind]:
     path = folder / "config.yml"
-    path.write_text("MODEL:\n  BACKBONE:\n    DEPTH: 18x\nSOLVER:\n  MAX_EPOCH: 3\n  STEPS: [1, 2]\n")
+    path.write_text(
+        "MODEL:\n  BACKBONE:\n    DEPTH: 18x\nSOLVER:\n  MAX_EPOCH: 3\n  STEPS: [1, 2]\n"
+    )
     return [("configs", path, broken_text(path.read_text()), lambda path: load_config(str(path)))]

@@ -27,7 +27,12 @@ def kill(root: Path, folder: Path, count: int, faults: Faults, seed: int = 0) ->
 
 
 def _kill_one(
-    root: Path, folder: Path, config: str, options: tuple, count: int, faults: Faults,
+    root: Path,
+    folder: Path,
+    config: str,
+    options: tuple,
+    count: int,
+    faults: Faults,
     rng: random.Random,
 ) -> int:
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
@@ -39,9 +44,12 @@ def _kill_one(
     while kills < count or not runs:
         workers = str(rng.choice([0, 0, 2]))
         argv = command(
-            root, broken, config, "--resume", *options, "DATALOADER.NUM_WORKERS", workers)
+            root, broken, config, "--resume", *options, "DATALOADER.NUM_WORKERS", workers
+        )
         pid = start(argv, log)
-        status = _until(rng, pid, broken / "model_last.pth", faults) if kills < count else ended(pid)
+        status = (
+            _until(rng, pid, broken / "model_last.pth", faults) if kills < count else ended(pid)
+        )
         if status is None:
             os.kill(pid, signal.SIGKILL)
             ended(pid)

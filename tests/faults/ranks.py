@@ -18,7 +18,9 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
     folder.mkdir(parents=True)
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
     status = ended(start(command(root, whole, STOCK, *OPTIONS), folder / "whole.txt"))
-    faults.check(status == 0, f"two processes ended with {status}: {last_words(folder / 'whole.txt')}")
+    faults.check(
+        status == 0, f"two processes ended with {status}: {last_words(folder / 'whole.txt')}"
+    )
     argv = command(root, broken, STOCK, "--resume", *OPTIONS)
     known = 0
     for name, (act, options, status, words) in FAULTS.items():
@@ -38,7 +40,8 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
             os.kill(launcher, signal.SIGKILL)
         faults.check(found == status, f"{name}: status {found}, not {status}: {last_words(log)}")
         faults.check(
-            not words or any(words in line for line in said), f"{name}: not told: {last_words(log)}")
+            not words or any(words in line for line in said), f"{name}: not told: {last_words(log)}"
+        )
         faults.check(_gone(ranks), f"{name}: a rank is still there")
         steps = saved_steps(broken, faults)
         faults.check(steps >= known, f"{name}: step {known} was saved, now {steps}")
@@ -57,10 +60,19 @@ def _kill(number: int) -> Callable:
 FAULTS = {
     "rank 1 killed": (_kill(1), (), 1, "rank 1 (process"),
     "rank 0 killed": (_kill(0), (), 1, "rank 0 (process"),
-    "rank 1 frozen": (lambda launcher, ranks: os.kill(ranks[1], signal.SIGSTOP),
-                      ("DIST_TIMEOUT", "10"), 1, "imed out"),
+    "rank 1 frozen": (
+        lambda launcher, ranks: os.kill(ranks[1], signal.SIGSTOP),
+        ("DIST_TIMEOUT", "10"),
+        1,
+        "imed out",
+    ),
     "launcher killed": (lambda launcher, ranks: os.kill(launcher, signal.SIGKILL), (), -9, ""),
-    "SIGTERM": (lambda launcher, ranks: os.kill(launcher, signal.SIGTERM), (), 75, "left on SIGTERM"),
+    "SIGTERM": (
+        lambda launcher, ranks: os.kill(launcher, signal.SIGTERM),
+        (),
+        75,
+        "left on SIGTERM",
+    ),
 }
 
 

@@ -33,8 +33,17 @@ def command(root: Path, output: Path, config: str, *options: str) -> list[str]:
     """Arguments of tools/train_net.py; the options may begin with flags."""
     flags = [word for word in options if word.startswith("--")]
     pairs = [word for word in options if not word.startswith("--")]
-    return ["--config-file", str(CONFIGS / config), *flags, "DATASETS.ROOT", str(root),
-            "OUTPUT_DIR", str(output), *SHORT, *pairs]
+    return [
+        "--config-file",
+        str(CONFIGS / config),
+        *flags,
+        "DATASETS.ROOT",
+        str(root),
+        "OUTPUT_DIR",
+        str(output),
+        *SHORT,
+        *pairs,
+    ]
 
 
 def start(argv: list[str], log: Path) -> int:
@@ -88,7 +97,8 @@ def saved_steps(output: Path, faults: Faults) -> int:
 def same_end(one: Path, other: Path) -> bool:
     """Whether two runs ended with the same weights, bit by bit, and the same figures."""
     first, second = (
-        torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (one, other))
+        torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (one, other)
+    )
     figures = {(run / "metrics.json").read_text() for run in (one, other)}
     equal = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
     return equal and len(figures) == 1

@@ -75,8 +75,14 @@ def cbam_logits(aligned: list[Array], i: int, j: int, state: State) -> Array:
 
 
 def mpfr_loops(
-    maps: dict[str, Array], state: State, stages: list[str], *, align: str = "avg",
-    mask: str = "sigmoid", fuse: str = "sum", instance_norm: bool = False,
+    maps: dict[str, Array],
+    state: State,
+    stages: list[str],
+    *,
+    align: str = "avg",
+    mask: str = "sigmoid",
+    fuse: str = "sum",
+    instance_norm: bool = False,
 ) -> tuple[Array, Array]:
     """Clue map (B, d, h, w) and masks (B, S, h, w) of `icre.modeling.mpfr.MPFR`."""
     batch, _, h, w = maps["layer4"].shape
@@ -155,8 +161,7 @@ def settle_loops(t: list[Array], state: State, heads: int) -> list[Array]:
 
 
 def sdce_loops(
-    deep: Array, clues: Array, state: State, heads: int, query: str = "deep",
-    order: str = "cascade",
+    deep: Array, clues: Array, state: State, heads: int, query: str = "deep", order: str = "cascade"
 ) -> Array:
     """The result of `icre.modeling.sdce.SDCE` as a map, (B, d, h, w)."""
     batch, _, h, w = deep.shape

@@ -27,10 +27,14 @@ def _joint(centres: Centres) -> list[Vector]:
 
 
 def _push(points: list[Vector], margin: float) -> float:
-    return _average([
-        max(margin - math.dist(a, b), 0.0)
-        for i, a in enumerate(points) for j, b in enumerate(points) if i != j
-    ])
+    return _average(
+        [
+            max(margin - math.dist(a, b), 0.0)
+            for i, a in enumerate(points)
+            for j, b in enumerate(points)
+            if i != j
+        ]
+    )
 
 
 def _unit(v: Vector) -> Vector:
@@ -52,7 +56,11 @@ def icg_loops(
 
 
 def rank_loops(
-    features: list[Vector], targets: list[int], modalities: list[int], rho1: float, rho2: float,
+    features: list[Vector],
+    targets: list[int],
+    modalities: list[int],
+    rho1: float,
+    rho2: float,
     norm: bool = True,
 ) -> tuple[float, float]:
     """cross and intra of `icre.modeling.losses.icg.rank`, from its formula."""
@@ -86,7 +94,11 @@ def soft_rank_loops(
 
 
 def guided_loops(
-    features: list[Vector], targets: list[int], modalities: list[int], rho1: float, rho2: float,
+    features: list[Vector],
+    targets: list[int],
+    modalities: list[int],
+    rho1: float,
+    rho2: float,
     unenhanced: list[Vector],
 ) -> tuple[float, float]:
     """pull and push of `icre.modeling.losses.icg.guided`, from its formula."""

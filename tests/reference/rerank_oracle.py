@@ -6,7 +6,12 @@ import numpy as np
 
 
 def loop_rerank(
-    query: np.ndarray, gallery: np.ndarray, algorithm: str, k1: int, k2: int, lambda_value: float,
+    query: np.ndarray,
+    gallery: np.ndarray,
+    algorithm: str,
+    k1: int,
+    k2: int,
+    lambda_value: float,
     order: np.ndarray | None = None,
 ) -> np.ndarray:
     """(Q, G) re-ranked distances; `order`: each image's neighbours, where copies make it unclear."""
@@ -27,8 +32,9 @@ def loop_rerank(
     for row in range(len(images)):
         near = list(order[row][:k2])
         members = set().union(*(codes[other] for other in near))
-        averaged.append({
-            one: sum(codes[other].get(one, 0) for other in near) / len(near) for one in members})
+        averaged.append(
+            {one: sum(codes[other].get(one, 0) for other in near) / len(near) for one in members}
+        )
     result = np.empty((len(query), len(gallery)))
     for q in range(len(query)):
         for g in range(len(gallery)):

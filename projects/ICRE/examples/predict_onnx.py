@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     features = model.features(paths, args.modality)
     if args.out:
         np.savez_compressed(
-            args.out, features=features, paths=np.array(paths), weights=model.weights)
+            args.out, features=features, paths=np.array(paths), weights=model.weights
+        )
     if args.match:
         gallery, found = load_gallery(args.match, model.weights)
         show(paths, features @ gallery.T, found, args.top)

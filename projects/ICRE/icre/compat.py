@@ -101,7 +101,7 @@ def _silence() -> None:
 def _apply() -> None:
     check_version()
     with _removed_names():
-        import fastreid.data.build  # noqa: F401
+        import fastreid.data.build
         import fastreid.evaluation.testing  # noqa: F401
     _skip_compiler()
     _silence()

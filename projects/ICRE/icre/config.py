@@ -4,7 +4,8 @@
 others are our reading (see projects/ICRE/README.md).
 """
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode as CN
 
 

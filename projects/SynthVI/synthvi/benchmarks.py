@@ -14,12 +14,11 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from tqdm import tqdm
-
 from .checksum import Checksum, checksum, checksum_of_tree, environment
 from .checksums import CHECKSUMS, ENVIRONMENT
 from .layout import DemoError, DemoOptions, Shot, plan
 from .tree import encode
+from tqdm import tqdm
 
 REPORT, CHOOSE = "report", "choose"
 SEEDS = {REPORT: 1, CHOOSE: 101}
@@ -27,11 +26,23 @@ PROBED = 2  # identities whose images stand for the tree in the tests
 
 BENCHMARKS: dict[str, DemoOptions] = {
     "SynthVI-S": DemoOptions(
-        ids=500, test_ids=100, height=96, width=48, train_images=4, test_images=10,
-        difficulty="uniform"),
+        ids=500,
+        test_ids=100,
+        height=96,
+        width=48,
+        train_images=4,
+        test_images=10,
+        difficulty="uniform",
+    ),
     "SynthVI": DemoOptions(
-        ids=400, test_ids=100, height=192, width=96, train_images=10, test_images=10,
-        difficulty="muted"),
+        ids=400,
+        test_ids=100,
+        height=192,
+        width=96,
+        train_images=10,
+        test_images=10,
+        difficulty="muted",
+    ),
 }
 _RECORD = Path(__file__).with_name("checksums.py")
 _HEAD = '''"""Checksums of the frozen benchmarks, written by `tools/make_demo_data.py --record`."""
@@ -71,16 +82,22 @@ def verify(root: Path, name: str, choosing: bool = False) -> str:
     world = CHOOSE if choosing else REPORT
     expected = CHECKSUMS.get(f"{name} {world} tree")
     if expected is None:
-        raise DemoError(f"{name}: the checksum of the whole tree ({world}) is not recorded; "
-                        f"--benchmark {name} --record renders it twice and records it")
+        raise DemoError(
+            f"{name}: the checksum of the whole tree ({world}) is not recorded; "
+            f"--benchmark {name} --record renders it twice and records it"
+        )
     found = checksum_of_tree(root)
     if found.sha256 == expected.sha256:
         return f"{name} ({world}): {found.images} images, the recorded bytes"
     if found.agrees(expected):
-        return (f"{name} ({world}): {found.images} images, the recorded pictures up to rounding "
-                f"(recorded with {ENVIRONMENT}, here {environment()})")
-    raise DemoError(f"{root}: {found.images} images that are not {name} ({world}, "
-                    f"{expected.images} images): remove the folder and render it anew")
+        return (
+            f"{name} ({world}): {found.images} images, the recorded pictures up to rounding "
+            f"(recorded with {ENVIRONMENT}, here {environment()})"
+        )
+    raise DemoError(
+        f"{root}: {found.images} images that are not {name} ({world}, "
+        f"{expected.images} images): remove the folder and render it anew"
+    )
 
 
 def record(name: str, workers: int = 0, whole: bool = True) -> dict[str, Checksum]:
@@ -107,17 +124,21 @@ def _files(options: DemoOptions, shots: list[Shot], workers: int) -> Iterator[tu
         yield from zip(paths, map(job, shots))
         return
     with ProcessPoolExecutor(workers or None, mp_context=get_context("spawn")) as pool:
-        yield from zip(paths, tqdm(pool.map(job, shots, chunksize=60), total=len(shots),
-                                   desc="checksum", unit="img"))
+        yield from zip(
+            paths,
+            tqdm(pool.map(job, shots, chunksize=60), total=len(shots), desc="checksum", unit="img"),
+        )
 
 
 def _write(sums: dict[str, Checksum]) -> None:
     lines = [_HEAD, f'ENVIRONMENT = "{environment()}"\n\nCHECKSUMS: dict[str, Checksum] = {{\n']
     for key, value in sorted(sums.items()):
-        lines.append(f'    "{key}": Checksum(\n        {value.images},\n        "{value.sha256}",\n'
-                     "        (\n")
+        lines.append(
+            f'    "{key}": Checksum(\n        {value.images},\n        "{value.sha256}",\n'
+            "        (\n"
+        )
         for i in range(0, len(value.means), 8):
-            row = ", ".join(map(str, value.means[i:i + 8]))
+            row = ", ".join(map(str, value.means[i : i + 8]))
             lines.append(f"            {row},\n")
         lines.append("        ),\n    ),\n")
     _RECORD.write_text("".join(lines) + "}\n")

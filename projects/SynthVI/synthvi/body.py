@@ -3,20 +3,68 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from . import carry, head, outfit
 from .person import SKIRTS, Person
 from .solids import Limb, Solid, Stack, Surface, uniform
 
 # The trunk from crotch to neck: half-widths in body heights, after common anthropometric tables.
-HEIGHTS = np.array([0.44, 0.48, 0.515, 0.55, 0.585, 0.62, 0.66, 0.70, 0.74, 0.775, 0.80, 0.82,
-                    0.837, 0.86])
-LATERAL = np.array([0.086, 0.094, 0.096, 0.092, 0.084, 0.079, 0.082, 0.089, 0.096, 0.103, 0.104,
-                    0.094, 0.066, 0.036])
-FORWARD = np.array([0.064, 0.070, 0.073, 0.069, 0.063, 0.060, 0.063, 0.068, 0.071, 0.068, 0.060,
-                    0.050, 0.042, 0.034])
-AXIS = np.array([-0.006, -0.009, -0.010, -0.006, 0.0, 0.004, 0.005, 0.006, 0.005, 0.0, -0.004,
-                 -0.004, -0.002, 0.0])
+HEIGHTS = np.array(
+    [0.44, 0.48, 0.515, 0.55, 0.585, 0.62, 0.66, 0.70, 0.74, 0.775, 0.80, 0.82, 0.837, 0.86]
+)
+LATERAL = np.array(
+    [
+        0.086,
+        0.094,
+        0.096,
+        0.092,
+        0.084,
+        0.079,
+        0.082,
+        0.089,
+        0.096,
+        0.103,
+        0.104,
+        0.094,
+        0.066,
+        0.036,
+    ]
+)
+FORWARD = np.array(
+    [
+        0.064,
+        0.070,
+        0.073,
+        0.069,
+        0.063,
+        0.060,
+        0.063,
+        0.068,
+        0.071,
+        0.068,
+        0.060,
+        0.050,
+        0.042,
+        0.034,
+    ]
+)
+AXIS = np.array(
+    [
+        -0.006,
+        -0.009,
+        -0.010,
+        -0.006,
+        0.0,
+        0.004,
+        0.005,
+        0.006,
+        0.005,
+        0.0,
+        -0.004,
+        -0.004,
+        -0.002,
+        0.0,
+    ]
+)
 HIP, SHOULDER, FREE = 0.510, 0.784, 0.5  # FREE: below it a coat or skirt hangs free
 THIGH, SHIN, UPPER_ARM, FOREARM = 0.238, 0.236, 0.165, 0.142
 ANKLE = 0.036
@@ -52,10 +100,14 @@ class Joints:
 def sample_pose(rng: np.random.Generator) -> Pose:
     """A moment of a walk; one time in six the person stands, one in eight raises an arm."""
     moving = 0.12 if rng.random() < 1 / 6 else 1.0
-    return Pose(float(rng.uniform(0, 2 * np.pi)), moving * float(rng.uniform(0.8, 1.1)),
-                moving * float(rng.uniform(0.7, 1.2)), float(rng.normal(0, 0.3)),
-                float(rng.uniform(0.15, 0.5)),
-                int(rng.choice((-1, 1))) if rng.random() < 1 / 8 else 0)
+    return Pose(
+        float(rng.uniform(0, 2 * np.pi)),
+        moving * float(rng.uniform(0.8, 1.1)),
+        moving * float(rng.uniform(0.7, 1.2)),
+        float(rng.normal(0, 0.3)),
+        float(rng.uniform(0.15, 0.5)),
+        int(rng.choice((-1, 1))) if rng.random() < 1 / 8 else 0,
+    )
 
 
 def joints(person: Person, pose: Pose) -> Joints:
@@ -81,11 +133,21 @@ def joints(person: Person, pose: Pose) -> Joints:
     spread = _point(side * (0.016 + 0.024 * build.girth), 0.0, 0.0)
     lifted = side == pose.raised
     elbow = shoulder + _swing(np.where(lifted, 0.35, arm), UPPER_ARM) + spread
-    hand = elbow + _swing(np.where(lifted, 2.35, arm + pose.elbow), FOREARM) + np.where(
-        lifted[:, None], -1.4, 0.3) * spread
+    hand = (
+        elbow
+        + _swing(np.where(lifted, 2.35, arm + pose.elbow), FOREARM)
+        + np.where(lifted[:, None], -1.4, 0.3) * spread
+    )
     down = np.array([0.0, float(ankle[:, 1].min()) - ANKLE, 0.0])
-    return Joints(hip - down, knee - down, ankle - down, toe - down, shoulder - down,
-                  elbow - down, hand - down)
+    return Joints(
+        hip - down,
+        knee - down,
+        ankle - down,
+        toe - down,
+        shoulder - down,
+        elbow - down,
+        hand - down,
+    )
 
 
 def _freedom(person: Person) -> float:
@@ -93,8 +155,9 @@ def _freedom(person: Person) -> float:
     return 0.55 if person.bottom.kind == "long skirt" and person.top.kind != "dress" else 1.0
 
 
-def _point(lateral: np.ndarray, height: np.ndarray | float,
-           forward: np.ndarray | float) -> np.ndarray:
+def _point(
+    lateral: np.ndarray, height: np.ndarray | float, forward: np.ndarray | float
+) -> np.ndarray:
     return np.stack(np.broadcast_arrays(lateral, height, forward), axis=1).astype(float)
 
 
@@ -108,8 +171,8 @@ def profile(person: Person) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     build = person.build
     upper = np.clip((HEIGHTS - 0.60) / 0.12, 0, 1) * (HEIGHTS < 0.83)
     lower = np.clip((0.62 - HEIGHTS) / 0.08, 0, 1)
-    waist = np.exp(-((HEIGHTS - 0.60) / 0.06) ** 2)
-    bust = build.bust * np.exp(-((HEIGHTS - 0.735) / 0.03) ** 2)
+    waist = np.exp(-(((HEIGHTS - 0.60) / 0.06) ** 2))
+    bust = build.bust * np.exp(-(((HEIGHTS - 0.735) / 0.03) ** 2))
     shape = build.girth * (1 + (build.shoulders - 1) * upper + (build.hips - 1) * lower)
     swell = 1 + (build.belly - 1) * waist
     axis = AXIS + 0.009 * bust + 0.04 * (build.belly - 1) * waist + build.lean * (HEIGHTS - 0.5)
@@ -124,8 +187,11 @@ def solids(person: Person, pose: Pose) -> list[Solid]:
     for side in (0, 1):
         parts += _leg(person, j, side) + _arm(person, j, side)
     side = (person.bag.side + 1) // 2
-    return parts + carry.bag(carry.Wearer(person, float(shape[0].max()), float(shape[1].max()),
-                                          j.shoulder[side], j.hand[side]))
+    return parts + carry.bag(
+        carry.Wearer(
+            person, float(shape[0].max()), float(shape[1].max()), j.shoulder[side], j.hand[side]
+        )
+    )
 
 
 def _trunk(person: Person, shape: tuple[np.ndarray, ...], j: Joints) -> list[Solid]:
@@ -133,34 +199,73 @@ def _trunk(person: Person, shape: tuple[np.ndarray, ...], j: Joints) -> list[Sol
     parts = [_garment(person, shape, j, top.hem, 0.852, top.ease, top.flare * 0.35, 0.028)]
     if top.tail:
         inner = Surface(person.cloth("inner", person.fabric.inner))
-        parts.append(_tube(shape, j, np.linspace(top.hem - top.tail, top.hem + 0.03, 4),
-                           top.ease * 0.5, 0.2, inner, 0.018))
+        parts.append(
+            _tube(
+                shape,
+                j,
+                np.linspace(top.hem - top.tail, top.hem + 0.03, 4),
+                top.ease * 0.5,
+                0.2,
+                inner,
+                0.018,
+            )
+        )
     if top.kind != "dress":
         skirt = bottom.kind in SKIRTS
         heights = np.linspace(bottom.edge if skirt else 0.462, 0.62, 9)
         flare = bottom.ease[1] / (FREE - bottom.edge) if skirt else 0.0
-        parts.append(_tube(shape, j, heights, bottom.ease[0], flare, outfit.hip_surface(person),
-                           0.004))
+        parts.append(
+            _tube(shape, j, heights, bottom.ease[0], flare, outfit.hip_surface(person), 0.004)
+        )
     lean = person.build.lean * 0.35
-    parts.append(Limb(np.array([0.0, 0.815, lean - 0.006]), np.array([0.0, 0.895, lean + 0.006]),
-                      (0.034, 0.029, 0.028), uniform(person.palette["skin"], 0.0)))
+    parts.append(
+        Limb(
+            np.array([0.0, 0.815, lean - 0.006]),
+            np.array([0.0, 0.895, lean + 0.006]),
+            (0.034, 0.029, 0.028),
+            uniform(person.palette["skin"], 0.0),
+        )
+    )
     if person.hat.scarf:
         heights = np.array([0.822, 0.832, 0.850, 0.864, 0.872])
         radii = np.array([0.040, 0.052, 0.050, 0.042, 0.020])
-        parts.append(Stack(heights, radii, radii, uniform(
-            person.palette["scarf"], 1.0), centre=(0.0, lean + 0.006), bias=0.035))
+        parts.append(
+            Stack(
+                heights,
+                radii,
+                radii,
+                uniform(person.palette["scarf"], 1.0),
+                centre=(0.0, lean + 0.006),
+                bias=0.035,
+            )
+        )
     return parts
 
 
-def _garment(person: Person, shape: tuple[np.ndarray, ...], j: Joints, hem: float, neck: float,
-             ease: float, flare: float, bias: float) -> Stack:
+def _garment(
+    person: Person,
+    shape: tuple[np.ndarray, ...],
+    j: Joints,
+    hem: float,
+    neck: float,
+    ease: float,
+    flare: float,
+    bias: float,
+) -> Stack:
     """The upper garment; its shoulders are rounded into the sleeves."""
     surface = outfit.top_surface(person, float(shape[0].max()) + ease)
     return _tube(shape, j, np.linspace(hem, neck, 18), ease, flare, surface, bias)
 
 
-def _tube(shape: tuple[np.ndarray, ...], j: Joints, heights: np.ndarray, ease: float, flare: float,
-          surface: Surface, bias: float) -> Stack:
+def _tube(
+    shape: tuple[np.ndarray, ...],
+    j: Joints,
+    heights: np.ndarray,
+    ease: float,
+    flare: float,
+    surface: Surface,
+    bias: float,
+) -> Stack:
     """Cloth around the trunk; below FREE it hangs, flares, and gives way to the walking legs."""
     a, b, axis = (np.interp(heights, HEIGHTS, part) for part in shape)
     below = np.maximum(FREE - heights, 0)
@@ -189,9 +294,11 @@ def _leg(person: Person, j: Joints, side: int) -> list[Solid]:
     thigh = tuple(girth * r for r in (0.056, 0.051, 0.044, 0.036))
     shin = tuple(0.3 * r + 0.7 * girth * r for r in (0.035, 0.038, 0.029, 0.021))
     legs = outfit.leg_surfaces(person, SHIN)
-    parts: list[Solid] = [Limb(j.hip[side], j.knee[side], thigh, legs.thigh),
-                          Limb(j.knee[side], j.ankle[side], shin, legs.shin),
-                          *_foot(person, j, side)]
+    parts: list[Solid] = [
+        Limb(j.hip[side], j.knee[side], thigh, legs.thigh),
+        Limb(j.knee[side], j.ankle[side], shin, legs.shin),
+        *_foot(person, j, side),
+    ]
     covered = HIP - bottom.edge if legs.cloth else 0.0
     if not covered:
         return parts
@@ -210,13 +317,21 @@ def _foot(person: Person, j: Joints, side: int) -> list[Solid]:
     parts: list[Solid] = [Limb(heel, j.toe[side], (0.023, 0.024, 0.019, 0.014), shoe)]
     if person.shoes.sole:
         under = np.array([0.0, -0.011, 0.0])
-        parts.append(Limb(heel + under, j.toe[side] + under * 0.6, (0.019, 0.018, 0.013),
-                          uniform(outfit.WHITE, 0.0), bias=-0.004))
+        parts.append(
+            Limb(
+                heel + under,
+                j.toe[side] + under * 0.6,
+                (0.019, 0.018, 0.013),
+                uniform(outfit.WHITE, 0.0),
+                bias=-0.004,
+            )
+        )
     return parts
 
 
-def _clothed(start: np.ndarray, end: np.ndarray, radii: np.ndarray, legs: outfit.Legs,
-             length: float) -> Limb:
+def _clothed(
+    start: np.ndarray, end: np.ndarray, radii: np.ndarray, legs: outfit.Legs, length: float
+) -> Limb:
     """A trouser tube along a bone, open and cut straight after `length`."""
     bone = float(np.linalg.norm(end - start))
     cut = (lambda p: p.inside(length - p.y)) if length < bone else None
@@ -235,4 +350,5 @@ def _arm(person: Person, j: Joints, side: int) -> list[Solid]:
     return [
         Limb(j.shoulder[side], j.elbow[side], thick, upper),
         Limb(j.elbow[side], j.hand[side], thin, fore),
-        Limb(j.hand[side], grip, (0.015, 0.020, 0.012), uniform(person.palette["skin"], 0.0))]
+        Limb(j.hand[side], grip, (0.015, 0.020, 0.012), uniform(person.palette["skin"], 0.0)),
+    ]

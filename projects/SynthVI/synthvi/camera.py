@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage
-
-from icre.modality import INFRARED, VISIBLE
-
 from . import scene
 from .levels import Level
 from .shade import Light
+from scipy import ndimage
+
+from icre.modality import INFRARED, VISIBLE
 
 FINE = 192  # images lower than this are rendered at twice their size and averaged down
 
@@ -80,10 +79,14 @@ def make_camera(seed: int, spec: CameraSpec, size: tuple[int, int]) -> Camera:
     panorama, behind = scene.paint(place, spec.modality, *grid)
     # A high camera far away and a low one nearby: what fits a corridor and a street.
     common = {
-        "spec": spec, "indoor": place.indoor, "size": size, "shrink": shrink,
+        "spec": spec,
+        "indoor": place.indoor,
+        "size": size,
+        "shrink": shrink,
         "height": float(rng.uniform(1.1, 1.9 if place.indoor else 2.6)),
         "distance": float(rng.uniform(2.2, 4.0 if place.indoor else 6.5)),
-        "blur": float(rng.uniform(0.3, 0.75)) * size[0] / 128, "quality": int(rng.integers(78, 93)),
+        "blur": float(rng.uniform(0.3, 0.75)) * size[0] / 128,
+        "quality": int(rng.integers(78, 93)),
         "folds": _folds(rng, grid),
     }
     if spec.modality == VISIBLE:
@@ -103,8 +106,9 @@ def _folds(rng: np.random.Generator, grid: tuple[int, int]) -> np.ndarray:
     field = np.zeros((height, width))
     for scale, weight in ((0.022, 1.0), (0.010, 0.4)):
         sigma = scale * grid[0]
-        noise = ndimage.gaussian_filter(rng.standard_normal((height, width)),
-                                        (sigma, 0.6 * sigma), mode="wrap")
+        noise = ndimage.gaussian_filter(
+            rng.standard_normal((height, width)), (sigma, 0.6 * sigma), mode="wrap"
+        )
         field += weight * sigma * noise / noise.std()
     down, across = np.gradient(field)
     return np.stack([-0.20 * across, 0.20 * down]).astype(np.float32)
@@ -116,29 +120,46 @@ def _visible(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
     mix = float(rng.uniform(0.0, 0.2))
     response = cast @ ((1 - mix) * np.eye(3) + mix / 3)
     lamp = np.array([rng.uniform(-0.6, 0.6), 0.9, rng.uniform(0.2, 0.8)])
-    return {"exposure": float(rng.uniform(0.95, 1.3)), "response": response.astype(np.float32),
-            "spot": np.ones(grid, np.float32), "lamp": tuple(lamp / np.linalg.norm(lamp)),
-            "noise": float(rng.uniform(0.008, 0.022)), "row_noise": 0.0, "glow": 0.0}
+    return {
+        "exposure": float(rng.uniform(0.95, 1.3)),
+        "response": response.astype(np.float32),
+        "spot": np.ones(grid, np.float32),
+        "lamp": tuple(lamp / np.linalg.norm(lamp)),
+        "noise": float(rng.uniform(0.008, 0.022)),
+        "row_noise": 0.0,
+        "glow": 0.0,
+    }
 
 
 def _infrared(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
     """A lamp at the camera: flat frontal light that falls off with distance and off its axis."""
-    y, x = np.mgrid[0:grid[0], 0:grid[1]] / grid[0]
+    y, x = np.mgrid[0 : grid[0], 0 : grid[1]] / grid[0]
     centre = rng.uniform(0.3, 0.7) * grid[1] / grid[0], rng.uniform(0.3, 0.5)
     off = 2.2 * (x - centre[0]) ** 2 + (y - centre[1]) ** 2
-    return {"exposure": float(rng.uniform(0.9, 1.3)), "response": np.ones((1, 1), np.float32),
-            "spot": np.exp(-rng.uniform(0.6, 1.3) * off).astype(np.float32),
-            "lamp": (0.0, 0.12, 0.993), "reach": float(rng.uniform(1.0, 3.0)),
-            "noise": float(rng.uniform(0.016, 0.03)), "row_noise": float(rng.uniform(0.004, 0.010)),
-            "glow": float(rng.uniform(0.08, 0.25))}
+    return {
+        "exposure": float(rng.uniform(0.9, 1.3)),
+        "response": np.ones((1, 1), np.float32),
+        "spot": np.exp(-rng.uniform(0.6, 1.3) * off).astype(np.float32),
+        "lamp": (0.0, 0.12, 0.993),
+        "reach": float(rng.uniform(1.0, 3.0)),
+        "noise": float(rng.uniform(0.016, 0.03)),
+        "row_noise": float(rng.uniform(0.004, 0.010)),
+        "glow": float(rng.uniform(0.08, 0.25)),
+    }
 
 
 def _thermal(rng: np.random.Generator, grid: tuple[int, int]) -> dict:
     """No lamp: bodies glow evenly before a cool background, which the lens shows softly."""
-    return {"exposure": float(rng.uniform(0.9, 1.1)), "response": np.ones((1, 1), np.float32),
-            "spot": np.ones(grid, np.float32), "lamp": (0.0, 0.12, 0.993),
-            "reach": float(rng.uniform(1.5, 2.5)), "noise": float(rng.uniform(0.01, 0.02)),
-            "row_noise": 0.005, "glow": 0.05}
+    return {
+        "exposure": float(rng.uniform(0.9, 1.1)),
+        "response": np.ones((1, 1), np.float32),
+        "spot": np.ones(grid, np.float32),
+        "lamp": (0.0, 0.12, 0.993),
+        "reach": float(rng.uniform(1.5, 2.5)),
+        "noise": float(rng.uniform(0.01, 0.02)),
+        "row_noise": 0.005,
+        "glow": 0.05,
+    }
 
 
 def sample_hour(camera: Camera, level: Level, rng: np.random.Generator) -> Hour:
@@ -164,8 +185,12 @@ def _weather(level: Level, rng: np.random.Generator) -> str:
 def _sun(rng: np.random.Generator, gain: float, smear: float) -> Hour:
     aside = rng.uniform(-0.9, 0.9)
     direction = np.array([aside, rng.uniform(0.5, 1.0), rng.uniform(0.1, 0.8)])
-    light = Light(np.array([0.34, 0.38, 0.46]), np.array([0.98, 0.90, 0.76]),
-                  tuple(direction / np.linalg.norm(direction)), 0.85)
+    light = Light(
+        np.array([0.34, 0.38, 0.46]),
+        np.array([0.98, 0.90, 0.76]),
+        tuple(direction / np.linalg.norm(direction)),
+        0.85,
+    )
     return Hour(light, np.array([0.88, 0.88, 0.84]), gain, 0.8, 0.5 * smear)
 
 
@@ -177,17 +202,23 @@ def _clouds(rng: np.random.Generator, gain: float, smear: float) -> Hour:
 def _dusk(rng: np.random.Generator, gain: float, smear: float) -> Hour:
     """Blue sky light and a weak orange lamp; the sensor lifts it again, with its noise."""
     direction = np.array([rng.uniform(-0.8, 0.8), 0.75, 0.5])
-    light = Light(np.array([0.24, 0.29, 0.42]), np.array([0.34, 0.25, 0.14]),
-                  tuple(direction / np.linalg.norm(direction)), 0.4)
-    return Hour(light, np.array([0.32, 0.33, 0.42]), gain * float(rng.uniform(1.0, 1.6)), 2.2,
-                2.5 * smear)
+    light = Light(
+        np.array([0.24, 0.29, 0.42]),
+        np.array([0.34, 0.25, 0.14]),
+        tuple(direction / np.linalg.norm(direction)),
+        0.4,
+    )
+    return Hour(
+        light, np.array([0.32, 0.33, 0.42]), gain * float(rng.uniform(1.0, 1.6)), 2.2, 2.5 * smear
+    )
 
 
 OUTDOORS = {"sun": _sun, "clouds": _clouds, "dusk": _dusk}
 
 
-def expose(camera: Camera, light: np.ndarray, hour: Hour, level: Level,
-           rng: np.random.Generator) -> np.ndarray:
+def expose(
+    camera: Camera, light: np.ndarray, hour: Hour, level: Level, rng: np.random.Generator
+) -> np.ndarray:
     """Light (C, H, W) of the rendering grid -> image (h, w, 3) uint8: optics, sensor, gamma."""
     light = light * (camera.spot * np.float32(hour.gain * camera.exposure))
     light = _averaged(light, camera.shrink)
@@ -206,7 +237,7 @@ def expose(camera: Camera, light: np.ndarray, hour: Hour, level: Level,
     # The sensor is as fine as the rendering grid: averaging pixels down averages its noise too.
     strength = hour.noisy * level.noise / camera.shrink
     value += np.float32(camera.noise * strength) * rng.standard_normal(value.shape, np.float32)
-    lines = np.float32(camera.row_noise * level.noise / camera.shrink ** 0.5)
+    lines = np.float32(camera.row_noise * level.noise / camera.shrink**0.5)
     value += lines * rng.standard_normal((1, value.shape[1], 1), np.float32)
     image = (np.clip(value, 0, 1) * 255 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-
 from . import exact
 from .outfit import shade_of
 from .person import Person
@@ -23,16 +22,26 @@ def hat(person: Person, place: dict, turn: float, axis: float) -> list[Solid]:
     bulk = 1.35 if person.hair.style == "afro" else 1.14
     low, high = {"cap": (0.957, 1.018), "beanie": (0.950, 1.034), "brim": (0.962, 1.035)}[kind]
     u = np.linspace(0, 1, 8)
-    dome = (1 - u ** 2.6) ** 0.5
-    crown = Stack(low + (high - low) * u, 0.047 * bulk * dome, 0.058 * bulk * dome, Surface(cloth),
-                  bias=0.004, **place)
+    dome = (1 - u**2.6) ** 0.5
+    crown = Stack(
+        low + (high - low) * u,
+        0.047 * bulk * dome,
+        0.058 * bulk * dome,
+        Surface(cloth),
+        bias=0.004,
+        **place,
+    )
     second = uniform(cloth.second)
     middle = np.array([0.0, low + 0.006, axis])
     if kind == "cap":
         rim = low + np.array([-0.005, 0.0, 0.003])
         ahead = {"centre": (0.05 * np.sin(turn), axis + 0.05 * np.cos(turn)), "turn": turn}
-        return [crown, Stack(rim, np.array([0.04, 0.042, 0.038]), np.array([0.05, 0.052, 0.046]),
-                             second, **ahead)]
+        return [
+            crown,
+            Stack(
+                rim, np.array([0.04, 0.042, 0.038]), np.array([0.05, 0.052, 0.046]), second, **ahead
+            ),
+        ]
     if kind == "beanie":
         return [crown, Limb(middle + [0, 0.082, 0], middle + [0, 0.085, 0], (0.017, 0.017), second)]
     rim = np.array([low - 0.006, low, low + 0.010])
@@ -44,10 +53,17 @@ def _hood(person: Person, place: dict) -> Stack:
     u = np.sin(np.linspace(-0.5 * np.pi, 0.5 * np.pi, 12))
     bow = np.maximum(1 - u * u, 0.02) ** 0.4
     heights = 0.925 + 0.10 * u
-    face = (lambda p: p.inside(np.maximum(
-        exact.length(p.tau * 0.062, (p.y - 0.932) * 0.72) - 0.046, 0.84 - p.y)))
-    return Stack(heights, 0.062 * bow, 0.074 * bow, Surface(
-        person.cloth("top", person.fabric.top), cut=face), bias=0.006, **place)
+    face = lambda p: p.inside(
+        np.maximum(exact.length(p.tau * 0.062, (p.y - 0.932) * 0.72) - 0.046, 0.84 - p.y)
+    )
+    return Stack(
+        heights,
+        0.062 * bow,
+        0.074 * bow,
+        Surface(person.cloth("top", person.fabric.top), cut=face),
+        bias=0.006,
+        **place,
+    )
 
 
 class Wearer(NamedTuple):
@@ -86,37 +102,80 @@ def _backpack(wearer: Wearer) -> list[Solid]:
     behind = wearer.deep + person.top.ease + 0.026 * size
     dark = shade_of(person.palette["bag"], 0.55)
     second = plain(person.palette["bag second"])
-    surface = Surface(person.cloth("bag", person.bag.weave), (
-        (lambda p: p.inside(np.minimum(0.055 * size - np.abs(np.abs(p.tau) - np.pi) * 0.07,
-                                       0.03 * size - np.abs(p.y - 0.66))), second),
-        (lambda p: p.inside(0.004 - np.abs(p.y - 0.755)), dark)), rough=0.5)
-    return [Stack(*_rounded(0.74 - 0.13 * size, 0.845, 0.086 * size, 0.055 * size), surface,
-                  centre=(0.0, -behind))]
+    surface = Surface(
+        person.cloth("bag", person.bag.weave),
+        (
+            (
+                lambda p: p.inside(
+                    np.minimum(
+                        0.055 * size - np.abs(np.abs(p.tau) - np.pi) * 0.07,
+                        0.03 * size - np.abs(p.y - 0.66),
+                    )
+                ),
+                second,
+            ),
+            (lambda p: p.inside(0.004 - np.abs(p.y - 0.755)), dark),
+        ),
+        rough=0.5,
+    )
+    return [
+        Stack(
+            *_rounded(0.74 - 0.13 * size, 0.845, 0.086 * size, 0.055 * size),
+            surface,
+            centre=(0.0, -behind),
+        )
+    ]
 
 
 def _cross(wearer: Wearer) -> list[Solid]:
     size, side = wearer.person.bag.size, wearer.person.bag.side
-    return [Stack(*_rounded(0.55 - 0.10 * size, 0.56, 0.03, 0.08 * size), _cloth(wearer),
-                  centre=(side * (wearer.wide + 0.018), 0.02))]
+    return [
+        Stack(
+            *_rounded(0.55 - 0.10 * size, 0.56, 0.03, 0.08 * size),
+            _cloth(wearer),
+            centre=(side * (wearer.wide + 0.018), 0.02),
+        )
+    ]
 
 
 def _tote(wearer: Wearer) -> list[Solid]:
     size, out = wearer.person.bag.size, wearer.person.bag.side * (wearer.wide + 0.05)
     joint = wearer.shoulder + [0.0, 0.03, 0.0]
-    straps = [Limb(joint, np.array([out, 0.61, forward]), (0.008, 0.008), _strap(wearer))
-              for forward in (-0.05, 0.05)]
-    return [*straps, Stack(*_rounded(0.62 - 0.19 * size, 0.63, 0.026, 0.085 * size), _cloth(wearer),
-                           centre=(out, 0.0))]
+    straps = [
+        Limb(joint, np.array([out, 0.61, forward]), (0.008, 0.008), _strap(wearer))
+        for forward in (-0.05, 0.05)
+    ]
+    return [
+        *straps,
+        Stack(
+            *_rounded(0.62 - 0.19 * size, 0.63, 0.026, 0.085 * size),
+            _cloth(wearer),
+            centre=(out, 0.0),
+        ),
+    ]
 
 
 def _handbag(wearer: Wearer) -> list[Solid]:
     size = wearer.person.bag.size
     lateral, height, forward = wearer.hand - [0.0, 0.03, 0.0]
     top = float(height) - 0.05
-    straps = [Limb(np.array([lateral, height, forward]), np.array([lateral, top, forward + f]),
-                   (0.006, 0.006), _strap(wearer)) for f in (-0.045, 0.045)]
-    return [*straps, Stack(*_rounded(top - 0.11 * size, top + 0.01, 0.032, 0.08 * size),
-                           _cloth(wearer), centre=(float(lateral), float(forward)))]
+    straps = [
+        Limb(
+            np.array([lateral, height, forward]),
+            np.array([lateral, top, forward + f]),
+            (0.006, 0.006),
+            _strap(wearer),
+        )
+        for f in (-0.045, 0.045)
+    ]
+    return [
+        *straps,
+        Stack(
+            *_rounded(top - 0.11 * size, top + 0.01, 0.032, 0.08 * size),
+            _cloth(wearer),
+            centre=(float(lateral), float(forward)),
+        ),
+    ]
 
 
 def _case(wearer: Wearer) -> list[Solid]:
@@ -124,21 +183,42 @@ def _case(wearer: Wearer) -> list[Solid]:
     size, hand = wearer.person.bag.size, wearer.hand
     at = (float(hand[0]), float(hand[2]) - 0.17)
     top = 0.22 + 0.08 * size
-    handle = Limb(hand - [0, 0.03, 0], np.array([at[0], top, at[1]]), (0.007, 0.007),
-                  _strap(wearer))
-    return [handle, Stack(*_rounded(0.02, top, 0.075 * size, 0.05 * size), _cloth(wearer),
-                          centre=at)]
+    handle = Limb(
+        hand - [0, 0.03, 0], np.array([at[0], top, at[1]]), (0.007, 0.007), _strap(wearer)
+    )
+    return [
+        handle,
+        Stack(*_rounded(0.02, top, 0.075 * size, 0.05 * size), _cloth(wearer), centre=at),
+    ]
 
 
 def _waist(wearer: Wearer) -> list[Solid]:
     """A belt bag: a strap around the waist and a pouch in front."""
     low = np.array([0.585, 0.59, 0.605, 0.61])
-    belt = Stack(low, np.full(4, wearer.wide * 0.99), np.full(4, wearer.deep * 1.04),
-                 _strap(wearer), bias=0.035)
+    belt = Stack(
+        low,
+        np.full(4, wearer.wide * 0.99),
+        np.full(4, wearer.deep * 1.04),
+        _strap(wearer),
+        bias=0.035,
+    )
     size = wearer.person.bag.size
-    return [belt, Stack(*_rounded(0.56 - 0.01 * size, 0.615, 0.055 * size, 0.03 * size),
-                        _cloth(wearer), centre=(0.0, wearer.deep + 0.012), bias=0.035)]
+    return [
+        belt,
+        Stack(
+            *_rounded(0.56 - 0.01 * size, 0.615, 0.055 * size, 0.03 * size),
+            _cloth(wearer),
+            centre=(0.0, wearer.deep + 0.012),
+            bias=0.035,
+        ),
+    ]
 
 
-BAGS = {"backpack": _backpack, "cross": _cross, "tote": _tote, "handbag": _handbag, "case": _case,
-        "waist": _waist}
+BAGS = {
+    "backpack": _backpack,
+    "cross": _cross,
+    "tote": _tote,
+    "handbag": _handbag,
+    "case": _case,
+    "waist": _waist,
+}

@@ -31,8 +31,11 @@ class Checksum:
 
     def agrees(self, other: "Checksum") -> bool:
         """Whether both are of the same pictures, up to rounding."""
-        return (self.images == other.images and len(self.means) == len(other.means)
-                and bool(np.allclose(self.means, other.means, rtol=0, atol=TOLERANCE)))
+        return (
+            self.images == other.images
+            and len(self.means) == len(other.means)
+            and bool(np.allclose(self.means, other.means, rtol=0, atol=TOLERANCE))
+        )
 
 
 def checksum(files: Iterable[tuple[str, bytes]]) -> Checksum:

@@ -9,9 +9,19 @@ import numpy as np
 
 _HALF_PI = np.float32(np.pi / 2)
 # Abramowitz and Stegun, Handbook of Mathematical Functions, 4.4.46: error below 2e-8 before rounding.
-_ARCCOS = tuple(np.float32(c) for c in (
-    -0.0012624911, 0.0066700901, -0.0170881256, 0.0308918810, -0.0501743046, 0.0889789874,
-    -0.2145988016, 1.5707963050))
+_ARCCOS = tuple(
+    np.float32(c)
+    for c in (
+        -0.0012624911,
+        0.0066700901,
+        -0.0170881256,
+        0.0308918810,
+        -0.0501743046,
+        0.0889789874,
+        -0.2145988016,
+        1.5707963050,
+    )
+)
 
 
 def arcsin(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A head: skull, face, hair, hat."""
 
 import numpy as np
-
 from . import carry, outfit
 from .person import Person
 from .solids import Limb, Solid, Stack, Surface, plain, uniform
@@ -25,16 +24,22 @@ def solids(person: Person, turn: float) -> list[Solid]:
 
     def at(lateral: float, height: float, forward: float) -> np.ndarray:
         sin, cos = np.sin(turn), np.cos(turn)
-        return np.array([lateral * cos + forward * sin, height,
-                         axis + forward * cos - lateral * sin])
+        return np.array(
+            [lateral * cos + forward * sin, height, axis + forward * cos - lateral * sin]
+        )
 
     skin = uniform(person.palette["skin"], 0.0)
     parts: list[Solid] = [
         Stack(*egg(CHIN, CROWN, WIDE, LONG, jaw=0.24), outfit.face_surface(person), **place),
-        Limb(at(0, 0.940, 0.054), at(0, 0.921, 0.064), (0.005, 0.009), skin)]
+        Limb(at(0, 0.940, 0.054), at(0, 0.921, 0.064), (0.005, 0.009), skin),
+    ]
     if person.hair.style not in ("bob", "long", "afro"):
-        parts += [Limb(at(side * 0.045, 0.947, -0.004), at(side * 0.045, 0.925, 0.0),
-                       (0.010, 0.007), skin) for side in (-1, 1)]
+        parts += [
+            Limb(
+                at(side * 0.045, 0.947, -0.004), at(side * 0.045, 0.925, 0.0), (0.010, 0.007), skin
+            )
+            for side in (-1, 1)
+        ]
     return parts + _hair(person, place, at) + carry.hat(person, place, turn, axis)
 
 
@@ -50,14 +55,24 @@ def _hair(person: Person, place: dict, at) -> list[Solid]:
         heights = np.concatenate([np.linspace(low, heights[cheek] - 0.02, 4), heights[cheek:]])
         full = np.array([0.55, 0.85, 0.98, 1.0]) if style == "long" else np.array([0.9, 1, 1, 1])
         a, b = (np.concatenate([half[cheek] * full, half[cheek:]]) for half in (a, b))
-    parts: list[Solid] = [Stack(heights, a, b, Surface(
-        cloth, cut=outfit.hairline(low, fringe), rough=1.2), bias=0.003, **place)]
+    parts: list[Solid] = [
+        Stack(
+            heights,
+            a,
+            b,
+            Surface(cloth, cut=outfit.hairline(low, fringe), rough=1.2),
+            bias=0.003,
+            **place,
+        )
+    ]
     if style in ("long", "bob"):
         back = {**place, "centre": (0.0, place["centre"][1] - 0.008)}
         parts.append(Stack(heights, a, b * 0.95, surface, bias=-0.11, **back))
     if style == "tail":
-        parts += [Limb(at(0, 0.962, -0.058), at(0, 0.945, -0.078), (0.016, 0.02), surface),
-                  Limb(at(0, 0.945, -0.078), at(0, 0.84, -0.082), (0.022, 0.024, 0.008), surface)]
+        parts += [
+            Limb(at(0, 0.962, -0.058), at(0, 0.945, -0.078), (0.016, 0.02), surface),
+            Limb(at(0, 0.945, -0.078), at(0, 0.84, -0.082), (0.022, 0.024, 0.008), surface),
+        ]
     if style == "bun":
         parts.append(Limb(at(0, 0.995, -0.03), at(0, 1.002, -0.038), (0.03, 0.03), surface))
     return parts
@@ -65,8 +80,11 @@ def _hair(person: Person, place: dict, at) -> list[Solid]:
 
 # style: half-widths in head widths (sideways, front to back), top, lowest height, edge on the brow
 STYLES = {
-    "short": (1.10, 1.08, 1.008, 0.893, 0.976), "side": (1.12, 1.13, 1.022, 0.905, 0.968),
-    "bob": (1.30, 1.20, 1.012, 0.858, 0.968), "long": (1.22, 1.16, 1.010, 0.745, 0.972),
-    "tail": (1.07, 1.07, 1.005, 0.893, 0.978), "bun": (1.07, 1.07, 1.005, 0.893, 0.978),
+    "short": (1.10, 1.08, 1.008, 0.893, 0.976),
+    "side": (1.12, 1.13, 1.022, 0.905, 0.968),
+    "bob": (1.30, 1.20, 1.012, 0.858, 0.968),
+    "long": (1.22, 1.16, 1.010, 0.745, 0.972),
+    "tail": (1.07, 1.07, 1.005, 0.893, 0.978),
+    "bun": (1.07, 1.07, 1.005, 0.893, 0.978),
     "afro": (1.60, 1.38, 1.050, 0.895, 0.974),
 }

@@ -11,21 +11,24 @@ from io import BytesIO
 
 import numpy as np
 import scipy.io
-
-from icre.modality import INFRARED, VISIBLE
-
 from .camera import CameraSpec, make_camera
 from .levels import LEVELS, Level
 from .people import sample_person
 from .person import Person, as_thermal
 from .render import render, sample_moment
 
+from icre.modality import INFRARED, VISIBLE
+
 RENDERER = 6  # raise it when the same arguments would give other bytes
-TRIALS = 10   # gallery draws of SYSU-MM01, splits of RegDB
-SYSU_CAMERAS = tuple(CameraSpec(number, INFRARED if number in (3, 6) else VISIBLE, place)
-                     for number, place in ((1, 1), (2, 2), (3, 2), (4, 4), (5, 5), (6, 6)))
-REGDB_CAMERAS = {"Visible": CameraSpec(1, VISIBLE, 1),
-                 "Thermal": CameraSpec(2, INFRARED, 1, thermal=True)}
+TRIALS = 10  # gallery draws of SYSU-MM01, splits of RegDB
+SYSU_CAMERAS = tuple(
+    CameraSpec(number, INFRARED if number in (3, 6) else VISIBLE, place)
+    for number, place in ((1, 1), (2, 2), (3, 2), (4, 4), (5, 5), (6, 6))
+)
+REGDB_CAMERAS = {
+    "Visible": CameraSpec(1, VISIBLE, 1),
+    "Thermal": CameraSpec(2, INFRARED, 1, thermal=True),
+}
 LLCM_FOLDERS = {"vis": VISIBLE, "nir": INFRARED}
 LLCM_CAMERAS = range(1, 10)
 
@@ -121,11 +124,17 @@ def split_identities(options: DemoOptions, draw: int = 0) -> dict[str, list[int]
     """
     total, size = options.ids + options.test_ids, LEVELS[options.difficulty].family
     families = np.random.default_rng([options.seed, 5, draw]).permutation(-(-total // size))
-    order = [pid for family in families.tolist()
-             for pid in range(size * family + 1, min(size * (family + 1), total) + 1)]
+    order = [
+        pid
+        for family in families.tolist()
+        for pid in range(size * family + 1, min(size * (family + 1), total) + 1)
+    ]
     val = round(options.ids * 99 / 395)
-    return {"val": sorted(order[:val]), "train": sorted(order[val:options.ids]),
-            "test": sorted(order[options.ids:])}
+    return {
+        "val": sorted(order[:val]),
+        "train": sorted(order[val : options.ids]),
+        "test": sorted(order[options.ids :]),
+    }
 
 
 def _frames(options: DemoOptions, is_test: bool) -> range:
@@ -144,10 +153,13 @@ def _sysu(options: DemoOptions) -> Plan:
     """SYSU-MM01: cam1..cam6/<id:04d>/<frame:04d>.jpg, and exp/ with identity lists and draws."""
     splits = split_identities(options)
     test = set(splits["test"])
-    shots = [Shot(f"cam{camera.number}/{pid:04d}/{frame:04d}.jpg", pid, camera, words, words)
-             for pid in range(1, options.ids + options.test_ids + 1)
-             for camera in SYSU_CAMERAS for frame in _frames(options, pid in test)
-             for words in [(pid, camera.number, frame)]]
+    shots = [
+        Shot(f"cam{camera.number}/{pid:04d}/{frame:04d}.jpg", pid, camera, words, words)
+        for pid in range(1, options.ids + options.test_ids + 1)
+        for camera in SYSU_CAMERAS
+        for frame in _frames(options, pid in test)
+        for words in [(pid, camera.number, frame)]
+    ]
     files = {f"exp/{name}_id.txt": _comma(ids) for name, ids in splits.items()}
     files["exp/rand_perm_cam.mat"] = _rand_perm_cam(options, test)
     return Plan(shots, files)
@@ -183,10 +195,18 @@ def _regdb(options: DemoOptions) -> Plan:
     count from 0 within each list, as in the release.
     """
     total = options.ids + options.test_ids
-    shots = [Shot(f"{folder}/{pid}/person_{folder[0].lower()}_{frame:05d}_{pid}.bmp", pid, camera,
-                  (pid, 0, frame), (pid, camera.number, frame))
-             for folder, camera in REGDB_CAMERAS.items()
-             for pid in range(1, total + 1) for frame in _frames(options, True)]
+    shots = [
+        Shot(
+            f"{folder}/{pid}/person_{folder[0].lower()}_{frame:05d}_{pid}.bmp",
+            pid,
+            camera,
+            (pid, 0, frame),
+            (pid, camera.number, frame),
+        )
+        for folder, camera in REGDB_CAMERAS.items()
+        for pid in range(1, total + 1)
+        for frame in _frames(options, True)
+    ]
     files = {}
     for split in range(1, TRIALS + 1):
         ids = split_identities(options, draw=split)
@@ -204,19 +224,28 @@ def _llcm(options: DemoOptions) -> Plan:
     train = sorted(splits["train"] + splits["val"])
     shots, files = [], {"idx/test_id.txt": _comma(splits["test"])}
     for folder, modality in LLCM_FOLDERS.items():
-        learn = [_llcm_shot(folder, modality, pid, camera, frame, False) for pid in train
-                 for camera in LLCM_CAMERAS for frame in _frames(options, False)]
+        learn = [
+            _llcm_shot(folder, modality, pid, camera, frame, False)
+            for pid in train
+            for camera in LLCM_CAMERAS
+            for frame in _frames(options, False)
+        ]
         label = {pid: number for number, pid in enumerate(train)}
         files[f"idx/train_{folder}.txt"] = _lines(learn, label)
         shots += learn
-        shots += [_llcm_shot(folder, modality, pid, camera, frame, True) for camera in LLCM_CAMERAS
-                  if (folder, camera) != ("nir", 3)
-                  for pid in splits["test"] for frame in _frames(options, True)]
+        shots += [
+            _llcm_shot(folder, modality, pid, camera, frame, True)
+            for camera in LLCM_CAMERAS
+            if (folder, camera) != ("nir", 3)
+            for pid in splits["test"]
+            for frame in _frames(options, True)
+        ]
     return Plan(shots, files)
 
 
-def _llcm_shot(folder: str, modality: int, pid: int, camera: int, frame: int,
-               is_test: bool) -> Shot:
+def _llcm_shot(
+    folder: str, modality: int, pid: int, camera: int, frame: int, is_test: bool
+) -> Shot:
     second = (pid * 7919 + camera * 3571 + frame * 97) % 240000
     name = f"{pid:04d}_c{camera:02d}_s{second:06d}_f{frame:04d}_{folder}.jpg"
     folder_of = f"test_{folder}/cam{camera}" if is_test else folder

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-
 from . import exact
 from .materials import Cloth, Material
 from .person import SKIRTS, Person
@@ -36,8 +35,9 @@ def top_surface(person: Person, radius: float) -> Surface:
     if top.kind == "hoodie":
         over.append((_pouch, shade_of(base, 0.72)))
     if top.kind == "vest":
-        over.append((lambda p: p.inside(0.004 - np.abs((p.y * 18) % 1 - 0.5) / 18),
-                     shade_of(base, 0.6)))
+        over.append(
+            (lambda p: p.inside(0.004 - np.abs((p.y * 18) % 1 - 0.5) / 18), shade_of(base, 0.6))
+        )
     over += _front_of(person, radius) + _neckline(person)
     if person.bag.kind == "cross":
         over.append((lambda p: _sash(p, radius, person.bag.side), plain(person.palette["strap"])))
@@ -50,10 +50,14 @@ PRINTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "disc": lambda s, y: 0.042 - exact.length(s, y - CHEST),
     "bar": lambda s, y: np.minimum(0.07 - np.abs(s), 0.02 - np.abs(y - CHEST)),
     "panel": lambda s, y: np.minimum(0.05 - np.abs(s), 0.06 - np.abs(y - CHEST + 0.02)),
-    "lines": lambda s, y: np.minimum(np.minimum(0.055 - np.abs(s), 0.045 - np.abs(y - CHEST)),
-                                     0.009 - np.abs((y - CHEST + 0.045) % 0.036 - 0.018)),
-    "cross": lambda s, y: np.minimum(0.05 - np.maximum(np.abs(s), np.abs(y - CHEST)),
-                                     0.014 - np.minimum(np.abs(s), np.abs(y - CHEST))),
+    "lines": lambda s, y: np.minimum(
+        np.minimum(0.055 - np.abs(s), 0.045 - np.abs(y - CHEST)),
+        0.009 - np.abs((y - CHEST + 0.045) % 0.036 - 0.018),
+    ),
+    "cross": lambda s, y: np.minimum(
+        0.05 - np.maximum(np.abs(s), np.abs(y - CHEST)),
+        0.014 - np.minimum(np.abs(s), np.abs(y - CHEST)),
+    ),
     "band": lambda s, y: 0.032 - np.abs(y - 0.69) + 0 * s,
 }
 
@@ -65,8 +69,9 @@ def _prints(person: Person, radius: float, mark: Cloth) -> list[tuple[Mask, Clot
     if not person.top.opening:
         over.append((lambda p: p.inside(shape(p.tau * radius, p.y)), mark))
     if person.accent.back:
-        over.append((lambda p: p.inside(shape((p.tau - np.sign(p.tau) * np.pi) * radius, p.y)),
-                     mark))
+        over.append(
+            (lambda p: p.inside(shape((p.tau - np.sign(p.tau) * np.pi) * radius, p.y)), mark)
+        )
     return over
 
 
@@ -74,14 +79,19 @@ def _front_of(person: Person, radius: float) -> list[tuple[Mask, Cloth]]:
     """An open front with the layer below, or a closed one with its button tape."""
     top, base = person.top, person.palette["top"]
     if top.opening:
-        return [(lambda p: _gap(p, top.opening + 0.1, radius), shade_of(base, 0.6)),
-                (lambda p: _gap(p, top.opening, radius),
-                 person.cloth("inner", person.fabric.inner))]
+        return [
+            (lambda p: _gap(p, top.opening + 0.1, radius), shade_of(base, 0.6)),
+            (lambda p: _gap(p, top.opening, radius), person.cloth("inner", person.fabric.inner)),
+        ]
     if top.kind in OPENABLE:
         return [(lambda p: p.inside(0.005 - np.abs(p.tau) * radius), shade_of(base, 0.5))]
     if top.kind == "polo":
-        return [(lambda p: p.inside(np.minimum(0.007 - np.abs(p.tau) * radius, p.y - 0.755)),
-                 shade_of(base, 0.6))]
+        return [
+            (
+                lambda p: p.inside(np.minimum(0.007 - np.abs(p.tau) * radius, p.y - 0.755)),
+                shade_of(base, 0.6),
+            )
+        ]
     return []
 
 
@@ -93,13 +103,25 @@ def _neckline(person: Person) -> list[tuple[Mask, Cloth]]:
         deep = 0.035 if kind != "tee" else 0.016
         over = [(lambda p: p.inside(p.y - 0.835 + deep * exact.cos(p.tau)), skin)]
         if kind == "tank":
-            over.append((lambda p: p.inside(np.minimum(
-                p.y - 0.765, 0.35 - np.abs(np.abs(p.tau) - np.pi / 2))), skin))
+            over.append(
+                (
+                    lambda p: p.inside(
+                        np.minimum(p.y - 0.765, 0.35 - np.abs(np.abs(p.tau) - np.pi / 2))
+                    ),
+                    skin,
+                )
+            )
         return over
     if kind in ("coat", "jacket", "shirt", "polo"):
         lapel = 0.09 if kind == "coat" else 0.035
-        return [(lambda p: p.inside(np.minimum(p.y - 0.815 + lapel * np.maximum(exact.cos(p.tau), 0),
-                                               1.0)), shade_of(base, 1.35))]
+        return [
+            (
+                lambda p: p.inside(
+                    np.minimum(p.y - 0.815 + lapel * np.maximum(exact.cos(p.tau), 0), 1.0)
+                ),
+                shade_of(base, 1.35),
+            )
+        ]
     return [(lambda p: p.inside(p.y - 0.828 + 0.012 * exact.cos(p.tau)), shade_of(base, 0.7))]
 
 
@@ -110,8 +132,12 @@ def _gap(patch: Patch, angle: float, radius: float) -> np.ndarray:
 
 
 def _pouch(patch: Patch) -> np.ndarray:
-    return patch.inside(np.minimum(0.08 - 0.5 * np.maximum(patch.y - 0.56, 0) - np.abs(patch.s),
-                                   0.035 - np.abs(patch.y - 0.56)))
+    return patch.inside(
+        np.minimum(
+            0.08 - 0.5 * np.maximum(patch.y - 0.56, 0) - np.abs(patch.s),
+            0.035 - np.abs(patch.y - 0.56),
+        )
+    )
 
 
 def _sash(patch: Patch, radius: float, side: int) -> np.ndarray:
@@ -134,8 +160,9 @@ def hip_surface(person: Person) -> Surface:
     if bottom.pockets and bottom.kind not in SKIRTS:
         over.append((_seat_pockets, shade_of(base, 0.6)))
     if bottom.belt:
-        over.append((lambda p: p.inside(0.014 - np.abs(p.y - 0.585)),
-                     plain(person.palette["belt"])))
+        over.append(
+            (lambda p: p.inside(0.014 - np.abs(p.y - 0.585)), plain(person.palette["belt"]))
+        )
     return Surface(person.cloth("bottom", person.bottom_weave), tuple(over))
 
 
@@ -161,17 +188,26 @@ def leg_surfaces(person: Person, shin: float) -> Legs:
     skirted = bottom.kind in SKIRTS or person.top.kind == "dress"
     stripes = ()
     if bottom.seam:
-        stripes = ((lambda p: p.inside(0.012 - np.abs(np.abs(p.tau) - np.pi / 2) * 0.05),
-                    plain(person.palette["seam"])),)
+        stripes = (
+            (
+                lambda p: p.inside(0.012 - np.abs(np.abs(p.tau) - np.pi / 2) * 0.05),
+                plain(person.palette["seam"]),
+            ),
+        )
     tights = shoes.tights and skirted
     bare = plain(person.palette["tights" if tights else "skin"])
     over: list[tuple[Mask, Cloth]] = []
     if shoes.sock and not tights:
         over.append((lambda p: p.inside(p.y - (shin - shoes.sock)), plain(person.palette["sock"])))
-    over.append((lambda p: p.inside(p.y - (shin + 0.005 - shoes.boot)),
-                 plain(person.palette["shoes"])))
-    return Legs(Surface(bare, rough=0.15), Surface(bare, tuple(over), rough=0.15),
-                None if skirted else person.cloth("bottom", person.bottom_weave), stripes)
+    over.append(
+        (lambda p: p.inside(p.y - (shin + 0.005 - shoes.boot)), plain(person.palette["shoes"]))
+    )
+    return Legs(
+        Surface(bare, rough=0.15),
+        Surface(bare, tuple(over), rough=0.15),
+        None if skirted else person.cloth("bottom", person.bottom_weave),
+        stripes,
+    )
 
 
 def sleeve_surfaces(person: Person, upper: float, fore: float) -> tuple[Surface, Surface]:
@@ -188,9 +224,12 @@ def sleeve_surfaces(person: Person, upper: float, fore: float) -> tuple[Surface,
     over: list[tuple[Mask, Cloth]] = []
     if accent.sleeves == "stripe":
         over.append((lambda p: p.inside(0.011 - np.abs(np.abs(p.tau) - np.pi / 2) * 0.03), mark))
-    cuff = [(lambda p, end=end: p.inside(p.y - end + 0.03), mark) if accent.sleeves == "cuff" else
-            (lambda p, end=end: p.inside(p.y - end + 0.008), shade_of(cloth.base, 0.75))
-            for end in (first, second)]
+    cuff = [
+        (lambda p, end=end: p.inside(p.y - end + 0.03), mark)
+        if accent.sleeves == "cuff"
+        else (lambda p, end=end: p.inside(p.y - end + 0.008), shade_of(cloth.base, 0.75))
+        for end in (first, second)
+    ]
     ends = [(lambda p, end=end: p.inside(p.y - end), skin) for end in (first, second)]
     short = top.sleeve <= 1
     upper_over = over + [cuff[0], ends[0]] if short else over
@@ -202,13 +241,19 @@ def face_surface(person: Person) -> Surface:
     skin, hair = person.palette["skin"], plain(person.palette["hair"])
     over: list[tuple[Mask, Cloth]] = []
     if person.hair.beard:
-        over.append((lambda p: p.inside(np.minimum(0.917 - p.y, (1.45 - np.abs(p.tau)) * 0.05)),
-                     hair))
+        over.append(
+            (lambda p: p.inside(np.minimum(0.917 - p.y, (1.45 - np.abs(p.tau)) * 0.05)), hair)
+        )
     over.append((lambda p: _pair(p, 0.42, 0.944, 0.011, 0.0035), DARK))
     over.append((lambda p: _pair(p, 0.44, 0.953, 0.014, 0.003), hair))
-    over.append((lambda p: p.inside(np.minimum(0.015 - np.abs(p.tau) * 0.048,
-                                               0.0035 - np.abs(p.y - 0.903))),
-                 shade_of(skin, 0.5)))
+    over.append(
+        (
+            lambda p: p.inside(
+                np.minimum(0.015 - np.abs(p.tau) * 0.048, 0.0035 - np.abs(p.y - 0.903))
+            ),
+            shade_of(skin, 0.5),
+        )
+    )
     return Surface(plain(skin), tuple(over), rough=0.0)
 
 
@@ -220,7 +265,9 @@ def _pair(patch: Patch, tau: float, y: float, wide: float, high: float) -> np.nd
 
 def hairline(low: float, fringe: float) -> Mask:
     """Hair everywhere but on the face: forehead above `fringe`, ears, down to `low` behind."""
+
     def mask(patch: Patch) -> np.ndarray:
         front = np.clip((1.7 - np.abs(patch.tau)) / 0.5, 0, 1)
         return patch.inside(patch.y - (low + (fringe - low) * front))
+
     return mask

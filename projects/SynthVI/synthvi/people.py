@@ -3,13 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-
 from . import materials
 from .levels import Level
 from .materials import Material
-from .person import (
-    Accent, Bag, Bottom, Build, Fabric, Gait, Hair, Hat, Person, Shoes, Top,
-)
+from .person import Accent, Bag, Bottom, Build, Fabric, Gait, Hair, Hat, Person, Shoes, Top
 
 # kind: (share, hem (low, high) as height on the body, sleeve in arm lengths 0..2, ease, share open)
 TOPS = {
@@ -34,18 +31,58 @@ BOTTOMS = {
     "skirt": (0.11, (0.29, 0.40), 0.010, 0.045),
     "long skirt": (0.06, (0.09, 0.18), 0.010, 0.055),
 }
-HAIR = {"bald": 0.05, "short": 0.34, "side": 0.10, "bob": 0.13, "long": 0.16, "tail": 0.11,
-        "bun": 0.07, "afro": 0.04}
+HAIR = {
+    "bald": 0.05,
+    "short": 0.34,
+    "side": 0.10,
+    "bob": 0.13,
+    "long": 0.16,
+    "tail": 0.11,
+    "bun": 0.07,
+    "afro": 0.04,
+}
 HATS = {"none": 0.72, "cap": 0.10, "beanie": 0.09, "brim": 0.05, "hood": 0.04}
-BAGS = {"none": 0.34, "backpack": 0.22, "cross": 0.14, "handbag": 0.10, "tote": 0.11, "case": 0.05,
-        "waist": 0.04}
-PRINTS = {"none": 0.5, "disc": 0.1, "bar": 0.1, "panel": 0.1, "lines": 0.1, "cross": 0.05,
-          "band": 0.05}
-TOP_PATTERNS = {"hoops": 0.24, "thin hoops": 0.16, "stripes": 0.1, "pinstripes": 0.06,
-                "checks": 0.12, "panes": 0.08, "tiles": 0.05, "diagonal": 0.04, "diamonds": 0.04,
-                "zigzag": 0.03, "dots": 0.05, "blotches": 0.06}
-BOTTOM_PATTERNS = {"stripes": 0.2, "pinstripes": 0.2, "checks": 0.2, "panes": 0.1, "hoops": 0.15,
-                   "dots": 0.08, "blotches": 0.1}
+BAGS = {
+    "none": 0.34,
+    "backpack": 0.22,
+    "cross": 0.14,
+    "handbag": 0.10,
+    "tote": 0.11,
+    "case": 0.05,
+    "waist": 0.04,
+}
+PRINTS = {
+    "none": 0.5,
+    "disc": 0.1,
+    "bar": 0.1,
+    "panel": 0.1,
+    "lines": 0.1,
+    "cross": 0.05,
+    "band": 0.05,
+}
+TOP_PATTERNS = {
+    "hoops": 0.24,
+    "thin hoops": 0.16,
+    "stripes": 0.1,
+    "pinstripes": 0.06,
+    "checks": 0.12,
+    "panes": 0.08,
+    "tiles": 0.05,
+    "diagonal": 0.04,
+    "diamonds": 0.04,
+    "zigzag": 0.03,
+    "dots": 0.05,
+    "blotches": 0.06,
+}
+BOTTOM_PATTERNS = {
+    "stripes": 0.2,
+    "pinstripes": 0.2,
+    "checks": 0.2,
+    "panes": 0.1,
+    "hoops": 0.15,
+    "dots": 0.08,
+    "blotches": 0.1,
+}
 BAG_PATTERNS = {"hoops": 0.5, "stripes": 0.25, "tiles": 0.15, "dots": 0.1}
 PLAINER = {"bottom": 0.4, "bag": 0.45, "hat": 0.4, "inner": 0.5}  # of a top's share of patterns
 
@@ -53,10 +90,15 @@ PLAINER = {"bottom": 0.4, "bag": 0.45, "hat": 0.4, "inner": 0.5}  # of a top's s
 # Traits by which members of a family differ, and when two values are told apart at a glance.
 TRAITS = {
     "build": lambda b: (round(b.girth * 4), round(b.shoulders * 5)),
-    "hair": lambda h: h.style, "hat": lambda h: (h.kind, h.scarf), "top": lambda t: t.kind,
-    "fabric": lambda f: f.top.pattern, "accent": lambda a: (a.print, a.sleeves, a.yoke < 1),
-    "bottom": lambda b: b.kind, "bottom_weave": lambda w: w.pattern,
-    "shoes": lambda s: (s.boot > 0.06, s.tights), "bag": lambda b: b.kind,
+    "hair": lambda h: h.style,
+    "hat": lambda h: (h.kind, h.scarf),
+    "top": lambda t: t.kind,
+    "fabric": lambda f: f.top.pattern,
+    "accent": lambda a: (a.print, a.sleeves, a.yoke < 1),
+    "bottom": lambda b: b.kind,
+    "bottom_weave": lambda w: w.pattern,
+    "shoes": lambda s: (s.boot > 0.06, s.tights),
+    "bag": lambda b: b.kind,
 }
 CUT = ("top", "fabric", "accent", "bottom", "bottom_weave", "bag")
 
@@ -79,7 +121,7 @@ def sample_person(seed: int, pid: int, level: Level) -> Person:
         person = replace(person, **{trait: getattr(own, trait) for trait in CUT})
     elif member % 3 == 1:
         person = replace(person, palette=own.palette)
-    for trait in rng.permutation(list(TRAITS))[:level.changes]:
+    for trait in rng.permutation(list(TRAITS))[: level.changes]:
         person = _changed(person, str(trait), rng, level)
     return replace(person, gait=own.gait)
 
@@ -98,17 +140,28 @@ def draw_person(rng: np.random.Generator, level: Level) -> Person:
     top = _draw_top(rng)
     weaves = {part: level.patterned * share for part, share in PLAINER.items()}
     return Person(
-        build=_draw_build(rng), hair=_draw_hair(rng),
-        hat=Hat(_pick(rng, HATS), materials.draw_weave(rng, {"thin hoops": 1.0}, weaves["hat"],
-                                                       (0.03, 0.04)), bool(rng.random() < 0.1)),
+        build=_draw_build(rng),
+        hair=_draw_hair(rng),
+        hat=Hat(
+            _pick(rng, HATS),
+            materials.draw_weave(rng, {"thin hoops": 1.0}, weaves["hat"], (0.03, 0.04)),
+            bool(rng.random() < 0.1),
+        ),
         top=top,
-        fabric=Fabric(materials.draw_weave(rng, TOP_PATTERNS, level.patterned, (0.055, 0.12)),
-                      materials.draw_weave(rng, TOP_PATTERNS, weaves["inner"])),
-        accent=_draw_accent(rng), bottom=_draw_bottom(rng),
+        fabric=Fabric(
+            materials.draw_weave(rng, TOP_PATTERNS, level.patterned, (0.055, 0.12)),
+            materials.draw_weave(rng, TOP_PATTERNS, weaves["inner"]),
+        ),
+        accent=_draw_accent(rng),
+        bottom=_draw_bottom(rng),
         bottom_weave=materials.draw_weave(rng, BOTTOM_PATTERNS, weaves["bottom"], (0.05, 0.11)),
         shoes=_draw_shoes(rng),
-        bag=Bag(_pick(rng, BAGS), float(rng.uniform(0.75, 1.3)), int(rng.choice((-1, 1))),
-                materials.draw_weave(rng, BAG_PATTERNS, weaves["bag"], (0.05, 0.08))),
+        bag=Bag(
+            _pick(rng, BAGS),
+            float(rng.uniform(0.75, 1.3)),
+            int(rng.choice((-1, 1))),
+            materials.draw_weave(rng, BAG_PATTERNS, weaves["bag"], (0.05, 0.08)),
+        ),
         gait=Gait(float(rng.uniform(0.32, 0.5)), float(rng.uniform(0.15, 0.5))),
         palette=_draw_palette(rng, level),
     )
@@ -128,9 +181,12 @@ def _draw_build(rng: np.random.Generator) -> Build:
     return Build(
         height=float(np.clip(rng.normal(1.7, 0.1), 1.48, 1.95)),
         girth=float(np.clip(rng.normal(1.02, 0.13), 0.82, 1.42)),
-        shoulders=float(rng.uniform(0.88, 1.12)), hips=float(rng.uniform(0.9, 1.18)),
+        shoulders=float(rng.uniform(0.88, 1.12)),
+        hips=float(rng.uniform(0.9, 1.18)),
         belly=float(np.clip(rng.normal(1.0, 0.14), 0.82, 1.5)),
-        bust=float(max(rng.normal(0.2, 0.6), 0)), lean=float(rng.normal(0.03, 0.03)))
+        bust=float(max(rng.normal(0.2, 0.6), 0)),
+        lean=float(rng.normal(0.03, 0.03)),
+    )
 
 
 def _draw_top(rng: np.random.Generator) -> Top:
@@ -138,35 +194,46 @@ def _draw_top(rng: np.random.Generator) -> Top:
     _, hem, sleeve, ease, share_open = TOPS[kind]
     layered = kind in ("hoodie", "jacket", "vest", "sweater") and rng.random() < 0.3
     return Top(
-        kind=kind, hem=float(rng.uniform(*hem)),
+        kind=kind,
+        hem=float(rng.uniform(*hem)),
         sleeve=float(sleeve and np.clip(sleeve + rng.uniform(-0.25, 0.2), 0.2, 1.97)),
         ease=ease * float(rng.uniform(0.7, 1.5)),
         flare=float(rng.uniform(0.1, 0.6)) if kind in ("coat", "dress") else 0.0,
         opening=float(rng.uniform(0.3, 0.75)) if rng.random() < share_open else 0.0,
-        tail=float(rng.uniform(0.03, 0.06)) if layered else 0.0)
+        tail=float(rng.uniform(0.03, 0.06)) if layered else 0.0,
+    )
 
 
 def _draw_accent(rng: np.random.Generator) -> Accent:
     return Accent(
         yoke=float(rng.uniform(0.66, 0.74)) if rng.random() < 0.15 else 1.0,
         sleeves=str(rng.choice(["none", "all", "stripe", "cuff"], p=[0.66, 0.14, 0.1, 0.1])),
-        hem_band=bool(rng.random() < 0.12), print=_pick(rng, PRINTS),
-        back=bool(rng.random() < 0.5))
+        hem_band=bool(rng.random() < 0.12),
+        print=_pick(rng, PRINTS),
+        back=bool(rng.random() < 0.5),
+    )
 
 
 def _draw_bottom(rng: np.random.Generator) -> Bottom:
     kind = _pick(rng, {name: row[0] for name, row in BOTTOMS.items()})
     _, edge, thigh, cuff = BOTTOMS[kind]
-    return Bottom(kind, float(rng.uniform(*edge)), (thigh, cuff * float(rng.uniform(0.8, 1.25))),
-                  pockets=bool(rng.random() < 0.6), belt=bool(rng.random() < 0.25),
-                  seam=bool(rng.random() < 0.15))
+    return Bottom(
+        kind,
+        float(rng.uniform(*edge)),
+        (thigh, cuff * float(rng.uniform(0.8, 1.25))),
+        pockets=bool(rng.random() < 0.6),
+        belt=bool(rng.random() < 0.25),
+        seam=bool(rng.random() < 0.15),
+    )
 
 
 def _draw_shoes(rng: np.random.Generator) -> Shoes:
-    return Shoes(boot=float(rng.uniform(0.09, 0.22)) if rng.random() < 0.2 else 0.03,
-                 sole=bool(rng.random() < 0.5),
-                 sock=float(rng.uniform(0.03, 0.14)) if rng.random() < 0.4 else 0.0,
-                 tights=bool(rng.random() < 0.45))
+    return Shoes(
+        boot=float(rng.uniform(0.09, 0.22)) if rng.random() < 0.2 else 0.03,
+        sole=bool(rng.random() < 0.5),
+        sock=float(rng.uniform(0.03, 0.14)) if rng.random() < 0.4 else 0.0,
+        tights=bool(rng.random() < 0.45),
+    )
 
 
 def _draw_palette(rng: np.random.Generator, level: Level) -> dict[str, Material]:
@@ -175,13 +242,20 @@ def _draw_palette(rng: np.random.Generator, level: Level) -> dict[str, Material]
     palette = {
         "skin": draw(rng, materials.SKIN_COLOURS, 4.0, (0.42, 0.6)),
         "hair": draw(rng, materials.HAIR_COLOURS, 5.0, (0.05, 0.5)),
-        "shoes": draw(rng, materials.LEATHER_COLOURS), "tights": draw(rng, materials.NEUTRALS),
-        "sock": draw(rng, materials.NEUTRALS), "scarf": draw(rng, materials.GARMENT_COLOURS),
-        "strap": draw(rng, materials.LEATHER_COLOURS), "belt": draw(rng, materials.LEATHER_COLOURS),
+        "shoes": draw(rng, materials.LEATHER_COLOURS),
+        "tights": draw(rng, materials.NEUTRALS),
+        "sock": draw(rng, materials.NEUTRALS),
+        "scarf": draw(rng, materials.GARMENT_COLOURS),
+        "strap": draw(rng, materials.LEATHER_COLOURS),
+        "belt": draw(rng, materials.LEATHER_COLOURS),
     }
-    for part, colours in (("top", materials.TOP_COLOURS), ("inner", materials.TOP_COLOURS),
-                          ("bottom", materials.BOTTOM_COLOURS), ("bag", materials.LEATHER_COLOURS),
-                          ("hat", materials.TOP_COLOURS)):
+    for part, colours in (
+        ("top", materials.TOP_COLOURS),
+        ("inner", materials.TOP_COLOURS),
+        ("bottom", materials.BOTTOM_COLOURS),
+        ("bag", materials.LEATHER_COLOURS),
+        ("hat", materials.TOP_COLOURS),
+    ):
         palette[part] = draw(rng, colours)
         palette[f"{part} second"] = draw_second(rng, palette[part], level.contrast)
     palette["accent"] = draw_second(rng, palette["top"], level.contrast)
@@ -191,9 +265,12 @@ def _draw_palette(rng: np.random.Generator, level: Level) -> dict[str, Material]
 
 def _toned(palette: dict[str, Material], keep: float) -> dict[str, Material]:
     """The palette with every material but skin and hair drawn towards one of two tones."""
-    toned = {part: palette[part] if part in ("skin", "hair") else materials.toned(palette[part], keep)
-             for part in palette}
-    for part, other in [(p, p.removesuffix(" second")) for p in palette if p.endswith(" second")] + [
-            ("accent", "top"), ("seam", "bottom")]:
+    toned = {
+        part: palette[part] if part in ("skin", "hair") else materials.toned(palette[part], keep)
+        for part in palette
+    }
+    for part, other in [
+        (p, p.removesuffix(" second")) for p in palette if p.endswith(" second")
+    ] + [("accent", "top"), ("seam", "bottom")]:
         toned[part] = materials.toned(palette[part], keep, beside=palette[other])
     return toned

@@ -146,6 +146,10 @@ def as_thermal(person: Person) -> Person:
 
     Skin is warm; clothes keep part of the differences of their `nir`, as thick and thin cloth do.
     """
-    return replace(person, palette={
-        part: Material(stuff.rgb, 0.85 if part == "skin" else 0.12 + 0.55 * stuff.nir)
-        for part, stuff in person.palette.items()})
+    return replace(
+        person,
+        palette={
+            part: Material(stuff.rgb, 0.85 if part == "skin" else 0.12 + 0.55 * stuff.nir)
+            for part, stuff in person.palette.items()
+        },
+    )

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-
-from icre.modality import VISIBLE
-
 from . import exact
 from .solids import Limb, Patch, Solid, Stack, Surface
+
+from icre.modality import VISIBLE
 
 FAR = -9.0  # depth of the background, in body heights towards the camera
 TURN = np.float32(2 * np.pi)
@@ -40,8 +39,9 @@ class View:
         reach = float(np.hypot(self.height - 0.5, self.distance))
         return (self.height - 0.5) / reach, self.distance / reach
 
-    def project(self, x: np.ndarray, y: np.ndarray,
-                z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def project(
+        self, x: np.ndarray, y: np.ndarray, z: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Screen x, screen y (up) and scale of points: x right, y up, z towards the camera.
 
         Lengths in body heights; the middle of the body has scale 1, the ground point screen (0, 0).
@@ -72,8 +72,7 @@ class Canvas:
     """What is seen per pixel: reflectance `albedo` (C, H, W) and `normal` (3, H, W), both times
     `cover` (H, W), the share that a solid covers; `depth` (H, W) towards the camera."""
 
-    def __init__(self, size: tuple[int, int], view: View, modality: int,
-                 folds: np.ndarray) -> None:
+    def __init__(self, size: tuple[int, int], view: View, modality: int, folds: np.ndarray) -> None:
         """`folds` (2, H, W): how cloth relief bends normals sideways and upwards."""
         self.view, self.modality, self.folds = view, modality, folds
         height, width = size
@@ -123,8 +122,12 @@ class Canvas:
         deep = a * b / wide
         half = wide * scale
         sag = float(deep.max()) * abs(sin_p) * float(scale.max())
-        box = self._box(float((sx - half).min()), float((sx + half).max()),
-                        float(sy[1]) - sag, float(sy[-2]) + sag)
+        box = self._box(
+            float((sx - half).min()),
+            float((sx + half).max()),
+            float(sy[1]) - sag,
+            float(sy[-2]) + sag,
+        )
         if box is None:
             return
         turn = np.arctan2(b * sin, a * cos)
@@ -144,16 +147,23 @@ class Canvas:
         size = float(stack.lateral.max() + stack.forward.max()) / 2
         unit = 1 / np.sqrt(1 + slope * slope)
         normal = (v * unit, slope * unit, nz * unit)
-        self._blend(box, inside, depth + np.float32(stack.bias), normal,
-                    Patch(y, tau, tau * np.float32(size), px), stack.surface)
+        self._blend(
+            box,
+            inside,
+            depth + np.float32(stack.bias),
+            normal,
+            Patch(y, tau, tau * np.float32(size), px),
+            stack.surface,
+        )
 
     def _trace(self, limb: Limb) -> tuple[Trace, np.ndarray] | None:
         ends = np.stack([limb.start, limb.end])
         x, z = self.turned(ends[:, 0], ends[:, 2])
         (x0, x1), (y0, y1), grow = self.view.project(x, ends[:, 1], z)
         reach = max(limb.radii) * float(grow.max())
-        box = self._box(min(x0, x1) - reach, max(x0, x1) + reach,
-                        min(y0, y1) - reach, max(y0, y1) + reach)
+        box = self._box(
+            min(x0, x1) - reach, max(x0, x1) + reach, min(y0, y1) - reach, max(y0, y1) + reach
+        )
         if box is None:
             return None
         dx, dy = np.float32(x1 - x0), np.float32(y1 - y0)
@@ -165,8 +175,15 @@ class Canvas:
         ex, ey = ex - along * dx, ey - along * dy
         side = np.clip((ex * dy - ey * dx) / (length * radius), -1, 1)
         depth = z * self.tilt[1] + ends[:, 1] * self.tilt[0]
-        return Trace(box, np.sqrt(ex * ex + ey * ey) / radius, radius, along, side,
-                     (float(dx / length), float(dy / length)), grow), depth.astype(np.float32)
+        return Trace(
+            box,
+            np.sqrt(ex * ex + ey * ey) / radius,
+            radius,
+            along,
+            side,
+            (float(dx / length), float(dy / length)),
+            grow,
+        ), depth.astype(np.float32)
 
     def _limb(self, limb: Limb) -> None:
         found = self._trace(limb)
@@ -180,12 +197,24 @@ class Canvas:
         real = np.float32(np.linalg.norm(limb.end - limb.start))
         depth = ends[0] + trace.along * (ends[1] - ends[0]) + trace.radius * nz
         normal = (side * np.float32(way[1]), side * np.float32(-way[0]), nz)
-        self._blend(trace.box, inside, depth + np.float32(limb.bias), normal,
-                    Patch(trace.along * real, tau, tau * np.float32(limb.radii[0]), float(px)),
-                    limb.surface)
+        self._blend(
+            trace.box,
+            inside,
+            depth + np.float32(limb.bias),
+            normal,
+            Patch(trace.along * real, tau, tau * np.float32(limb.radii[0]), float(px)),
+            limb.surface,
+        )
 
-    def _blend(self, box: tuple[slice, slice], inside: np.ndarray, depth: np.ndarray,
-               normal: tuple[np.ndarray, ...], patch: Patch, surface: Surface) -> None:
+    def _blend(
+        self,
+        box: tuple[slice, slice],
+        inside: np.ndarray,
+        depth: np.ndarray,
+        normal: tuple[np.ndarray, ...],
+        patch: Patch,
+        surface: Surface,
+    ) -> None:
         if surface.cut is not None:
             inside = inside * surface.cut(patch)
         behind = self.depth[box]

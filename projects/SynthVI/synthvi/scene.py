@@ -3,28 +3,39 @@
 from dataclasses import dataclass
 
 import numpy as np
+from . import exact
+from .materials import Cloth, Material, Weave, linear
 from scipy import ndimage
 
 from icre.modality import VISIBLE
 
-from . import exact
-from .materials import Cloth, Material, Weave, linear
-
 WIDER, TALLER = 5.0, 1.15  # size of the painted panorama in box widths and box heights
-INDOOR_PLACES = 3          # places 1 to 3 are rooms, the others streets and yards
+INDOOR_PLACES = 3  # places 1 to 3 are rooms, the others streets and yards
 
 # name: sRGB and near-infrared reflectance. Leaves are dark green and bright infrared.
 STUFFS = {
-    "plaster": ((206, 200, 188), 0.55), "paint": ((150, 166, 172), 0.45),
-    "cream": ((212, 200, 170), 0.50), "brick": ((138, 88, 72), 0.42),
-    "concrete": ((142, 140, 136), 0.40), "stone": ((168, 160, 146), 0.45),
-    "asphalt": ((84, 84, 88), 0.16), "linoleum": ((124, 128, 118), 0.38),
-    "marble": ((190, 186, 178), 0.50), "wood": ((140, 100, 66), 0.55),
-    "dark wood": ((84, 58, 42), 0.40), "steel": ((150, 154, 160), 0.35),
-    "glass": ((104, 120, 132), 0.12), "bright glass": ((226, 232, 236), 0.50),
-    "paper": ((228, 226, 218), 0.70), "cork": ((172, 132, 90), 0.50),
-    "leaves": ((58, 78, 42), 0.62), "grass": ((86, 104, 58), 0.55), "bark": ((88, 74, 62), 0.30),
-    "red": ((160, 48, 44), 0.50), "blue": ((54, 74, 122), 0.30), "black": ((36, 36, 40), 0.10),
+    "plaster": ((206, 200, 188), 0.55),
+    "paint": ((150, 166, 172), 0.45),
+    "cream": ((212, 200, 170), 0.50),
+    "brick": ((138, 88, 72), 0.42),
+    "concrete": ((142, 140, 136), 0.40),
+    "stone": ((168, 160, 146), 0.45),
+    "asphalt": ((84, 84, 88), 0.16),
+    "linoleum": ((124, 128, 118), 0.38),
+    "marble": ((190, 186, 178), 0.50),
+    "wood": ((140, 100, 66), 0.55),
+    "dark wood": ((84, 58, 42), 0.40),
+    "steel": ((150, 154, 160), 0.35),
+    "glass": ((104, 120, 132), 0.12),
+    "bright glass": ((226, 232, 236), 0.50),
+    "paper": ((228, 226, 218), 0.70),
+    "cork": ((172, 132, 90), 0.50),
+    "leaves": ((58, 78, 42), 0.62),
+    "grass": ((86, 104, 58), 0.55),
+    "bark": ((88, 74, 62), 0.30),
+    "red": ((160, 48, 44), 0.50),
+    "blue": ((54, 74, 122), 0.30),
+    "black": ((36, 36, 40), 0.10),
 }
 
 
@@ -58,21 +69,37 @@ def sample_place(seed: int, number: int) -> Place:
     rng = np.random.default_rng([seed, 23, number])
     indoor = number <= INDOOR_PLACES
     horizon = float(rng.uniform(0.42, 0.66))
-    walls, floors = ((("plaster", "paint", "cream"), ("linoleum", "marble", "stone")) if indoor else
-                     (("brick", "concrete", "stone"), ("asphalt", "concrete", "stone")))
+    walls, floors = (
+        (("plaster", "paint", "cream"), ("linoleum", "marble", "stone"))
+        if indoor
+        else (("brick", "concrete", "stone"), ("asphalt", "concrete", "stone"))
+    )
     wall = stuff(rng, rng.choice(walls), Weave("plain" if indoor else "tiles", 0.06), 0.93)
-    floor = stuff(rng, rng.choice(floors), Weave(
-        str(rng.choice(["panes", "tiles", "hoops"])), float(rng.uniform(0.16, 0.32))), 0.85)
+    floor = stuff(
+        rng,
+        rng.choice(floors),
+        Weave(str(rng.choice(["panes", "tiles", "hoops"])), float(rng.uniform(0.16, 0.32))),
+        0.85,
+    )
     make = _room if indoor else _street
-    return Place(indoor, wall, floor, horizon, float(rng.uniform(1.5, 3.0 if indoor else 6.0)),
-                 tuple(make(rng, horizon)), (seed, 43, number))
+    return Place(
+        indoor,
+        wall,
+        floor,
+        horizon,
+        float(rng.uniform(1.5, 3.0 if indoor else 6.0)),
+        tuple(make(rng, horizon)),
+        (seed, 43, number),
+    )
 
 
 def stuff(rng: np.random.Generator, name: str, weave: Weave = Weave(), share: float = 0.9) -> Cloth:
     """A cloth of a building material, its lightness varied, its second `share` times as bright."""
     srgb, nir = STUFFS[str(name)]
-    base = Material(linear(np.array(srgb) * rng.uniform(0.75, 1.12) + rng.normal(0, 4, 3)),
-                    float(np.clip(nir * rng.uniform(0.75, 1.25), 0.05, 0.9)))
+    base = Material(
+        linear(np.array(srgb) * rng.uniform(0.75, 1.12) + rng.normal(0, 4, 3)),
+        float(np.clip(nir * rng.uniform(0.75, 1.25), 0.05, 0.9)),
+    )
     return Cloth(base, base.times(share), weave)
 
 
@@ -94,8 +121,11 @@ def _room(rng: np.random.Generator, horizon: float) -> list[Panel]:
     for _ in range(rng.integers(1, 4)):
         at, bottom = rng.uniform(0, 0.95), horizon + rng.uniform(0.03, 0.08)
         top, right = bottom - rng.uniform(0.1, 0.16), at + rng.uniform(0.03, 0.1)
-        panels.append(Panel((at, top, right, bottom),
-                            stuff(rng, rng.choice(["steel", "black", "wood", "blue"]))))
+        panels.append(
+            Panel(
+                (at, top, right, bottom), stuff(rng, rng.choice(["steel", "black", "wood", "blue"]))
+            )
+        )
     return panels
 
 
@@ -103,8 +133,10 @@ def _door(rng: np.random.Generator, left: float, wide: float, horizon: float) ->
     top, right = horizon - rng.uniform(0.42, 0.5), left + 0.075 * wide
     leaf = stuff(rng, rng.choice(["wood", "dark wood", "paint", "blue"]))
     inset = Cloth(leaf.second, leaf.second)
-    panels = [Panel((left - 0.006, top - 0.015, right + 0.006, horizon), stuff(rng, "dark wood")),
-              Panel((left, top, right, horizon), leaf)]
+    panels = [
+        Panel((left - 0.006, top - 0.015, right + 0.006, horizon), stuff(rng, "dark wood")),
+        Panel((left, top, right, horizon), leaf),
+    ]
     for low, high in ((0.08, 0.45), (0.55, 0.92)):
         span = horizon - top
         box = (left + 0.01, top + low * span, right - 0.01, top + high * span)
@@ -119,8 +151,11 @@ def _window(rng: np.random.Generator, left: float, wide: float, horizon: float) 
     glass = stuff(rng, rng.choice(["glass", "bright glass"]))
     frame = Panel((left - 0.005, top - 0.01, right + 0.005, bottom + 0.015), stuff(rng, "paper"))
     half = (left + right) / 2
-    return [frame, Panel((left, top, half - 0.003, bottom), glass),
-            Panel((half + 0.003, top, right, bottom), glass)]
+    return [
+        frame,
+        Panel((left, top, half - 0.003, bottom), glass),
+        Panel((half + 0.003, top, right, bottom), glass),
+    ]
 
 
 def _board(rng: np.random.Generator, left: float, wide: float, horizon: float) -> list[Panel]:
@@ -129,16 +164,22 @@ def _board(rng: np.random.Generator, left: float, wide: float, horizon: float) -
     panels = [Panel((left, top, right, bottom), stuff(rng, rng.choice(["cork", "blue", "paper"])))]
     for _ in range(rng.integers(2, 6)):
         x, y = rng.uniform(left, right - 0.02), rng.uniform(top, bottom - 0.04)
-        panels.append(Panel((x, y, x + 0.016, y + 0.045),
-                            stuff(rng, rng.choice(["paper", "paper", "red", "cream"]))))
+        panels.append(
+            Panel(
+                (x, y, x + 0.016, y + 0.045),
+                stuff(rng, rng.choice(["paper", "paper", "red", "cream"])),
+            )
+        )
     return panels
 
 
 def _pillar(rng: np.random.Generator, left: float, wide: float, horizon: float) -> list[Panel]:
     right = left + 0.045 * wide
     kind = stuff(rng, rng.choice(["concrete", "marble", "paint"]))
-    return [Panel((left, 0.0, right, horizon + 0.03), kind, 0.08),
-            Panel((right - 0.008, 0.0, right, horizon + 0.03), Cloth(kind.second, kind.second))]
+    return [
+        Panel((left, 0.0, right, horizon + 0.03), kind, 0.08),
+        Panel((right - 0.008, 0.0, right, horizon + 0.03), Cloth(kind.second, kind.second)),
+    ]
 
 
 def _shelf(rng: np.random.Generator, left: float, wide: float, horizon: float) -> list[Panel]:
@@ -158,40 +199,72 @@ def _street(rng: np.random.Generator, horizon: float) -> list[Panel]:
     glass = stuff(rng, "glass")
     for left in np.arange(rng.uniform(0, pitch), 1, pitch):
         for row in (top, top - 0.3):
-            panels.append(Panel((left - 0.004, row - 0.01, left + 0.6 * pitch + 0.004, row + 0.19),
-                                stuff(rng, "stone")))
+            panels.append(
+                Panel(
+                    (left - 0.004, row - 0.01, left + 0.6 * pitch + 0.004, row + 0.19),
+                    stuff(rng, "stone"),
+                )
+            )
             panels.append(Panel((left, row, left + 0.6 * pitch, row + 0.17), glass))
     for _ in range(rng.integers(1, 3)):
         left = rng.uniform(-0.1, 0.9)
-        panels.append(Panel((left, horizon - rng.uniform(0.08, 0.2), left + rng.uniform(0.15, 0.4),
-                             horizon + 0.01), stuff(rng, "leaves"), 0.5))
+        panels.append(
+            Panel(
+                (
+                    left,
+                    horizon - rng.uniform(0.08, 0.2),
+                    left + rng.uniform(0.15, 0.4),
+                    horizon + 0.01,
+                ),
+                stuff(rng, "leaves"),
+                0.5,
+            )
+        )
     for _ in range(rng.integers(1, 4)):
         panels += _tree(rng, horizon) if rng.random() < 0.5 else _car(rng, horizon)
     strip = horizon + rng.uniform(0.0, 0.03)
-    panels.append(Panel((0, strip, 1, strip + rng.uniform(0.02, 0.06)),
-                        stuff(rng, rng.choice(["grass", "stone", "concrete"])), 0.2))
+    panels.append(
+        Panel(
+            (0, strip, 1, strip + rng.uniform(0.02, 0.06)),
+            stuff(rng, rng.choice(["grass", "stone", "concrete"])),
+            0.2,
+        )
+    )
     for _ in range(rng.integers(2, 5)):
         left = rng.uniform(0, 1)
-        panels.append(Panel((left, horizon - rng.uniform(0.15, 0.6), left + 0.01, horizon + 0.05),
-                            stuff(rng, rng.choice(["steel", "black", "concrete"]))))
+        panels.append(
+            Panel(
+                (left, horizon - rng.uniform(0.15, 0.6), left + 0.01, horizon + 0.05),
+                stuff(rng, rng.choice(["steel", "black", "concrete"])),
+            )
+        )
     return panels
 
 
 def _tree(rng: np.random.Generator, horizon: float) -> list[Panel]:
     left, top = rng.uniform(0, 0.95), horizon - rng.uniform(0.35, 0.5)
     crown = stuff(rng, "leaves")
-    return [Panel((left, top, left + 0.02, horizon + 0.04), stuff(rng, "bark"), 0.25),
-            Panel((left - 0.07, top - 0.3, left + 0.09, top + 0.06), crown, 0.5, oval=True)]
+    return [
+        Panel((left, top, left + 0.02, horizon + 0.04), stuff(rng, "bark"), 0.25),
+        Panel((left - 0.07, top - 0.3, left + 0.09, top + 0.06), crown, 0.5, oval=True),
+    ]
 
 
 def _car(rng: np.random.Generator, horizon: float) -> list[Panel]:
     left, base = rng.uniform(0, 0.8), horizon + rng.uniform(0.02, 0.06)
     paint_of = stuff(rng, rng.choice(["red", "blue", "black", "paper", "steel"]))
-    wheels = [Panel((left + at, base - 0.035, left + at + 0.03, base + 0.02), stuff(rng, "black"),
-                    oval=True) for at in (0.03, 0.19)]
-    return [Panel((left + 0.05, base - 0.16, left + 0.2, base - 0.05), paint_of),
-            Panel((left + 0.06, base - 0.15, left + 0.19, base - 0.09), stuff(rng, "glass")),
-            Panel((left, base - 0.095, left + 0.25, base), paint_of), *wheels]
+    wheels = [
+        Panel(
+            (left + at, base - 0.035, left + at + 0.03, base + 0.02), stuff(rng, "black"), oval=True
+        )
+        for at in (0.03, 0.19)
+    ]
+    return [
+        Panel((left + 0.05, base - 0.16, left + 0.2, base - 0.05), paint_of),
+        Panel((left + 0.06, base - 0.15, left + 0.19, base - 0.09), stuff(rng, "glass")),
+        Panel((left, base - 0.095, left + 0.25, base), paint_of),
+        *wheels,
+    ]
 
 
 def paint(place: Place, modality: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -231,8 +304,15 @@ def _grain(place: Place, rows: int, cols: int, height: int) -> tuple[np.ndarray,
     return fields[0], fields[1]
 
 
-def _panel(image: np.ndarray, panel: Panel, modality: int, x: np.ndarray, y: np.ndarray,
-           px: int, grain: tuple[np.ndarray, np.ndarray]) -> None:
+def _panel(
+    image: np.ndarray,
+    panel: Panel,
+    modality: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    px: int,
+    grain: tuple[np.ndarray, np.ndarray],
+) -> None:
     left, top, right, bottom = (np.float32(v) for v in panel.box)
     left, right = left * x.max(), right * x.max()
     top, bottom = top * TALLER, bottom * TALLER
@@ -242,8 +322,12 @@ def _panel(image: np.ndarray, panel: Panel, modality: int, x: np.ndarray, y: np.
         edge = 0.15 * grain[1] * (panel.grain > 0.3)
         inside = np.clip((1 - off + edge) * min(wide, high) * px + 0.5, 0, 1)
     else:
-        inside = (np.clip((x - left) * px + 0.5, 0, 1) * np.clip((right - x) * px + 0.5, 0, 1)
-                  * np.clip((y - top) * px + 0.5, 0, 1) * np.clip((bottom - y) * px + 0.5, 0, 1))
+        inside = (
+            np.clip((x - left) * px + 0.5, 0, 1)
+            * np.clip((right - x) * px + 0.5, 0, 1)
+            * np.clip((y - top) * px + 0.5, 0, 1)
+            * np.clip((bottom - y) * px + 0.5, 0, 1)
+        )
         foot = np.clip(1.4 - 12 * np.abs(y - bottom - 0.02), 0, 1) * np.clip((x - left) * px, 0, 1)
         image *= 1 - 0.2 * foot * np.clip((right - x) * px, 0, 1) * (y > bottom)
     colour = panel.cloth.colour(modality, y + 0 * x, x + 0 * y, px)

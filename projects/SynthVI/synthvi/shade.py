@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
-
 from . import exact
 from .raster import Canvas
 from .solids import Limb, Solid
+from scipy import ndimage
 
-CORNER = 5.0   # how fast light goes out where something stands nearer, per body height
+CORNER = 5.0  # how fast light goes out where something stands nearer, per body height
 REACH = 0.035  # how far around a point that is looked for, in body heights
 
 
@@ -57,8 +56,11 @@ def ground_shadow(canvas: Canvas, solids: list[Solid], light: Light) -> np.ndarr
         (x0, x1), (y0, y1) = _thrown(canvas, np.stack([start, end]), lx / ly, lz / ly)
         dx, dy = x1 - x0, (y1 - y0) / flat
         ex, ey = x - np.float32(x0), (y - np.float32(y0)) / np.float32(flat)
-        along = np.clip((ex * np.float32(dx) + ey * np.float32(dy)) / np.float32(
-            max(dx * dx + dy * dy, 1e-6)), 0, 1)
+        along = np.clip(
+            (ex * np.float32(dx) + ey * np.float32(dy)) / np.float32(max(dx * dx + dy * dy, 1e-6)),
+            0,
+            1,
+        )
         ex, ey = ex - along * np.float32(dx), ey - along * np.float32(dy)
         far = (ex * ex + ey * ey) / np.float32(radius * radius)
         np.maximum(dark, np.float32(light.shadow) * np.clip(2.2 - 1.2 * far, 0, 1), out=dark)
@@ -79,8 +81,9 @@ def _stroke(canvas: Canvas, solid: Solid) -> tuple[np.ndarray, np.ndarray, float
     return np.array([x[0], ends[0, 1], z[0]]), np.array([x[1], ends[1, 1], z[1]]), radius
 
 
-def _thrown(canvas: Canvas, points: np.ndarray, aside: float,
-            ahead: float) -> tuple[np.ndarray, np.ndarray]:
+def _thrown(
+    canvas: Canvas, points: np.ndarray, aside: float, ahead: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Screen places (x, y) of points (n, 3) thrown to the ground along the light."""
     x, y, z = points.T
     sx, sy, _ = canvas.view.project(x - aside * y, 0 * y, z - ahead * y)

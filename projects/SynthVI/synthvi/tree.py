@@ -14,17 +14,17 @@ from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 
+from .layout import DemoError, DemoOptions, Shot, plan, render_shot
 from PIL import Image
 from tqdm import tqdm
-
-from .layout import DemoError, DemoOptions, Shot, plan, render_shot
 
 MARKER, PARTIAL = "demo.json", "demo.partial.json"
 CHUNK = 60  # images that a worker renders at a time: one identity's, roughly
 
 
-def write_tree(root: Path, options: DemoOptions, workers: int = 0,
-               progress: bool = True) -> dict[str, int]:
+def write_tree(
+    root: Path, options: DemoOptions, workers: int = 0, progress: bool = True
+) -> dict[str, int]:
     """Render the tree below `root` and return the number of images per folder of identities.
 
     `workers` processes render (0: one per core). A finished tree of the same options is left alone.
@@ -39,8 +39,13 @@ def write_tree(root: Path, options: DemoOptions, workers: int = 0,
         (root / path).write_bytes(content)
     for folder in sorted({Path(shot.path).parent for shot in tree.shots}):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(tree.shots), desc=f"rendering {options.layout}", unit="img",
-              mininterval=0.5, disable=not progress) as bar:
+    with tqdm(
+        total=len(tree.shots),
+        desc=f"rendering {options.layout}",
+        unit="img",
+        mininterval=0.5,
+        disable=not progress,
+    ) as bar:
         for done in _render_all(root, options, tree.shots, workers):
             bar.update(done)
     folders = Counter(Path(shot.path).parents[1].as_posix() for shot in tree.shots)
@@ -67,12 +72,15 @@ def _claim(root: Path, options: DemoOptions) -> None:
     if root.exists() and not root.is_dir():
         raise DemoError(f"{root} is a file: choose another folder")
     if (root / MARKER).exists():
-        raise DemoError(f"{root} holds a demo of other arguments (see {MARKER} there): remove the "
-                        "folder or choose another")
+        raise DemoError(
+            f"{root} holds a demo of other arguments (see {MARKER} there): remove the "
+            "folder or choose another"
+        )
     used = root.is_dir() and any(root.iterdir())
     if used and _arguments(root / PARTIAL) != asdict(options):
-        raise DemoError(f"{root} is not empty and not this demo: remove the folder or choose "
-                        "another")
+        raise DemoError(
+            f"{root} is not empty and not this demo: remove the folder or choose another"
+        )
     root.mkdir(parents=True, exist_ok=True)
     _write_json(root / PARTIAL, {"arguments": asdict(options)})
 
@@ -84,9 +92,8 @@ def _write_json(path: Path, content: dict) -> None:
     draft.replace(path)
 
 
-def _render_all(root: Path, options: DemoOptions, shots: list[Shot],
-                workers: int) -> Iterator[int]:
-    chunks = [shots[i:i + CHUNK] for i in range(0, len(shots), CHUNK)]
+def _render_all(root: Path, options: DemoOptions, shots: list[Shot], workers: int) -> Iterator[int]:
+    chunks = [shots[i : i + CHUNK] for i in range(0, len(shots), CHUNK)]
     job = partial(_render_chunk, root, options)
     if workers == 1:
         yield from map(job, chunks)

@@ -16,7 +16,8 @@ from tabulate import tabulate
 from torchvision import transforms as T
 from tqdm import tqdm
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.data.data_utils import read_image as stock_read_image
 from fastreid.data.transforms import build_transforms
@@ -32,8 +33,8 @@ from icre.data.image import read_image
 from icre.data.loader import build_train_loader, build_train_set, collate
 from icre.engine.setup import load_config
 from icre.engine.step import to_device
-from icre.utils.environment import environment
 from icre.evaluation import records
+from icre.utils.environment import environment
 
 DECODED, CACHED = "ours, decoding", "ours, from the cache"
 STAGES = ("decode", "resize", "augment", "collate", "transfer")
@@ -56,8 +57,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     common = overrides(args, setup)
     cfg = load_config(args.config_file[0], common)
     decoding = load_config(args.config_file[0], [*common, "DATALOADER.CACHE_GB", "0.0"])
-    stock = load_config(args.config_file[0], [
-        *common, *STOCK_OPTIONS, "DATALOADER.NUM_INSTANCE", str(2 * setup.instances)])
+    stock = load_config(
+        args.config_file[0],
+        [*common, *STOCK_OPTIONS, "DATALOADER.NUM_INSTANCE", str(2 * setup.instances)],
+    )
     cached_set, decoding_set = build_train_set(cfg), build_train_set(decoding)
     for index in tqdm(range(len(cached_set)), "filling the cache", leave=False, disable=None):
         cached_set[index]
@@ -67,14 +70,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         STOCK: iter(stock_loader(stock, setup)),
     }
     rates = _rates(loaders, setup, args.steps, args.rounds)
-    result = environment() | shared_facts(setup) | {
-        "benchmark": "data", "batch": setup.batch, "workers": setup.workers, "steps": args.steps,
-        "reference": STOCK, "rows": [_row(name, rates) for name in loaders],
-        "stages_ms": {
-            DECODED: _our_stages(decoding_set, setup), CACHED: _our_stages(cached_set, setup),
-            STOCK: _stock_stages(stock, setup),
-        },
-    }
+    result = (
+        environment()
+        | shared_facts(setup)
+        | {
+            "benchmark": "data",
+            "batch": setup.batch,
+            "workers": setup.workers,
+            "steps": args.steps,
+            "reference": STOCK,
+            "rows": [_row(name, rates) for name in loaders],
+            "stages_ms": {
+                DECODED: _our_stages(decoding_set, setup),
+                CACHED: _our_stages(cached_set, setup),
+                STOCK: _stock_stages(stock, setup),
+            },
+        }
+    )
     print(text(result))
     if args.json:
         records.save(result, args.json)
@@ -83,7 +95,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _row(name: str, rates: dict[str, list[float]]) -> dict[str, Any]:
     return {
-        "name": name, "images_per_second": median(rates[name]), "rounds": rates[name],
+        "name": name,
+        "images_per_second": median(rates[name]),
+        "rounds": rates[name],
         "ratio": median(mine / other for mine, other in zip(rates[name], rates[STOCK])),
     }
 
@@ -137,8 +151,10 @@ def _stock_stages(cfg: CfgNode, setup: Setup) -> dict[str, float]:
     images, decode = _timed(lambda: [stock_read_image(path) for path in paths])
     resized, resize = _timed(lambda: [first(image) for image in images])
     tensors, augment = _timed(lambda: [chain(image) for image in resized])
-    rows = [{"images": image, "targets": 0, "camids": 0, "img_paths": path}
-            for image, path in zip(tensors, paths)]
+    rows = [
+        {"images": image, "targets": 0, "camids": 0, "img_paths": path}
+        for image, path in zip(tensors, paths)
+    ]
     batch, collated = _timed(lambda: collate(rows))
     _, moved = _timed(lambda: _move(batch, setup.device))
     seconds = (decode, resize, augment, collated, moved)
@@ -176,18 +192,28 @@ def _timed(function: Callable[[], Any], repeat: int = 3) -> tuple[Any, float]:
 def text(result: dict[str, Any]) -> str:
     """Both tables of a result."""
     height, width = result["size"]
-    speeds = [{
-        "loader": row["name"], "images/s": f"{row['images_per_second']:.0f}",
-        f"x {result['reference']}": f"{row['ratio']:.2f}",
-    } for row in result["rows"]]
-    stages = [{
-        "ms per image, one process": name, **{stage: f"{ms[stage]:.3f}" for stage in STAGES},
-        "sum": f"{sum(ms.values()):.3f}",
-    } for name, ms in result["stages_ms"].items()]
+    speeds = [
+        {
+            "loader": row["name"],
+            "images/s": f"{row['images_per_second']:.0f}",
+            f"x {result['reference']}": f"{row['ratio']:.2f}",
+        }
+        for row in result["rows"]
+    ]
+    stages = [
+        {
+            "ms per image, one process": name,
+            **{stage: f"{ms[stage]:.3f}" for stage in STAGES},
+            "sum": f"{sum(ms.values()):.3f}",
+        }
+        for name, ms in result["stages_ms"].items()
+    ]
     head = (
         f"batches of {result['batch']} images of {height}x{width}, {result['workers']} workers, to "
         f"{result['device']} ({result['gpu'] or result['cpu']})"
     )
-    tables = [tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-              for rows in (speeds, stages)]
+    tables = [
+        tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+        for rows in (speeds, stages)
+    ]
     return "\n\n".join([head, *tables])

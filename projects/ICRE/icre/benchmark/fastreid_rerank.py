@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.evaluation.rerank import re_ranking
 from fastreid.utils import compute_dist
 
@@ -18,7 +19,8 @@ from fastreid.utils import compute_dist
 def jaccard(features: Tensor, queries: int, k1: int, k2: int) -> np.ndarray:
     """utils/compute_dist.py: (Q, G), cut out of the (N, N) that it makes."""
     return compute_dist.compute_jaccard_distance(features, k1, k2, search_option=3)[
-        :queries, queries:]
+        :queries, queries:
+    ]
 
 
 def jaccard_after_search(
@@ -30,11 +32,11 @@ def jaccard_after_search(
         return jaccard(features, queries, k1, k2)
 
 
-def original(
-    features: Tensor, queries: int, k1: int, k2: int, lambda_value: float
-) -> np.ndarray:
+def original(features: Tensor, queries: int, k1: int, k2: int, lambda_value: float) -> np.ndarray:
     """evaluation/rerank.py (Zhong et al.) from features: distances, then their function, (Q, G)."""
     query, gallery = features[:queries], features[queries:]
-    distances = (torch.cdist(*pair).numpy() for pair in (
-        (query, gallery), (query, query), (gallery, gallery)))
+    distances = (
+        torch.cdist(*pair).numpy()
+        for pair in ((query, gallery), (query, query), (gallery, gallery))
+    )
     return re_ranking(*distances, k1, k2, lambda_value)

@@ -17,11 +17,11 @@ from PIL import Image
 from tabulate import tabulate
 
 from icre.datasets.sysu import CAMERA_MODALITY, SYSUMM01
-from icre.utils.environment import environment
-from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.rank import figures, order_keys, query_values
 from icre.modality import INFRARED, NAMES, VISIBLE
+from icre.utils.environment import environment
+from icre.utils.errors import UserError
 
 STRIPS = 6  # horizontal strips of a histogram: head, chest, waist, thighs, shins, feet
 
@@ -46,7 +46,9 @@ def colour_histogram(image: np.ndarray) -> np.ndarray:
 
 
 DESCRIPTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "pixels": pixels, "grey histogram": grey_histogram, "colour histogram": colour_histogram,
+    "pixels": pixels,
+    "grey histogram": grey_histogram,
+    "colour histogram": colour_histogram,
 }
 
 
@@ -62,8 +64,11 @@ class Pictures:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-command's options."""
-    parser.add_argument("--data", required=True,
-                        help="folder that holds SYSU-MM01 (DATASETS.ROOT), rendered or real")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="folder that holds SYSU-MM01 (DATASETS.ROOT), rendered or real",
+    )
     parser.add_argument("--json", help="where to write the result")
 
 
@@ -77,11 +82,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rows, chance = [], 100 / len(np.unique(pictures.pids))
     for name in DESCRIPTORS:
         for query, gallery in ((VISIBLE, VISIBLE), (INFRARED, INFRARED), (INFRARED, VISIBLE)):
-            rows.append({"descriptor": name, "query": NAMES[query], "gallery": NAMES[gallery],
-                         "Rank-1": rank_1(pictures, name, query, gallery), "chance": chance})
+            rows.append(
+                {
+                    "descriptor": name,
+                    "query": NAMES[query],
+                    "gallery": NAMES[gallery],
+                    "Rank-1": rank_1(pictures, name, query, gallery),
+                    "chance": chance,
+                }
+            )
     print(tabulate(rows, headers="keys", floatfmt=".1f"))
-    result = environment() | {"benchmark": "gap", "identities": len(np.unique(pictures.pids)),
-                              "images": len(pictures.pids), "rows": rows}
+    result = environment() | {
+        "benchmark": "gap",
+        "identities": len(np.unique(pictures.pids)),
+        "images": len(pictures.pids),
+        "rows": rows,
+    }
     if args.json:
         records.save(result, args.json)
     return result
@@ -102,14 +118,19 @@ def read(folder: Path) -> Pictures:
             image = np.asarray(file.convert("RGB"))
         shapes.add(image.shape)
         if len(shapes) > 1:
-            raise UserError(f"{path}: is {image.shape[1]}x{image.shape[0]} pixels, others are not; "
-                            "pixels can be compared in images of one size only")
+            raise UserError(
+                f"{path}: is {image.shape[1]}x{image.shape[0]} pixels, others are not; "
+                "pixels can be compared in images of one size only"
+            )
         for name, describe in DESCRIPTORS.items():
             rows[name].append(describe(image))
     _, pids, camids = zip(*items)
-    return Pictures({name: _unit(np.array(vectors)) for name, vectors in rows.items()},
-                    np.array(pids), np.array(camids),
-                    np.array([Path(path).stem for path, *_ in items]))
+    return Pictures(
+        {name: _unit(np.array(vectors)) for name, vectors in rows.items()},
+        np.array(pids),
+        np.array(camids),
+        np.array([Path(path).stem for path, *_ in items]),
+    )
 
 
 def rank_1(pictures: Pictures, name: str, query: int, gallery: int) -> float:

@@ -20,9 +20,9 @@ from icre.benchmark.options import (
     shared_facts,
 )
 from icre.benchmark.rows import Row, Setup, random_batches
+from icre.evaluation import records
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
-from icre.evaluation import records
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +46,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     results = []
     for size in args.batches:
         results += _measure(builders, setup, size, args, reference)
-    result = environment() | shared_facts(setup) | {
-        "benchmark": "infer", "flip": args.flip, "steps": args.steps, "reference": reference,
-        "rows": results, "left_out": left_out,
-    }
+    result = (
+        environment()
+        | shared_facts(setup)
+        | {
+            "benchmark": "infer",
+            "flip": args.flip,
+            "steps": args.steps,
+            "reference": reference,
+            "rows": results,
+            "left_out": left_out,
+        }
+    )
     print(text(result))
     if args.json:
         records.save(result, args.json)
@@ -80,11 +88,18 @@ def _measure(
             for name, row in rows.items():
                 rates[name].append(_rate(lambda: extract(row), size, args.steps))
                 bar.update()
-    return [{
-        "name": name, "batch": size, "images_per_second": median(mine), "rounds": mine,
-        "ms_per_image": 1000 / median(mine), "peak_bytes": peaks[name],
-        "ratio": median(one / other for one, other in zip(mine, rates[reference])),
-    } for name, mine in rates.items()]
+    return [
+        {
+            "name": name,
+            "batch": size,
+            "images_per_second": median(mine),
+            "rounds": mine,
+            "ms_per_image": 1000 / median(mine),
+            "peak_bytes": peaks[name],
+            "ratio": median(one / other for one, other in zip(mine, rates[reference])),
+        }
+        for name, mine in rates.items()
+    ]
 
 
 def _rate(extract: Callable[[], Any], size: int, steps: int) -> float:
@@ -99,13 +114,17 @@ def _rate(extract: Callable[[], Any], size: int, steps: int) -> float:
 def text(result: dict[str, Any]) -> str:
     """The table of a result, with its conditions above and what was left out below."""
     height, width = result["size"]
-    lines = [{
-        "row": row["name"], "batch": str(row["batch"]),
-        "images/s": f"{row['images_per_second']:.1f}",
-        f"x {result['reference']}": f"{row['ratio']:.2f}",
-        "ms/image": f"{row['ms_per_image']:.2f}",
-        "peak MiB": "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.0f}",
-    } for row in result["rows"]]
+    lines = [
+        {
+            "row": row["name"],
+            "batch": str(row["batch"]),
+            "images/s": f"{row['images_per_second']:.1f}",
+            f"x {result['reference']}": f"{row['ratio']:.2f}",
+            "ms/image": f"{row['ms_per_image']:.2f}",
+            "peak MiB": "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.0f}",
+        }
+        for row in result["rows"]
+    ]
     head = (
         f"features of {height}x{width} images on {result['device']} "
         f"({result['gpu'] or result['cpu']}, {result['threads']} threads), "

@@ -25,16 +25,26 @@ def loop_score(
     results = []
     for trial in range(1 if draw is None else 10):
         query, gallery = trial_rows(data, name, draw, trial, permutation)
-        results.append(loop_evaluate(
-            unit[query] @ unit[gallery].T, data.pids[query], data.pids[gallery],
-            data.camids[query], data.camids[gallery], name.split("-")[0],
-        ))
+        results.append(
+            loop_evaluate(
+                unit[query] @ unit[gallery].T,
+                data.pids[query],
+                data.pids[gallery],
+                data.camids[query],
+                data.camids[gallery],
+                name.split("-")[0],
+            )
+        )
     return results
 
 
 def loop_evaluate(
-    similarity: np.ndarray, q_pids: np.ndarray, g_pids: np.ndarray,
-    q_camids: np.ndarray, g_camids: np.ndarray, dataset: str,
+    similarity: np.ndarray,
+    q_pids: np.ndarray,
+    g_pids: np.ndarray,
+    q_camids: np.ndarray,
+    g_camids: np.ndarray,
+    dataset: str,
 ) -> dict[str, float]:
     """Figures of one trial from its (Q, G) similarities by the rules of "sysu", "regdb", "llcm"."""
     order = np.argsort(-similarity, axis=1, kind="stable")
@@ -65,7 +75,9 @@ def loop_evaluate(
     cmc = np.mean(cmcs, axis=0)
     figures = {f"Rank-{rank}": 100 * cmc[rank - 1] for rank in (1, 5, 10, 20)}
     return figures | {
-        "mAP": 100 * np.mean(aps), "mINP": 100 * np.mean(inps), "valid_queries": len(cmcs)
+        "mAP": 100 * np.mean(aps),
+        "mINP": 100 * np.mean(inps),
+        "valid_queries": len(cmcs),
     }
 
 
@@ -96,7 +108,8 @@ def _cmc_20(counted: np.ndarray) -> np.ndarray:
 
 def _sorted_rows(data: FeatureSet, cameras: list[int] | None, modality: int | None) -> Rows:
     rows = [
-        row for row in range(len(data))
+        row
+        for row in range(len(data))
         if (cameras is None or data.camids[row] in cameras)
         and (modality is None or data.modalities[row] == modality)
     ]

@@ -104,6 +104,7 @@ def warm_and_peak(
         What was built, and bytes: of CUDA's allocator on a GPU (in the last use, so without what
         cuDNN tries out first), else of this process's resident set; None where that is not told.
     """
+
     def warmed() -> T:
         built = build()
         use(built)

@@ -23,7 +23,8 @@ AMP = {
     "fp16": ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float16"),
 }
 _REPOSITORIES = {
-    AgwRow: "github.com/mangye16/Cross-Modal-Re-ID-baseline", DeenRow: "github.com/ZYK100/LLCM",
+    AgwRow: "github.com/mangye16/Cross-Modal-Re-ID-baseline",
+    DeenRow: "github.com/ZYK100/LLCM",
 }
 Builders = dict[str, Callable[[], Row]]
 
@@ -31,8 +32,9 @@ Builders = dict[str, Callable[[], Row]]
 def add_data_arguments(parser: argparse.ArgumentParser, several: bool) -> None:
     """What all speed benchmarks take; `several`: --config-file takes more than one."""
     parser.add_argument("--config-file", nargs="+" if several else 1, required=True, metavar="FILE")
-    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE",
-                        help="config overrides of every row")
+    parser.add_argument(
+        "--opts", nargs="+", default=[], metavar="KEY VALUE", help="config overrides of every row"
+    )
     parser.add_argument("--size", metavar="HxW", help="of the images (default: the first config's)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--steps", type=int, default=10, help="per row and round (10)")
@@ -43,8 +45,14 @@ def add_data_arguments(parser: argparse.ArgumentParser, several: bool) -> None:
 def add_row_arguments(parser: argparse.ArgumentParser) -> None:
     """What chooses the rows of `train` and `infer`."""
     add_data_arguments(parser, several=True)
-    parser.add_argument("--variant", nargs="+", action="append", default=[], metavar="KEY=VALUE",
-                        help="one more row: the first config with these overrides; may be repeated")
+    parser.add_argument(
+        "--variant",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one more row: the first config with these overrides; may be repeated",
+    )
     parser.add_argument("--amp", choices=list(AMP), help="of the configs (default: as each says)")
     parser.add_argument("--no-stock", action="store_true", help=f"leave {STOCK} out")
     parser.add_argument("--agw", metavar="DIR", help=f"a clone of {_REPOSITORIES[AgwRow]}")
@@ -64,13 +72,20 @@ def read_setup(args: argparse.Namespace, batch: int | None, root: str | None) ->
         raise UserError("--steps and --rounds must be at least 1")
     cfg = load_config(args.config_file[0], args.opts)
     batch = batch or cfg.SOLVER.IMS_PER_BATCH
-    fits = [k for k in range(1, cfg.DATALOADER.NUM_INSTANCE + 1)
-            if batch % (2 * k) == 0 and batch >= 4 * k]
+    fits = [
+        k
+        for k in range(1, cfg.DATALOADER.NUM_INSTANCE + 1)
+        if batch % (2 * k) == 0 and batch >= 4 * k
+    ]
     if not fits:
         raise UserError(f"--batch {batch}: it must be even, and at least 4")
     setup = Setup(
-        batch=batch, size=_size(args.size) or tuple(cfg.INPUT.SIZE_TRAIN), instances=max(fits),
-        device=resolve_device(args.device), root=root, seed=cfg.SEED,
+        batch=batch,
+        size=_size(args.size) or tuple(cfg.INPUT.SIZE_TRAIN),
+        instances=max(fits),
+        device=resolve_device(args.device),
+        root=root,
+        seed=cfg.SEED,
         workers=cfg.DATALOADER.NUM_WORKERS,
     )
     if not root:
@@ -84,11 +99,25 @@ def overrides(args: argparse.Namespace, setup: Setup) -> list[str]:
     root = ["DATASETS.ROOT", setup.root] if setup.root else []
     amp = getattr(args, "amp", None)
     return [
-        *args.opts, *(AMP[amp] if amp else ()), *root,
-        "INPUT.SIZE_TRAIN", str(list(setup.size)), "INPUT.SIZE_TEST", str(list(setup.size)),
-        "SOLVER.IMS_PER_BATCH", str(setup.batch), "DATALOADER.NUM_INSTANCE", str(setup.instances),
-        "DATALOADER.NUM_WORKERS", str(setup.workers), "MODEL.DEVICE", str(setup.device),
-        "MODEL.HEADS.NUM_CLASSES", str(setup.classes), "MODEL.BACKBONE.PRETRAIN", "False",
+        *args.opts,
+        *(AMP[amp] if amp else ()),
+        *root,
+        "INPUT.SIZE_TRAIN",
+        str(list(setup.size)),
+        "INPUT.SIZE_TEST",
+        str(list(setup.size)),
+        "SOLVER.IMS_PER_BATCH",
+        str(setup.batch),
+        "DATALOADER.NUM_INSTANCE",
+        str(setup.instances),
+        "DATALOADER.NUM_WORKERS",
+        str(setup.workers),
+        "MODEL.DEVICE",
+        str(setup.device),
+        "MODEL.HEADS.NUM_CLASSES",
+        str(setup.classes),
+        "MODEL.BACKBONE.PRETRAIN",
+        "False",
     ]
 
 
@@ -135,7 +164,9 @@ def reference_of(args: argparse.Namespace, names: list[str]) -> str:
 def shared_facts(setup: Setup) -> dict:
     """What of the setup a result record holds."""
     return {
-        "device": str(setup.device), "threads": torch.get_num_threads(), "size": list(setup.size),
+        "device": str(setup.device),
+        "threads": torch.get_num_threads(),
+        "size": list(setup.size),
         "images": f"loaded by {setup.workers} workers" if setup.root else "random, in memory",
     }
 

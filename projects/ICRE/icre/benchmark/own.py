@@ -3,17 +3,19 @@
 import torch
 from torch import Tensor
 
-import icre.engine  # noqa: F401  (registration)
+import icre.compat
+
 from fastreid.config import CfgNode
 from fastreid.utils.events import EventStorage
 
+import icre.engine  # noqa: F401
 from icre.benchmark.measure import Marks
 from icre.benchmark.rows import Row, Setup, endless, precision_name, random_batches
 from icre.data.loader import build_train_loader
-from icre.evaluation.extraction import run_inference
 from icre.engine.optimizer import build_optimizer
 from icre.engine.step import Step, compile_model, memory_layout
 from icre.engine.trainer import LOG_EVERY, Trainer
+from icre.evaluation.extraction import run_inference
 
 
 class OwnRow(Row):

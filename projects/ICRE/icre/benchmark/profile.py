@@ -34,15 +34,18 @@ def dearest(row: Row, device: torch.device) -> list[dict[str, Any]]:
         if on_gpu:
             torch.cuda.synchronize(device)
     own_time = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    times = {
-        event.key: (event.count, getattr(event, own_time)) for event in record.key_averages()
-    }
+    times = {event.key: (event.count, getattr(event, own_time)) for event in record.key_averages()}
     whole = sum(microseconds for _, microseconds in times.values()) or 1.0
     order = sorted(times, key=lambda key: -times[key][1])[:_SHOWN]
-    return [{
-        "operation": key, "calls": times[key][0] / _STEPS,
-        "ms": times[key][1] / 1000 / _STEPS, "share": times[key][1] / whole,
-    } for key in order]
+    return [
+        {
+            "operation": key,
+            "calls": times[key][0] / _STEPS,
+            "ms": times[key][1] / 1000 / _STEPS,
+            "share": times[key][1] / whole,
+        }
+        for key in order
+    ]
 
 
 def bound(row: dict[str, Any], peaks: dict[str, float]) -> str:
@@ -70,13 +73,20 @@ def text(result: dict[str, Any]) -> str:
     lines = [f"Large matrix products on this device: {products}"]
     lines += [bound(row, peaks) for row in result["rows"]]
     for row in result["rows"]:
-        table = [{
-            "operation": one["operation"][:60], "calls": f"{one['calls']:.0f}",
-            "ms": f"{one['ms']:.2f}", "share": f"{100 * one['share']:.1f} %",
-        } for one in row["profile"]]
-        lines += ["", f"{row['name']}, per step:", tabulate(
-            table, headers="keys", tablefmt="github", disable_numparse=True,
-        )]
+        table = [
+            {
+                "operation": one["operation"][:60],
+                "calls": f"{one['calls']:.0f}",
+                "ms": f"{one['ms']:.2f}",
+                "share": f"{100 * one['share']:.1f} %",
+            }
+            for one in row["profile"]
+        ]
+        lines += [
+            "",
+            f"{row['name']}, per step:",
+            tabulate(table, headers="keys", tablefmt="github", disable_numparse=True),
+        ]
     return "\n".join(lines)
 
 

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from icre.benchmark.loop_protocol import loop_score
 from icre.benchmark.report import alternate
-from icre.utils.environment import environment
-from icre.utils.errors import UserError
+from icre.datasets.protocol import settings
 from icre.evaluation import records
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation
-from icre.datasets.protocol import settings
 from icre.evaluation.score import score
+from icre.utils.environment import environment
+from icre.utils.errors import UserError
 
 _AGREEMENT = 1e-6  # percentage points; both sides sum the same float64 values in another order
 
@@ -58,10 +58,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f"{name:>10}: {wall:7.2f} s, {cpu:7.2f} s of CPU (median of {args.repeat})")
     print(f"     ratio: {ratio:7.1f}x over {len(pairs)} settings, figures equal")
     result = environment() | {
-        "benchmark": "protocol", "device": args.device, "threads": torch.get_num_threads(),
-        "images": len(data), "dimensions": data.features.shape[1], "settings": len(pairs),
+        "benchmark": "protocol",
+        "device": args.device,
+        "threads": torch.get_num_threads(),
+        "images": len(data),
+        "dimensions": data.features.shape[1],
+        "settings": len(pairs),
         "permutation": "rand_perm_cam" if args.perm else "seeded stand-in",
-        "seconds": seconds, "cpu_seconds": cpu_seconds, "ratio": ratio,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "ratio": ratio,
     }
     if args.json:
         records.save(result, args.json)

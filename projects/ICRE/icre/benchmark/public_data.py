@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 
 from icre.benchmark.rows import Setup, as_floats, random_batches
 from icre.data.image import read_image
 from icre.data.loader import load_dataset, modalities_of
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IDENTITIES = 64  # they hold all training images in memory; so many are enough to time them
@@ -53,12 +54,19 @@ def public_batches(
     identities = setup.batch // (2 * setup.instances)
     while True:
         sampler = clone.utils.IdentitySampler(
-            data.train_color_label, data.train_thermal_label, *places,
-            setup.instances, identities, 0,
+            data.train_color_label,
+            data.train_thermal_label,
+            *places,
+            setup.instances,
+            identities,
+            0,
         )
         data.cIndex, data.tIndex = sampler.index1, sampler.index2
         yield from DataLoader(
-            data, batch_size=setup.batch // 2, sampler=sampler, num_workers=setup.workers,
+            data,
+            batch_size=setup.batch // 2,
+            sampler=sampler,
+            num_workers=setup.workers,
             drop_last=True,
         )
 
@@ -81,8 +89,6 @@ def _training_images(cfg: CfgNode, setup: Setup) -> list[tuple[np.ndarray, np.nd
 
 
 def _read(paths: list[list[str]], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    images = [
-        np.array(read_image(path).resize(size[::-1])) for places in paths for path in places
-    ]
+    images = [np.array(read_image(path).resize(size[::-1])) for places in paths for path in places]
     labels = [label for label, places in enumerate(paths) for _ in places]
     return np.stack(images), np.array(labels)

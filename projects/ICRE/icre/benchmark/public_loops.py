@@ -14,18 +14,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import transforms as T
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 
 from icre.benchmark.measure import Marks
 from icre.benchmark.public_code import load_clone
-from icre.benchmark.public_data import (
-    MEAN,
-    STD,
-    normalised,
-    public_batches,
-    random_public_batches,
-)
+from icre.benchmark.public_data import MEAN, STD, normalised, public_batches, random_public_batches
 from icre.benchmark.rows import Row, Setup, endless
 
 _LR = 0.1 / 10  # their first epoch's (`adjust_learning_rate`); a tenth of it for the backbone
@@ -164,18 +159,32 @@ def three_groups(net: nn.Module) -> torch.optim.Optimizer:
     known = {id(parameter) for parameter in heads}
     base = [parameter for parameter in net.parameters() if id(parameter) not in known]
     return torch.optim.SGD(
-        [{"params": base, "lr": 0.1 * _LR}, {"params": net.bottleneck.parameters()},
-         {"params": net.classifier.parameters()}],
-        lr=_LR, weight_decay=5e-4, momentum=0.9, nesterov=True,
+        [
+            {"params": base, "lr": 0.1 * _LR},
+            {"params": net.bottleneck.parameters()},
+            {"params": net.classifier.parameters()},
+        ],
+        lr=_LR,
+        weight_decay=5e-4,
+        momentum=0.9,
+        nesterov=True,
     )
 
 
 def _transform(size: tuple[int, int], before: list, after: list) -> Callable:
     """Both train.py's chain; `before` stands ahead of the crop, `after` at the end."""
-    return T.Compose([
-        T.ToPILImage(), T.Pad(10), *before, T.RandomCrop(size), T.RandomHorizontalFlip(),
-        T.ToTensor(), T.Normalize(MEAN, STD), *after,
-    ])
+    return T.Compose(
+        [
+            T.ToPILImage(),
+            T.Pad(10),
+            *before,
+            T.RandomCrop(size),
+            T.RandomHorizontalFlip(),
+            T.ToTensor(),
+            T.Normalize(MEAN, STD),
+            *after,
+        ]
+    )
 
 
 def _read(*losses: Tensor) -> None:

@@ -14,14 +14,14 @@ from tqdm import tqdm
 from icre.benchmark import fastreid_rerank
 from icre.benchmark.clusters import clustered
 from icre.benchmark.memory import peak_memory
-from icre.benchmark.rerank_plot import save_plot
 from icre.benchmark.report import alternate
-from icre.utils.environment import environment
-from icre.utils.errors import UserError
+from icre.benchmark.rerank_plot import save_plot
 from icre.evaluation import records
 from icre.evaluation.neighbours import nearest
 from icre.evaluation.rerank import mix, path_for, rerank, whole
 from icre.evaluation.rerank_options import Reranking
+from icre.utils.environment import environment
+from icre.utils.errors import UserError
 
 K1, K2, LAMBDA = 20, 6, 0.3
 FEW, HALF = 0.038, 0.5  # shares of queries: 3,800 among 100,000, and as many as there are others
@@ -35,11 +35,20 @@ Sides = dict[str, Callable[[], np.ndarray]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-command's options."""
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[1000, 4000, 10_000, 30_000, 100_000],
-        metavar="N", help="images, queries and gallery together (1000 4000 10000 30000 100000)")
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[1000, 4000, 10_000, 30_000, 100_000],
+        metavar="N",
+        help="images, queries and gallery together (1000 4000 10000 30000 100000)",
+    )
     parser.add_argument(
-        "--theirs-up-to", type=int, default=10_000, metavar="N",
-        help="largest size for fast-reid: it holds three dense N x N matrices (10000)")
+        "--theirs-up-to",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="largest size for fast-reid: it holds three dense N x N matrices (10000)",
+    )
     parser.add_argument("--dimensions", type=int, default=256, help="of a feature (256)")
     parser.add_argument("--repeat", type=int, default=2, help="rounds up to 10,000 images (2)")
     parser.add_argument("--seed", type=int, default=0, help="of the features")
@@ -62,8 +71,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _ours(torch.from_numpy(clustered(100, 16)).to(args.device), 4, "fastreid", 0.0)  # compiles
     rows = [_one_size(size, args) for size in tqdm(sorted(args.sizes), "sizes", disable=None)]
     result = environment() | {
-        "benchmark": "rerank", "device": args.device, "threads": torch.get_num_threads(),
-        "dimensions": args.dimensions, "seed": args.seed, "k1": K1, "k2": K2, "lambda": LAMBDA,
+        "benchmark": "rerank",
+        "device": args.device,
+        "threads": torch.get_num_threads(),
+        "dimensions": args.dimensions,
+        "seed": args.seed,
+        "k1": K1,
+        "k2": K2,
+        "lambda": LAMBDA,
         "features": "clusters of 20 images, within/between ratio 1.5 (benchmark/clusters.py)",
         "sizes": rows,
     }
@@ -79,13 +94,17 @@ def report(rows: list[dict[str, Any]]) -> str:
     """Render the result for people."""
     table = [
         {
-            "N": one["images"], "job": job["job"], "ours, s": f"{job['ours']:.3f}",
-            "theirs, s": _or_dash(job["theirs"], ".2f"), "ratio": _or_dash(job["ratio"], ".1f"),
+            "N": one["images"],
+            "job": job["job"],
+            "ours, s": f"{job['ours']:.3f}",
+            "theirs, s": _or_dash(job["theirs"], ".2f"),
+            "ratio": _or_dash(job["ratio"], ".1f"),
             "ours, MB": _or_dash(job["ours_memory"], ".0f", 1e6),
             "theirs, MB": _or_dash(job["theirs_memory"], ".0f", 1e6),
             "entries that differ": _or_dash(job["differ"], ".1e"),
         }
-        for one in rows for job in one["jobs"]
+        for one in rows
+        for job in one["jobs"]
     ]
     return tabulate(table, headers="keys", tablefmt="github", disable_numparse=True)
 
@@ -98,24 +117,35 @@ def _one_size(size: int, args: argparse.Namespace) -> dict[str, Any]:
     jobs: dict[str, tuple[Callable, Callable]] = {
         "fastreid": (
             lambda: _ours(placed, few, "fastreid", 0.0),
-            lambda: fastreid_rerank.jaccard(features, few, K1, K2)),
+            lambda: fastreid_rerank.jaccard(features, few, K1, K2),
+        ),
         "fastreid, half are queries": (
             lambda: _ours(placed, size // 2, "fastreid", 0.0),
-            lambda: fastreid_rerank.jaccard(features, size // 2, K1, K2)),
+            lambda: fastreid_rerank.jaccard(features, size // 2, K1, K2),
+        ),
         "fastreid after the search": (
             lambda: _after_search(placed, few, near.to(args.device)),
-            lambda: fastreid_rerank.jaccard_after_search(features, few, K1, K2, near.numpy())),
+            lambda: fastreid_rerank.jaccard_after_search(features, few, K1, K2, near.numpy()),
+        ),
         "original": (
             lambda: _ours(placed, few, "original", LAMBDA),
-            lambda: fastreid_rerank.original(features, few, K1, K2, LAMBDA)),
+            lambda: fastreid_rerank.original(features, few, K1, K2, LAMBDA),
+        ),
     }
     rounds = args.repeat if size <= _REPEAT_UP_TO else 0
-    return {"images": size, "queries": few, "rounds": max(rounds, 1), "jobs": [
-        _measure(name, {"ours": ours, "theirs": theirs} if theirs_too else {"ours": ours}, rounds)
-        for name, (ours, theirs) in jobs.items()
-        # half of 100,000 would make 10 GB, and there is nothing to compare it with
-        if theirs_too or "half" not in name
-    ]}
+    return {
+        "images": size,
+        "queries": few,
+        "rounds": max(rounds, 1),
+        "jobs": [
+            _measure(
+                name, {"ours": ours, "theirs": theirs} if theirs_too else {"ours": ours}, rounds
+            )
+            for name, (ours, theirs) in jobs.items()
+            # half of 100,000 would make 10 GB, and there is nothing to compare it with
+            if theirs_too or "half" not in name
+        ],
+    }
 
 
 def _measure(name: str, sides: Sides, rounds: int) -> dict[str, Any]:
@@ -140,19 +170,32 @@ def _measure(name: str, sides: Sides, rounds: int) -> dict[str, Any]:
         _, seconds, cpu_seconds = alternate(sides, rounds)
     median = {side: float(np.median(values)) for side, values in seconds.items()}
     return {
-        "job": name, "ours": median["ours"], "theirs": median.get("theirs"),
+        "job": name,
+        "ours": median["ours"],
+        "theirs": median.get("theirs"),
         "ratio": median["theirs"] / median["ours"] if "theirs" in median else None,
-        "seconds": seconds, "cpu_seconds": cpu_seconds, "differ": differ,
-        "ours_memory": memory["ours"], "theirs_memory": memory.get("theirs"),
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "differ": differ,
+        "ours_memory": memory["ours"],
+        "theirs_memory": memory.get("theirs"),
         "ours_process_memory": process,
     }
 
 
 def _ours(features: Tensor, queries: int, algorithm: str, lambda_value: float) -> np.ndarray:
-    return rerank(
-        features[:queries], features[queries:], algorithm=algorithm, k1=K1, k2=K2,
-        lambda_value=lambda_value,
-    ).cpu().numpy()
+    return (
+        rerank(
+            features[:queries],
+            features[queries:],
+            algorithm=algorithm,
+            k1=K1,
+            k2=K2,
+            lambda_value=lambda_value,
+        )
+        .cpu()
+        .numpy()
+    )
 
 
 def _after_search(features: Tensor, queries: int, near: Tensor) -> np.ndarray:

@@ -22,18 +22,31 @@ def save_plot(result: dict[str, Any], path: str | Path) -> None:
             for side, colour in _COLOURS.items():
                 points = [
                     (one["images"], entry[side + suffix] / unit)
-                    for one in result["sizes"] for entry in one["jobs"]
+                    for one in result["sizes"]
+                    for entry in one["jobs"]
                     if entry["job"] == job and entry[side + suffix]
                 ]
                 if points:
-                    axes.plot(*zip(*points), line, color=colour, marker="o", markersize=3,
-                              label=f"{_NAMES[side]}, {job}")
+                    axes.plot(
+                        *zip(*points),
+                        line,
+                        color=colour,
+                        marker="o",
+                        markersize=3,
+                        label=f"{_NAMES[side]}, {job}",
+                    )
         axes.set(xscale="log", yscale="log", xlabel="images (3.8 % are queries)", ylabel=label)
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8, frameon=False)
-    where = f"{result['cpu']}, {result['threads']} threads" \
-        if result["device"] == "cpu" else result["gpu"]
-    figure.suptitle(f"k-reciprocal re-ranking, D = {result['dimensions']}, k1 = {result['k1']}, "
-                    f"k2 = {result['k2']}; {where}", fontsize=9)
+    where = (
+        f"{result['cpu']}, {result['threads']} threads"
+        if result["device"] == "cpu"
+        else result["gpu"]
+    )
+    figure.suptitle(
+        f"k-reciprocal re-ranking, D = {result['dimensions']}, k1 = {result['k1']}, "
+        f"k2 = {result['k2']}; {where}",
+        fontsize=9,
+    )
     with replaced(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")

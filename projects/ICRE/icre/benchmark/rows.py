@@ -102,10 +102,17 @@ def random_batches(setup: Setup, batch: int | None = None) -> list[dict[str, Ten
     half = (count + 1) // 2
     modalities = torch.tensor([VISIBLE] * half + [INFRARED] * (count - half))
     targets = (torch.arange(half) // setup.instances).repeat(2)[:count]
-    return [{
-        "images": torch.randint(256, (count, *setup.size, 3), generator=random, dtype=torch.uint8),
-        "targets": targets, "camids": modalities.clone(), "modalities": modalities,
-    } for _ in range(_IN_MEMORY)]
+    return [
+        {
+            "images": torch.randint(
+                256, (count, *setup.size, 3), generator=random, dtype=torch.uint8
+            ),
+            "targets": targets,
+            "camids": modalities.clone(),
+            "modalities": modalities,
+        }
+        for _ in range(_IN_MEMORY)
+    ]
 
 
 def as_floats(pixels: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from icre.benchmark.memory import peak_memory
+from icre.evaluation import records
+from icre.gallery import index as indexes
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
-from icre.evaluation import records
 from icre.utils.files import replaced
-from icre.gallery import index as indexes
 
 SHARES = (0.28, 0.42, 0.30)  # variance of identity, identity in a modality, image
 PER_IDENTITY = 20
@@ -56,17 +56,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     gallery, queries = clustered(args.size, args.queries, args.dimensions, args.seed)
     exact = indexes.build("flat", gallery, progress=False)
     truth, (seconds, _) = _search("flat", exact, gallery, queries)
-    rows = [{"index": "flat", "effort": None, "recall@1": 1.0, "recall@10": 1.0,
-             "ratio": 1.0, "cpu_ratio": 1.0,
-             "queries_per_second": len(queries) / seconds, "build_seconds": None,
-             "memory_gib": gallery.nbytes / 2**30, "default": True}]
+    rows = [
+        {
+            "index": "flat",
+            "effort": None,
+            "recall@1": 1.0,
+            "recall@10": 1.0,
+            "ratio": 1.0,
+            "cpu_ratio": 1.0,
+            "queries_per_second": len(queries) / seconds,
+            "build_seconds": None,
+            "memory_gib": gallery.nbytes / 2**30,
+            "default": True,
+        }
+    ]
     for kind in args.kinds:
         rows += _measure(kind, gallery, queries, exact, truth)
     print(_table(rows))
     result = environment() | {
-        "benchmark": "search", "threads": faiss.omp_get_max_threads(), "faiss": faiss.__version__,
-        "size": args.size, "dimensions": args.dimensions, "queries": args.queries,
-        "seed": args.seed, "shares": SHARES, "rows": rows,
+        "benchmark": "search",
+        "threads": faiss.omp_get_max_threads(),
+        "faiss": faiss.__version__,
+        "size": args.size,
+        "dimensions": args.dimensions,
+        "queries": args.queries,
+        "seed": args.seed,
+        "shares": SHARES,
+        "rows": rows,
     }
     if args.json:
         records.save(result, args.json)
@@ -75,9 +91,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def clustered(
-    size: int, queries: int, dimensions: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def clustered(size: int, queries: int, dimensions: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(gallery (size, D), queries (queries, D)): float32 unit vectors, see the module."""
     generator = np.random.default_rng(seed)
     spectrum = (np.arange(dimensions) + 10.0) ** -1.5
@@ -118,17 +132,29 @@ def _measure(
     for value in tqdm(sorted({*efforts, usual}), f"{kind} {name}"):
         indexes.set_effort(kind, index, value)
         found, times = _search(kind, index, gallery, queries)
-        rows.append({
-            "index": kind, "effort": f"{name} {value}", "default": value == usual,
-            **{f"recall@{top}": recall(found, truth, top) for top in (1, 10)},
-            "queries_per_second": len(queries) / times[0], "cpu_seconds": times[1],
-            "build_seconds": built, "memory_gib": memory and memory["rise"] / 2**30,
-        })
+        rows.append(
+            {
+                "index": kind,
+                "effort": f"{name} {value}",
+                "default": value == usual,
+                **{f"recall@{top}": recall(found, truth, top) for top in (1, 10)},
+                "queries_per_second": len(queries) / times[0],
+                "cpu_seconds": times[1],
+                "build_seconds": built,
+                "memory_gib": memory and memory["rise"] / 2**30,
+            }
+        )
     exact_times.append(_search("flat", exact, gallery, few)[1])
     wall, cpu = np.mean(exact_times, axis=0) * len(queries) / len(few)
-    return [one | {"ratio": one["queries_per_second"] * wall / len(queries),
-                   "cpu_ratio": cpu / one["cpu_seconds"],
-                   "exact_queries_per_second": len(queries) / wall} for one in rows]
+    return [
+        one
+        | {
+            "ratio": one["queries_per_second"] * wall / len(queries),
+            "cpu_ratio": cpu / one["cpu_seconds"],
+            "exact_queries_per_second": len(queries) / wall,
+        }
+        for one in rows
+    ]
 
 
 def recall(found: np.ndarray, truth: np.ndarray, top: int) -> float:
@@ -148,12 +174,17 @@ def _search(
 
 def _table(rows: list[dict[str, Any]]) -> str:
     shown = [
-        {"index": f"{one['index']}{' *' if one['default'] else ''}", "effort": one["effort"] or "-",
-         "recall@1": f"{one['recall@1']:.3f}", "recall@10": f"{one['recall@10']:.3f}",
-         "queries/s": f"{one['queries_per_second']:.0f}", "x exact": f"{one['ratio']:.1f}",
-         "x by CPU": f"{one['cpu_ratio']:.1f}",
-         "build s": "-" if one["build_seconds"] is None else f"{one['build_seconds']:.0f}",
-         "peak GiB": "-" if one["memory_gib"] is None else f"{one['memory_gib']:.2f}"}
+        {
+            "index": f"{one['index']}{' *' if one['default'] else ''}",
+            "effort": one["effort"] or "-",
+            "recall@1": f"{one['recall@1']:.3f}",
+            "recall@10": f"{one['recall@10']:.3f}",
+            "queries/s": f"{one['queries_per_second']:.0f}",
+            "x exact": f"{one['ratio']:.1f}",
+            "x by CPU": f"{one['cpu_ratio']:.1f}",
+            "build s": "-" if one["build_seconds"] is None else f"{one['build_seconds']:.0f}",
+            "peak GiB": "-" if one["memory_gib"] is None else f"{one['memory_gib']:.2f}",
+        }
         for one in rows
     ]
     table = tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True)
@@ -169,13 +200,20 @@ def _plot(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     for kind in args.kinds:
         of_kind = [one for one in rows if one["index"] == kind]
-        axes.plot([one["ratio"] for one in of_kind], [one["recall@1"] for one in of_kind],
-                  marker="o", label=kind)
+        axes.plot(
+            [one["ratio"] for one in of_kind],
+            [one["recall@1"] for one in of_kind],
+            marker="o",
+            label=kind,
+        )
     axes.axvline(10, color="gray", lw=0.8, ls=":")
     axes.axhline(0.95, color="gray", lw=0.8, ls=":")
-    axes.set(xscale="log", xlabel="queries per second over exact search's",
-             ylabel="recall@1 against exact search",
-             title=f"{args.size:,} vectors of {args.dimensions} dimensions")
+    axes.set(
+        xscale="log",
+        xlabel="queries per second over exact search's",
+        ylabel="recall@1 against exact search",
+        title=f"{args.size:,} vectors of {args.dimensions} dimensions",
+    )
     axes.legend()
     with replaced(args.plot) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

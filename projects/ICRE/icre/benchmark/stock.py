@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
 from fastreid.data.common import CommDataset
@@ -27,10 +28,18 @@ from icre.engine.trainer import Trainer
 NAME = "fast-reid Baseline"
 # As configs/Demo/bagtricks_r18.yml: one stream, fast-reid's own head and losses.
 OPTIONS = (
-    "MODEL.META_ARCHITECTURE", "Baseline", "MODEL.BACKBONE.NAME", "build_resnet_backbone",
-    "MODEL.HEADS.NAME", "EmbeddingHead", "MODEL.HEADS.POOL_LAYER", "GlobalAvgPool",
-    "MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'TripletLoss')",
-    "DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler",
+    "MODEL.META_ARCHITECTURE",
+    "Baseline",
+    "MODEL.BACKBONE.NAME",
+    "build_resnet_backbone",
+    "MODEL.HEADS.NAME",
+    "EmbeddingHead",
+    "MODEL.HEADS.POOL_LAYER",
+    "GlobalAvgPool",
+    "MODEL.LOSSES.NAME",
+    "('CrossEntropyLoss', 'TripletLoss')",
+    "DATALOADER.SAMPLER_TRAIN",
+    "NaiveIdentitySampler",
 )
 
 
@@ -83,8 +92,11 @@ def stock_loader(cfg: CfgNode, setup: Setup) -> DataLoader:
     train_set = CommDataset(items, build_transforms(cfg, is_train=True), relabel=True)
     sampler = fastreid_build._train_loader_from_config(cfg, train_set=train_set)["sampler"]
     return DataLoader(
-        train_set, batch_sampler=BatchSampler(sampler, setup.batch, True), collate_fn=collate,
-        num_workers=setup.workers, pin_memory=setup.device.type == "cuda",
+        train_set,
+        batch_sampler=BatchSampler(sampler, setup.batch, True),
+        collate_fn=collate,
+        num_workers=setup.workers,
+        pin_memory=setup.device.type == "cuda",
     )
 
 
@@ -96,9 +108,11 @@ class _Moved:
 
     def __iter__(self) -> Iterator[dict]:
         for batch in self.batches:
-            yield {**batch,
-                   "images": batch["images"].to(self.device, non_blocking=True, copy=True),
-                   "targets": batch["targets"].to(self.device, non_blocking=True)}
+            yield {
+                **batch,
+                "images": batch["images"].to(self.device, non_blocking=True, copy=True),
+                "targets": batch["targets"].to(self.device, non_blocking=True),
+            }
 
 
 def _floats(batch: dict[str, Tensor]) -> dict[str, Tensor]:

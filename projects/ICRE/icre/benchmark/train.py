@@ -20,19 +20,25 @@ from icre.benchmark.options import (
     shared_facts,
 )
 from icre.benchmark.rows import Row, Setup, random_batches
-from icre.utils.environment import environment
 from icre.evaluation import records
+from icre.utils.environment import environment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-command's options."""
     add_row_arguments(parser)
     parser.add_argument("--batch", type=int, help="images per step (default: the first config's)")
-    parser.add_argument("--data", metavar="ROOT",
-                        help="DATASETS.ROOT of images that each loop loads in its own way "
-                        "(default: random images in memory, not augmented)")
-    parser.add_argument("--profile", action="store_true",
-                        help="also each row's dearest operations, and what bounds its step")
+    parser.add_argument(
+        "--data",
+        metavar="ROOT",
+        help="DATASETS.ROOT of images that each loop loads in its own way "
+        "(default: random images in memory, not augmented)",
+    )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="also each row's dearest operations, and what bounds its step",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -52,15 +58,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name in rows:
         ratios = [mine / other for mine, other in zip(rates[name], rates[reference])]
         facts[name] |= {
-            "images_per_second": median(rates[name]), "rounds": rates[name],
+            "images_per_second": median(rates[name]),
+            "rounds": rates[name],
             "ratio": median(ratios),
-            "step_ms": 1000 * setup.batch / median(rates[name]), "cpu_ms": median(cpu_ms[name]),
+            "step_ms": 1000 * setup.batch / median(rates[name]),
+            "cpu_ms": median(cpu_ms[name]),
             "split_ms": {part: 1000 * fmean(one[part] for one in splits[name]) for part in PARTS},
         }
-    result = environment() | shared_facts(setup) | {
-        "benchmark": "train", "batch": setup.batch, "steps": args.steps, "reference": reference,
-        "rows": list(facts.values()), "left_out": left_out,
-    }
+    result = (
+        environment()
+        | shared_facts(setup)
+        | {
+            "benchmark": "train",
+            "batch": setup.batch,
+            "steps": args.steps,
+            "reference": reference,
+            "rows": list(facts.values()),
+            "left_out": left_out,
+        }
+    )
     if args.profile:
         precisions = {row.precision for row in rows.values()}
         result["gemm_flops"] = profile.gemm_peaks(setup.device, precisions)
@@ -107,7 +123,9 @@ def _build(build: Callable[[], Row], setup: Setup) -> tuple[Row, dict[str, Any]]
     """A warm row, and what need not be timed: memory, arithmetic and parameters."""
     row, peak = warm_and_peak(setup.device, build, lambda built: built.step())
     facts = {
-        "name": row.name, "precision": row.precision, "peak_bytes": peak,
+        "name": row.name,
+        "precision": row.precision,
+        "peak_bytes": peak,
         "step_flops": count_flops(row.step),
         "parameters": sum(parameter.numel() for parameter in row.model.parameters()),
     }
@@ -125,8 +143,13 @@ def text(result: dict[str, Any]) -> str:
         f"{result['batch']} images of {height}x{width} per step on {result['device']} "
         f"({result['gpu'] or result['cpu']}, {result['threads']} threads); "
         f"images {result['images']}",
-        "", tabulate([_line(row, result["reference"]) for row in result["rows"]],
-                     headers="keys", tablefmt="github", disable_numparse=True),
+        "",
+        tabulate(
+            [_line(row, result["reference"]) for row in result["rows"]],
+            headers="keys",
+            tablefmt="github",
+            disable_numparse=True,
+        ),
     ]
     if "gemm_flops" in result:
         lines += ["", profile.text(result)]
@@ -137,9 +160,12 @@ def _line(row: dict[str, Any], reference: str) -> dict[str, str]:
     """A row of the result as a line of the table."""
     peak = row["peak_bytes"]
     return {
-        "row": row["name"], "precision": row["precision"],
-        "images/s": f"{row['images_per_second']:.1f}", f"x {reference}": f"{row['ratio']:.2f}",
-        "step ms": f"{row['step_ms']:.1f}", "CPU ms": f"{row['cpu_ms']:.1f}",
+        "row": row["name"],
+        "precision": row["precision"],
+        "images/s": f"{row['images_per_second']:.1f}",
+        f"x {reference}": f"{row['ratio']:.2f}",
+        "step ms": f"{row['step_ms']:.1f}",
+        "CPU ms": f"{row['cpu_ms']:.1f}",
         **{f"{part} ms": f"{row['split_ms'][part]:.1f}" for part in PARTS},
         "peak MiB": "-" if peak is None else f"{peak / 2**20:.0f}",
         "GMAC/image": f"{row['macs_per_image'] / 1e9:.2f}",

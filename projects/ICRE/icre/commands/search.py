@@ -5,27 +5,29 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-import icre.engine  # noqa: F401  (registration)
-from icre.utils import cli
+import icre.engine  # noqa: F401
 from icre.data.image import find_faults, verify_images
 from icre.data.loader import load_dataset
-from icre.inference.embedder import Embedder, read_config
-from icre.inference.saved import open_saved
-from icre.utils.errors import UserError
 from icre.evaluation import records
-from icre.modality import NAMES
-from icre.gallery import store as galleries
+from icre.evaluation.openset import FARS
+from icre.evaluation.rerank_options import ALGORITHMS
 from icre.gallery import shards
+from icre.gallery import store as galleries
 from icre.gallery.answers import DEFAULT_FAR, answer, as_json, table
 from icre.gallery.calibration import SAME_NAME, Calibration, calibrate, known_people
 from icre.gallery.images import ImageTable, collect, contradictions
 from icre.gallery.index import KINDS, require_enough
-from icre.evaluation.openset import FARS
 from icre.gallery.page import save_page
-from icre.evaluation.rerank_options import ALGORITHMS
+from icre.inference.embedder import Embedder, read_config
+from icre.inference.saved import open_saved
+from icre.modality import NAMES
+from icre.utils import cli
+from icre.utils.errors import UserError
 
-_SOURCES = "images, folders of images, lists (a path per line) or .csv tables (path, modality, " \
+_SOURCES = (
+    "images, folders of images, lists (a path per line) or .csv tables (path, modality, "
     "camera, identity)"
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,36 +37,56 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = result.add_subparsers(dest="command", required=True)
     _index_arguments(commands.add_parser("index", help="make a gallery; goes on after a stop"))
-    _calibrate_arguments(commands.add_parser(
-        "calibrate", help="learn when a match is a match, from people who are not in the gallery"
-    ))
+    _calibrate_arguments(
+        commands.add_parser(
+            "calibrate",
+            help="learn when a match is a match, from people who are not in the gallery",
+        )
+    )
     _query_arguments(commands.add_parser("query", help="look for the people of some images"))
     return result
 
 
 def _index_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sources", nargs="+", metavar="DIR_OR_LIST", help=_SOURCES)
-    sub.add_argument("--weights", required=True, metavar="RUN_OR_FILE",
-                     help="a finished run's folder, or a checkpoint")
-    sub.add_argument("--config-file", metavar="FILE",
-                     help="default: the config that the checkpoint carries")
+    sub.add_argument(
+        "--weights",
+        required=True,
+        metavar="RUN_OR_FILE",
+        help="a finished run's folder, or a checkpoint",
+    )
+    sub.add_argument(
+        "--config-file", metavar="FILE", help="default: the config that the checkpoint carries"
+    )
     sub.add_argument("--out", required=True, type=Path, metavar="GALLERY")
     _modality_argument(sub)
     sub.add_argument(
-        "--index", choices=tuple(KINDS), default="flat",
+        "--index",
+        choices=tuple(KINDS),
+        default="flat",
         help="; ".join(f"{name}: {kind.text}" for name, kind in KINDS.items()),
     )
-    sub.add_argument("--skip-corrupt", action="store_true",
-                     help="leave out images that cannot be read, and say which")
-    sub.add_argument("--shard", type=int, default=shards.SIZE, metavar="N",
-                     help=f"images between two saves ({shards.SIZE})")
+    sub.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        help="leave out images that cannot be read, and say which",
+    )
+    sub.add_argument(
+        "--shard",
+        type=int,
+        default=shards.SIZE,
+        metavar="N",
+        help=f"images between two saves ({shards.SIZE})",
+    )
     _device_argument(sub)
 
 
 def _calibrate_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("gallery", metavar="GALLERY")
     sub.add_argument(
-        "--people", nargs="+", metavar="DIR_OR_LIST",
+        "--people",
+        nargs="+",
+        metavar="DIR_OR_LIST",
         help=f"{_SOURCES} of people who are not in the gallery and were not trained on, by "
         "identity and camera; default: the config's held-out training identities "
         "(DATASETS.VALIDATION)",
@@ -81,12 +103,15 @@ def _query_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--top", type=int, default=10, metavar="N", help="matches to show (10)")
     _modality_argument(sub)
     sub.add_argument(
-        "--far", type=float, metavar="SHARE",
+        "--far",
+        type=float,
+        metavar="SHARE",
         help="of searches for people who are not here, the share that may be answered with "
         f"somebody ({DEFAULT_FAR}; needs a calibrated gallery)",
     )
-    sub.add_argument("--rerank", choices=tuple(ALGORITHMS),
-                     help="re-rank each query's nearest 1000 images")
+    sub.add_argument(
+        "--rerank", choices=tuple(ALGORITHMS), help="re-rank each query's nearest 1000 images"
+    )
     sub.add_argument("--json", metavar="OUT", help="write the answers")
     sub.add_argument("--html", metavar="OUT", help="write a page with pictures")
     _weights_argument(sub)
@@ -94,13 +119,17 @@ def _query_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def _modality_argument(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--modality", choices=NAMES,
-                     help="of the images; default: what a path in a published layout says")
+    sub.add_argument(
+        "--modality",
+        choices=NAMES,
+        help="of the images; default: what a path in a published layout says",
+    )
 
 
 def _weights_argument(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--weights", metavar="FILE",
-                     help="the gallery's checkpoint, where it was moved")
+    sub.add_argument(
+        "--weights", metavar="FILE", help="the gallery's checkpoint, where it was moved"
+    )
 
 
 def _device_argument(sub: argparse.ArgumentParser) -> None:
@@ -117,8 +146,10 @@ def _collect(sources: list[str], modality: str | None) -> ImageTable:
     images = collect(sources, modality)
     against = contradictions(images)
     if against:
-        print(f"note: {len(against)} images are taken as --modality or a table says, though their "
-              f"paths say otherwise, such as {against[0]}")
+        print(
+            f"note: {len(against)} images are taken as --modality or a table says, though their "
+            f"paths say otherwise, such as {against[0]}"
+        )
     return images
 
 
@@ -129,8 +160,7 @@ def _index(args: argparse.Namespace) -> None:
         raise UserError(f"--shard {args.shard}: at least 1 image")
     images = _collect(args.sources, args.modality)
     require_enough(args.index, len(images))
-    embedder = open_saved(
-        args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
+    embedder = open_saved(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
     folder = galleries.staging_folder(args.out) / "shards"
     planned = shards.plan(folder, images, embedder.key, args.shard)
     pending = [shard for shard in planned if shard.load() is None]
@@ -140,14 +170,14 @@ def _index(args: argparse.Namespace) -> None:
     embedder.fill(images, pending, faults)
     faults = {row: fault for shard in planned for row, fault in shard.load()[1]}
     if faults and not args.skip_corrupt:
-        raise UserError(f"{len(faults)} images were skipped before, the first is "
-                        f"{images.paths[min(faults)]}: replace them or give --skip-corrupt again")
+        raise UserError(
+            f"{len(faults)} images were skipped before, the first is "
+            f"{images.paths[min(faults)]}: replace them or give --skip-corrupt again"
+        )
     kept = images.take([row for row in range(len(images)) if row not in faults])
     require_enough(args.index, len(kept))
     skipped = [(images.paths[row], fault) for row, fault in faults.items()]
-    galleries.write(
-        args.out, kept, shards.blocks(planned), embedder.stamp, args.index, skipped
-    )
+    galleries.write(args.out, kept, shards.blocks(planned), embedder.stamp, args.index, skipped)
     for path, fault in skipped:
         print(f"skipped {path}: {fault}")
     people = len(set(kept.identities) - {""})
@@ -198,16 +228,20 @@ def _calibrate(args: argparse.Namespace) -> None:
         source, held_out = f"{name}'s held-out identities", not embedder.saw_validation
     known = known_people(gallery, people)
     if 0 < len(known) < len(set(people.identities)):
-        print(f"note: {len(known)} people who are in the gallery are left out, such as {known[0]} "
-              f"({SAME_NAME})")
+        print(
+            f"note: {len(known)} people who are in the gallery are left out, such as {known[0]} "
+            f"({SAME_NAME})"
+        )
     verify_images(people.paths)
     found = calibrate(gallery, people, embedder.features(people), source, held_out)
     galleries.save_calibrations(gallery, found)
     print(_calibration_table(found))
     if not held_out:
-        print("warning: the model was trained on these people (DATASETS.VALIDATION was off, or the "
-              "checkpoint does not say): strangers score differently, and the true rate may be "
-              "another than stated; better calibrate with --people whom it does not know")
+        print(
+            "warning: the model was trained on these people (DATASETS.VALIDATION was off, or the "
+            "checkpoint does not say): strangers score differently, and the true rate may be "
+            "another than stated; better calibrate with --people whom it does not know"
+        )
 
 
 def _calibration_table(calibrations: dict[str, Calibration]) -> str:
@@ -219,11 +253,16 @@ def _calibration_table(calibrations: dict[str, Calibration]) -> str:
             except UserError:
                 continue
             tar = one.tar(threshold)
-            rows.append({
-                "query": modality, "searches": len(one.impostor), "people": one.people,
-                "FAR per search": f"{100 * far:g} %", "threshold": f"{threshold:.3f}",
-                "found if here": "-" if tar is None else f"{100 * tar:.1f} %",
-            })
+            rows.append(
+                {
+                    "query": modality,
+                    "searches": len(one.impostor),
+                    "people": one.people,
+                    "FAR per search": f"{100 * far:g} %",
+                    "threshold": f"{threshold:.3f}",
+                    "found if here": "-" if tar is None else f"{100 * tar:.1f} %",
+                }
+            )
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
@@ -231,9 +270,7 @@ def _query(args: argparse.Namespace) -> None:
     images = _collect(args.images, args.modality)
     verify_images(images.paths, progress=False)
     gallery, embedder = _open(args)
-    answers = answer(
-        gallery, images, embedder.features(images), args.top, args.far, args.rerank
-    )
+    answers = answer(gallery, images, embedder.features(images), args.top, args.far, args.rerank)
     print("\n\n".join(table(one) for one in answers))
     if args.json:
         records.save(as_json(answers), args.json)

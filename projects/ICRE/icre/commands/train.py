@@ -2,16 +2,18 @@
 
 import argparse
 
-import icre.engine  # noqa: F401  (registration)
-from icre.utils import cli
+import icre.compat
+
 from fastreid.config import CfgNode
 from fastreid.engine import default_argument_parser
 
+import icre.engine  # noqa: F401
 from icre.data.loader import verify_datasets
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
 from icre.engine.launch import checks_input, launch
 from icre.engine.setup import load_config, resolve_device, start_run
 from icre.engine.trainer import Trainer
+from icre.utils import cli
 
 
 def parser() -> argparse.ArgumentParser:

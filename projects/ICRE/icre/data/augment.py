@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 
 from icre.modality import VISIBLE

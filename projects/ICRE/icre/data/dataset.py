@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.data.common import CommDataset
 
 from icre.utils.errors import UserError

@@ -41,6 +41,7 @@ def outlive_sigterm(worker: int) -> None:
     Schedulers send it to all processes of a run; the trainer then needs its workers for the step
     that it is in, and ends them itself when it leaves.
     """
+
     def first(number, frame) -> None:
         signal.alarm(GRACE)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -5,34 +5,39 @@ from collections.abc import Iterable
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from icre.compat import registered  # (before any fastreid import)
+from icre.compat import registered
+
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
 from fastreid.data import samplers
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
 
-from icre.datasets.base import VisibleInfraredSet
 from icre.data.dataset import CORRUPT, CrossModalDataset
 from icre.data.faults import outlive_sigterm
 from icre.data.image import verify_images
 from icre.data.pipeline import build_pipeline
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
-from icre.utils.errors import UserError
+from icre.datasets.base import VisibleInfraredSet
 from icre.modality import VISIBLE
+from icre.utils.errors import UserError
 
 CROSS_MODALITY = "CrossModalitySampler"
 # fast-reid's: config, items, images per process -> sampler. Seeded, or each would draw a seed of its
 # own from the generators of the run, and another one when the run is resumed.
 STOCK = {
     "NaiveIdentitySampler": lambda cfg, items, batch: samplers.NaiveIdentitySampler(
-        items, batch, cfg.DATALOADER.NUM_INSTANCE, cfg.SEED),
+        items, batch, cfg.DATALOADER.NUM_INSTANCE, cfg.SEED
+    ),
     "BalancedIdentitySampler": lambda cfg, items, batch: samplers.BalancedIdentitySampler(
-        items, batch, cfg.DATALOADER.NUM_INSTANCE, cfg.SEED),
+        items, batch, cfg.DATALOADER.NUM_INSTANCE, cfg.SEED
+    ),
     "TrainingSampler": lambda cfg, items, batch: samplers.TrainingSampler(
-        len(items), seed=cfg.SEED),
+        len(items), seed=cfg.SEED
+    ),
     "ImbalancedDatasetSampler": lambda cfg, items, batch: samplers.ImbalancedDatasetSampler(
-        items, seed=cfg.SEED),
+        items, seed=cfg.SEED
+    ),
 }
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 SAMPLERS = (CROSS_MODALITY, *STOCK)
@@ -205,9 +210,7 @@ def _require_identities(cfg: CfgNode, train_set: CrossModalDataset, per_rank: in
         )
 
 
-def _loader(
-    cfg: CfgNode, dataset: CrossModalDataset, batches: Iterable[list]
-) -> DataLoader:
+def _loader(cfg: CfgNode, dataset: CrossModalDataset, batches: Iterable[list]) -> DataLoader:
     workers = cfg.DATALOADER.NUM_WORKERS
     return DataLoader(
         dataset,

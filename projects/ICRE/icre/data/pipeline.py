@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torchvision import transforms as T
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 

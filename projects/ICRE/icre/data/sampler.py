@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, NAMES, VISIBLE
+from icre.utils.errors import UserError
 
 logger = logging.getLogger("fastreid.icre")
 

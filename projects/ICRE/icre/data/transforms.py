@@ -6,13 +6,14 @@ from collections.abc import Callable
 import torch
 from torchvision import transforms as T
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from fastreid.data.transforms.transforms import ToTensor
 
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 
 class ChannelAugment:
@@ -48,7 +49,9 @@ def build_modality_transforms(cfg: CfgNode, is_train: bool) -> dict[int, Callabl
         UserError: INPUT.AFFINE is on, which torchvision no longer accepts as fast-reid calls it.
     """
     if cfg.INPUT.AFFINE.ENABLED:
-        raise UserError("INPUT.AFFINE.ENABLED: fast-reid's call needs torchvision < 0.13; set False")
+        raise UserError(
+            "INPUT.AFFINE.ENABLED: fast-reid's call needs torchvision < 0.13; set False"
+        )
     infrared = build_transforms(cfg, is_train=is_train)
     if not (is_train and cfg.INPUT.CHANNEL_AUG.ENABLED):
         return {VISIBLE: infrared, INFRARED: infrared}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
 from fastreid.data.datasets.bases import ImageDataset
 
 from icre.datasets.split_list import missing_files

@@ -6,7 +6,7 @@ fast-reid's own `Thermalworld` is another set; RegDB has no class there.
 from functools import partial
 from pathlib import Path
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from icre.datasets.base import Part, VisibleInfraredSet

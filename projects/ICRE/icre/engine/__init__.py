@@ -1,11 +1,11 @@
 """Trainer, hooks and launcher; importing it registers the project with fast-reid."""
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat
 
 # only registration
-import icre.datasets.llcm  # noqa: F401
-import icre.datasets.regdb  # noqa: F401
-import icre.datasets.sysu  # noqa: F401
+import icre.datasets.llcm
+import icre.datasets.regdb
+import icre.datasets.sysu
 import icre.modeling  # noqa: F401
 from icre import compat
 from icre.evaluation.rerank import jaccard_distance

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
@@ -50,7 +51,7 @@ class SafeCheckpointer(Checkpointer):
         """Rename LAST's files by one place; those too many, or of an earlier run, go."""
         files = self._last_ones()
         kept = files[: self.keep] if self.continues else files[:1]
-        for file in files[len(kept):]:
+        for file in files[len(kept) :]:
             file.unlink(missing_ok=True)
         for newer, older in reversed(list(itertools.pairwise(kept))):
             if newer.is_file():
@@ -123,7 +124,11 @@ class SafeCheckpointer(Checkpointer):
         return read_checkpoint(f)
 
     def _log_incompatible_keys(self, incompatible) -> None:
-        wrong = [name for name, *shapes in incompatible.incorrect_shapes if not self._class_count(*shapes)]
+        wrong = [
+            name
+            for name, *shapes in incompatible.incorrect_shapes
+            if not self._class_count(*shapes)
+        ]
         # A skipped classifier is also reported as missing.
         skipped = {name for name, *_ in incompatible.incorrect_shapes}
         missing = [name for name in incompatible.missing_keys if name not in skipped]

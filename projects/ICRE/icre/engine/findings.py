@@ -4,7 +4,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.evaluation import DatasetEvaluator
 
@@ -32,7 +33,11 @@ def keep(cfg: CfgNode, name: str, evaluator: ProtocolEvaluator) -> None:
     evaluator.features.save(output / f"features{suffix}.npz")
     picture = output / f"ranking{suffix}.png"
     save_rankings(
-        evaluator.features, evaluator.records[0], evaluator.root, evaluator.permutation_file, picture
+        evaluator.features,
+        evaluator.records[0],
+        evaluator.root,
+        evaluator.permutation_file,
+        picture,
     )
     show_picture(f"ranking/{name}", picture)
     logger.info("ranking lists: %s", picture)

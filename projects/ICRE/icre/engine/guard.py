@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.utils import comm
 
 from icre.utils.errors import UserError
@@ -79,7 +80,9 @@ class FiniteGuard:
         bad = ", ".join(f"{k} {v}" for k, v in terms.items() if not math.isfinite(v))
         path = self.output / f"not_finite_rank{rank}.json"
         content = {
-            "step": step, "rank": rank, "terms": {k: str(v) for k, v in terms.items()},
+            "step": step,
+            "rank": rank,
+            "terms": {k: str(v) for k, v in terms.items()},
             "files": list(watched.files),
         }
         with replaced(path) as temporary:

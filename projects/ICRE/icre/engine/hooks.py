@@ -13,7 +13,8 @@ from torch import nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.engine.hooks import EvalHook, PeriodicWriter
 from fastreid.engine.train_loop import HookBase
@@ -39,7 +40,10 @@ class ProgressBar(HookBase):
         trainer = self.trainer
         visible = comm.is_main_process() and sys.stderr.isatty()
         self._bar = tqdm(
-            total=trainer.max_iter, initial=trainer.start_iter, desc="training", unit="step",
+            total=trainer.max_iter,
+            initial=trainer.start_iter,
+            desc="training",
+            unit="step",
             disable=not visible,
         )
         fastreid_log = logging.getLogger("fastreid")
@@ -51,7 +55,9 @@ class ProgressBar(HookBase):
         """Move on, and show the last known loss."""
         latest = self.trainer.storage.latest().get("total_loss")
         if latest is not None:
-            self._bar.set_postfix(epoch=self.trainer.epoch + 1, loss=f"{latest[0]:.3f}", refresh=False)
+            self._bar.set_postfix(
+                epoch=self.trainer.epoch + 1, loss=f"{latest[0]:.3f}", refresh=False
+            )
         self._bar.update()
 
     def after_train(self) -> None:
@@ -75,7 +81,9 @@ class EnvironmentWriter(HookBase):
     def before_train(self) -> None:
         """Write it; a resumed run tells of its last machine."""
         with replaced(self.path) as file:
-            file.write_text(json.dumps(environment() | {"precision": self.precision}, indent=1) + "\n")
+            file.write_text(
+                json.dumps(environment() | {"precision": self.precision}, indent=1) + "\n"
+            )
 
 
 class LinePrinter(EventWriter):
@@ -101,12 +109,19 @@ class LinePrinter(EventWriter):
         done = storage.iter + 1
         seconds = means.get("time", 0.0)
         left = datetime.timedelta(seconds=round(seconds * (self.max_iter - done)))
-        shown = [f"{name.removeprefix('health/')} {value:.3g}" for name, value in means.items()
-                 if "loss" in name or name in _SHOWN]
+        shown = [
+            f"{name.removeprefix('health/')} {value:.3g}"
+            for name, value in means.items()
+            if "loss" in name or name in _SHOWN
+        ]
         logger.info(
-            "epoch %.1f of %d  %s  lr %.2e  %.2f s/step  eta %s", done / self.iters_per_epoch,
-            self.max_iter // self.iters_per_epoch, "  ".join(shown),
-            storage.latest()["lr"][0], seconds, left,
+            "epoch %.1f of %d  %s  lr %.2e  %.2f s/step  eta %s",
+            done / self.iters_per_epoch,
+            self.max_iter // self.iters_per_epoch,
+            "  ".join(shown),
+            storage.latest()["lr"][0],
+            seconds,
+            left,
         )
 
 
@@ -159,12 +174,19 @@ class TrainingCheckpointer(HookBase):
     """
 
     def __init__(
-        self, checkpointer: SafeCheckpointer, stop: StopRequest, guard: FiniteGuard,
-        solver: CfgNode, extra: dict,
+        self,
+        checkpointer: SafeCheckpointer,
+        stop: StopRequest,
+        guard: FiniteGuard,
+        solver: CfgNode,
+        extra: dict,
     ):
         self.checkpointer, self.stop, self.guard = checkpointer, stop, guard
         self.period, self.every, self.extra = (
-            solver.CHECKPOINT_PERIOD, solver.CHECKPOINT_ITERS, extra)
+            solver.CHECKPOINT_PERIOD,
+            solver.CHECKPOINT_ITERS,
+            extra,
+        )
 
     def after_step(self) -> None:
         """Save in mid-epoch, if it is time or the run is asked to stop."""

@@ -10,7 +10,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.utils import comm
 
 from icre.engine.supervise import supervise
@@ -72,7 +73,12 @@ def _work(local_rank, main, args, url, first, world, local_size, timeout, thread
 
 
 def _joined(
-    main: Callable, args: argparse.Namespace, url: str, rank: int, world: int, local_size: int,
+    main: Callable,
+    args: argparse.Namespace,
+    url: str,
+    rank: int,
+    world: int,
+    local_size: int,
     timeout: float,
 ) -> None:
     """Run `main(args)` as one rank of a process group.

@@ -2,7 +2,8 @@
 
 import logging
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils.events import EventStorage
 

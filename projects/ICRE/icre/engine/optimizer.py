@@ -5,12 +5,10 @@ from collections.abc import Iterable
 
 import torch
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
-from fastreid.solver.build import (
-    get_default_optimizer_params,
-    maybe_add_gradient_clipping,
-)
+from fastreid.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 
 from icre.utils.errors import UserError
 

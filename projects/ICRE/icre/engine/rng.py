@@ -6,7 +6,8 @@ import random
 import numpy as np
 import torch
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.utils import comm
 
 logger = logging.getLogger("fastreid.icre")
@@ -41,5 +42,6 @@ def set_rng_states(states: list[dict]) -> None:
     else:
         logger.warning(
             "the checkpoint is of %d processes, this run has %d: random generators start anew",
-            len(states), comm.get_world_size(),
+            len(states),
+            comm.get_world_size(),
         )

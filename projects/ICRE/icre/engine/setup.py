@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from icre.compat import registered  # (before any fastreid import)
+from icre.compat import registered
+
 from fastreid.config import CfgNode, get_cfg
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
@@ -20,15 +21,15 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from icre.config import add_icre_config
-from icre.datasets.base import VisibleInfraredSet
 from icre.data.dataset import CORRUPT
+from icre.datasets.base import VisibleInfraredSet
+from icre.datasets.protocol import SEEDED, find
+from icre.evaluation.rerank_options import Reranking
+from icre.modeling.check import check_model
+from icre.modeling.losses import LOSS_REGISTRY
+from icre.utils.choice import pick
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.datasets.protocol import SEEDED, find
-from icre.modeling.check import check_model
-from icre.utils.choice import pick
-from icre.modeling.losses import LOSS_REGISTRY
-from icre.evaluation.rerank_options import Reranking
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -87,7 +88,13 @@ def _merge(what: str, merge, argument) -> None:
     try:
         merge(argument)
     except (
-        KeyError, AssertionError, ValueError, TypeError, AttributeError, OSError, yaml.YAMLError,
+        KeyError,
+        AssertionError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+        yaml.YAMLError,
     ) as error:
         text = (str(error.args[0] if error.args else error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{what}: {text}") from None
@@ -131,7 +138,7 @@ def _check_evaluation(cfg: CfgNode) -> None:
     asked = {
         "TEST.AQE.ENABLED True": cfg.TEST.AQE.ENABLED,
         "TEST.ROC.ENABLED True": cfg.TEST.ROC.ENABLED,
-        f"TEST.METRIC {cfg.TEST.METRIC}": cfg.TEST.METRIC != METRICS[0],
+        f"TEST.METRIC {cfg.TEST.METRIC}": METRICS[0] != cfg.TEST.METRIC,
     }
     for key, on in asked.items():
         if on and ours:

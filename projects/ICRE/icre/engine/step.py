@@ -7,7 +7,8 @@ from functools import cache
 import torch
 from torch import nn
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
@@ -95,8 +96,12 @@ class Step:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device,
-        amp: CfgNode, layout: torch.memory_format = torch.contiguous_format,
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        amp: CfgNode,
+        layout: torch.memory_format = torch.contiguous_format,
         guard: FiniteGuard | None = None,
     ):
         self.model, self.optimizer, self.guard = model, optimizer, guard
@@ -160,7 +165,8 @@ def to_device(
     """
     moved = {
         key: value.to(device, non_blocking=True)
-        if isinstance(value, torch.Tensor) and key != "modalities" else value
+        if isinstance(value, torch.Tensor) and key != "modalities"
+        else value
         for key, value in batch.items()
     }
     return finish(moved, layout)

@@ -9,7 +9,8 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.utils import comm
 
 from icre.utils.errors import STOPPED, RunEnded

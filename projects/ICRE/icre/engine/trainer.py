@@ -8,7 +8,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.engine.train_loop import TrainerBase
@@ -39,7 +40,6 @@ from icre.engine.hooks import (
     due,
     forget_steps,
 )
-from icre.evaluation.extraction import run_inference
 from icre.engine.loop import run_epochs
 from icre.engine.optimizer import build_optimizer, scale_warmup
 from icre.engine.rng import set_rng_states
@@ -49,8 +49,9 @@ from icre.engine.stop import StopRequest
 from icre.engine.validation import BestOnValidation
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
-from icre.modeling.pretrained import pretrained_file
+from icre.evaluation.extraction import run_inference
 from icre.evaluation.rerank import reranker
+from icre.modeling.pretrained import pretrained_file
 
 logger = logging.getLogger("fastreid.icre")
 LOG_EVERY = 20  # iterations
@@ -86,8 +87,12 @@ class Trainer(DefaultTrainer):
         self.scheduler = build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
         scaler = {"grad_scaler": self.grad_scaler} if self.grad_scaler else {}
         self.checkpointer = SafeCheckpointer(
-            model, cfg.OUTPUT_DIR, save_to_disk=comm.is_main_process(),
-            optimizer=optimizer, **self.scheduler, **scaler,
+            model,
+            cfg.OUTPUT_DIR,
+            save_to_disk=comm.is_main_process(),
+            optimizer=optimizer,
+            **self.scheduler,
+            **scaler,
         )
         self.checkpointer.keep = cfg.SOLVER.CHECKPOINT_KEEP
         self.start_epoch = self.epoch = self.start_iter = 0
@@ -107,8 +112,11 @@ class Trainer(DefaultTrainer):
             self.start_iter = start_of(checkpoint, path, self.iters_per_epoch)
             set_rng_states(checkpoint["rng"])
             logger.info(
-                "resuming %s after epoch %d of %d, step %d", path, self.start_epoch,
-                self.max_epoch, self.start_iter,
+                "resuming %s after epoch %d of %d, step %d",
+                path,
+                self.start_epoch,
+                self.max_epoch,
+                self.start_iter,
             )
 
     def train(self) -> OrderedDict:
@@ -137,7 +145,9 @@ class Trainer(DefaultTrainer):
         known = {record["epoch"] for record in self.best.records}
         between = self.start_iter == self.start_epoch * self.iters_per_epoch > 0
         lacks = (
-            self.cfg.DATASETS.VALIDATION and between and self.start_epoch not in known
+            self.cfg.DATASETS.VALIDATION
+            and between
+            and self.start_epoch not in known
             and due(self.start_epoch, self.max_epoch, self.cfg.TEST.EVAL_PERIOD)
         )
         return comm.all_gather(lacks)[0]  # the first rank's file counts
@@ -168,10 +178,14 @@ class Trainer(DefaultTrainer):
         cfg = self.cfg
         ret = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
         if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:
-            ret.append(LayerFreeze(
-                self.model, self.optimizer, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS))
-        ret.append(TrainingCheckpointer(
-            self.checkpointer, self.stop, self.guard, cfg.SOLVER, origin(cfg)))
+            ret.append(
+                LayerFreeze(
+                    self.model, self.optimizer, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS
+                )
+            )
+        ret.append(
+            TrainingCheckpointer(self.checkpointer, self.stop, self.guard, cfg.SOLVER, origin(cfg))
+        )
         ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, self.stop))
         if comm.is_main_process():
             ret.append(EnvironmentWriter(Path(cfg.OUTPUT_DIR), self._trainer.dtype))
@@ -242,8 +256,13 @@ class Trainer(DefaultTrainer):
             return loader, ReidEvaluator(cfg, len(data.query), cfg.OUTPUT_DIR)
         official = None if validation else getattr(data, "permutation_file", None)
         return loader, ProtocolEvaluator(
-            data.folder, cfg.TEST.PROTOCOLS, official, device=resolve_device(cfg.MODEL.DEVICE),
-            seed=cfg.SEED, epoch=epoch, flip=cfg.TEST.FLIP.ENABLED,
+            data.folder,
+            cfg.TEST.PROTOCOLS,
+            official,
+            device=resolve_device(cfg.MODEL.DEVICE),
+            seed=cfg.SEED,
+            epoch=epoch,
+            flip=cfg.TEST.FLIP.ENABLED,
             split="val" if validation else getattr(data, "split", None),
             # an epoch is chosen by the plain figures, so the others would only take time
             reranker=None if validation else reranker(reranking(cfg)),

@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.evaluator import metric
+from icre.utils.errors import UserError
 from icre.utils.files import replaced
 
 

@@ -66,10 +66,12 @@ def by_identity(data: FeatureSet, setting: Setting) -> list[dict[str, Any]]:
 
 def asking(setting: Setting) -> np.ndarray:
     """(T, Q) rows of the queries in each trial."""
-    return np.stack([
-        setting.query if places is None else setting.query[places]
-        for places in setting.asked or [None] * setting.trials
-    ])
+    return np.stack(
+        [
+            setting.query if places is None else setting.query[places]
+            for places in setting.asked or [None] * setting.trials
+        ]
+    )
 
 
 def matched(trials: Sequence[rank.QueryValues]) -> np.ndarray:

@@ -12,16 +12,22 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from icre.utils.errors import UserError
+from icre.datasets.protocol import DEFAULTS
 from icre.evaluation import rank
 from icre.evaluation.breakdown import (
-    FIGURES, asking, gallery_cameras, matched, mean, only_camera, per_query,
+    FIGURES,
+    asking,
+    gallery_cameras,
+    matched,
+    mean,
+    only_camera,
+    per_query,
 )
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare
-from icre.datasets.protocol import DEFAULTS
 from icre.evaluation.score import trial_values
+from icre.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,16 @@ def compare(
     for query in np.unique(first.camids[setting.query]).tolist():
         for place, gallery in enumerate(cameras, start=1):
             pair = (query, gallery)
-            rows.append(
-                _row(first, setting, answers[0][place], answers[1][place], bootstrap, pair)
-            )
+            rows.append(_row(first, setting, answers[0][place], answers[1][place], bootstrap, pair))
     return {
-        "protocol": setting.name, "draw": setting.draw, "trials": setting.trials,
-        "samples": bootstrap.samples, "seed": bootstrap.seed, "level": bootstrap.level,
-        "all": rows[0], "cameras": [row for row in rows[1:] if row],
+        "protocol": setting.name,
+        "draw": setting.draw,
+        "trials": setting.trials,
+        "samples": bootstrap.samples,
+        "seed": bootstrap.seed,
+        "level": bootstrap.level,
+        "all": rows[0],
+        "cameras": [row for row in rows[1:] if row],
     }
 
 
@@ -112,7 +121,9 @@ def compare_seeds(
         raise UserError(f"{len(first)} and {len(second)} trainings cannot be paired")
     asked = {tuple((one["pid"], one["queries"]) for one in rows) for rows in first + second}
     if len(asked) > 1:
-        raise UserError("not the same data: the trainings were tested on other identities or queries")
+        raise UserError(
+            "not the same data: the trainings were tested on other identities or queries"
+        )
     queries = np.array([[one["queries"] for one in rows] for rows in first])  # (seeds, I)
     result = {}
     for figure in FIGURES:
@@ -186,8 +197,11 @@ def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
     )
     whole = [
         {
-            "figure": figure, "A": f"{cell['first']:.2f}", "B": f"{cell['second']:.2f}",
-            "B - A": difference(cell), "is it real?": verdict(cell),
+            "figure": figure,
+            "A": f"{cell['first']:.2f}",
+            "B": f"{cell['second']:.2f}",
+            "B - A": difference(cell),
+            "is it real?": verdict(cell),
         }
         for figure, cell in ((figure, result["all"][figure]) for figure in FIGURES)
     ]
@@ -196,14 +210,20 @@ def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
         | {f"{figure}, B - A": difference(row[figure]) for figure in FIGURES}
         for row in result["cameras"]
     ]
-    tables = [tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-              for rows in (whole, pairs)]
+    tables = [
+        tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+        for rows in (whole, pairs)
+    ]
     return f"{title}\n\n{tables[0]}\n\nBy camera pair:\n{tables[1]}"
 
 
 def _row(
-    data: FeatureSet, setting: Setting, first: list[rank.QueryValues],
-    second: list[rank.QueryValues], bootstrap: Bootstrap, pair: tuple[int, int] | None = None,
+    data: FeatureSet,
+    setting: Setting,
+    first: list[rank.QueryValues],
+    second: list[rank.QueryValues],
+    bootstrap: Bootstrap,
+    pair: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """One row of the result; empty where a trial has no query with a match."""
     rows, valid = asking(setting), matched(first)
@@ -212,13 +232,22 @@ def _row(
     if not valid.any(axis=1).all():
         return {}
     pids, identities = np.unique(data.pids[rows], return_inverse=True)
-    row = {"query": pair and pair[0], "gallery": pair and pair[1], "queries": int(valid[0].sum()),
-           "identities": len(np.unique(pids[identities[valid]]))}
+    row = {
+        "query": pair and pair[0],
+        "gallery": pair and pair[1],
+        "queries": int(valid[0].sum()),
+        "identities": len(np.unique(pids[identities[valid]])),
+    }
     for figure in FIGURES:
         a, b = (per_query(side, figure) for side in (first, second))
         low, high = interval(b - a, valid, identities, bootstrap)
-        row[figure] = {"first": mean(a, valid), "second": mean(b, valid),
-                       "difference": mean(b - a, valid), "low": low, "high": high}
+        row[figure] = {
+            "first": mean(a, valid),
+            "second": mean(b, valid),
+            "difference": mean(b - a, valid),
+            "low": low,
+            "high": high,
+        }
     return row
 
 

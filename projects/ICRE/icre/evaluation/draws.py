@@ -9,10 +9,10 @@ import random
 
 import numpy as np
 
-from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.modality import SYSU_VISIBLE_CAMERAS
+from icre.utils.errors import UserError
 
 TRIALS = 10
 
@@ -54,9 +54,11 @@ def official(
     if len(counts) != 1:
         raise UserError(f"the permutation has {sorted(counts)} trials, not one number of them")
     return [
-        np.sort(np.concatenate([
-            group[permutation[key][trial, :shots]] for key, group in groups.items()
-        ]))
+        np.sort(
+            np.concatenate(
+                [group[permutation[key][trial, :shots]] for key, group in groups.items()]
+            )
+        )
         for trial in range(counts.pop())
     ]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
@@ -102,8 +103,12 @@ class ProtocolEvaluator(FeatureCollector):
         if self.features is None:
             return OrderedDict()
         self.records = score(
-            self.features, self.protocols, perm=self.permutation_file, device=self.device,
-            reranker=self.reranker, **self.labels,
+            self.features,
+            self.protocols,
+            perm=self.permutation_file,
+            device=self.device,
+            reranker=self.reranker,
+            **self.labels,
         )
         results = OrderedDict(metric=metric(self.records))
         for record in self.records:

@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.evaluation.evaluator import inference_context
 from fastreid.utils import comm

@@ -7,11 +7,11 @@ from typing import Self
 
 import numpy as np
 
-from icre.utils.errors import UserError
 from icre.datasets import layout
 from icre.evaluation import matlab
-from icre.utils.files import replaced
 from icre.modality import NAMES
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 _COLUMNS = ("features", "pids", "camids", "modalities", "paths")
 
@@ -53,7 +53,7 @@ class FeatureSet:
 
     @cached_property
     def layout(self) -> str | None:
-        """"sysu", "regdb" or "llcm", read from the paths; None for any other origin."""
+        """ "sysu", "regdb" or "llcm", read from the paths; None for any other origin."""
         place = layout.parse(str(self.paths[0]))
         return place.layout if place else None
 

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 
 from icre.datasets import tree
-from icre.utils.errors import UserError
 from icre.datasets.layout import parse
+from icre.utils.errors import UserError
 from icre.utils.matfile import read_variable
 
 TEST_IDENTITIES = 96
@@ -40,7 +40,8 @@ def read_sysu_features(folder: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{folder}: every cell of every camera is empty")
     places = [parse(path) for path in paths]
     return {
-        "features": np.concatenate(features), "paths": np.array(paths),
+        "features": np.concatenate(features),
+        "paths": np.array(paths),
         "pids": np.array([place.pid for place in places]),
         "camids": np.array([place.camid for place in places]),
         "modalities": np.array([place.modality for place in places]),

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from icre.utils.errors import UserError
+from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare
-from icre.datasets.protocol import CAMERA_RULES
+from icre.utils.errors import UserError
 
 FARS = (0.001, 0.01, 0.1)
 BINS = np.linspace(-1.0, 1.0, 101)
@@ -144,8 +144,12 @@ def add_to(records: Sequence[dict[str, Any]], features: FeatureSet, *args: Any) 
     for one, found in zip(plain, open_set(features, *args), strict=True):
         one["open_set"] = found
         for kind, part in found.items():
-            row = {"protocol": one["protocol"], "draw": one["draw"] or "-", "FAR per": kind,
-                   "impostor trials": part["trials"]["impostor"]}
+            row = {
+                "protocol": one["protocol"],
+                "draw": one["draw"] or "-",
+                "FAR per": kind,
+                "impostor trials": part["trials"]["impostor"],
+            }
             rows.append(row | {f"TAR at {100 * at['far']:g} %": _cell(at) for at in part["at"]})
     return "Open set, in percent (threshold):\n" + tabulate(
         rows, headers="keys", tablefmt="github", disable_numparse=True
@@ -170,8 +174,10 @@ def _of_setting(
         allowed = _allowed(data, setting.protocol.barred, asked, gallery)
         trials.append(trial_scores(unit[asked] @ unit[gallery].T, same, allowed))
     pairs, searches = zip(*trials)
-    return {"comparison": _part(pairs, fars, setting.draw),
-            "search": _part(searches, fars, setting.draw)}
+    return {
+        "comparison": _part(pairs, fars, setting.draw),
+        "search": _part(searches, fars, setting.draw),
+    }
 
 
 def _allowed(data: FeatureSet, rule: str, asked: np.ndarray, gallery: np.ndarray) -> np.ndarray:
@@ -188,13 +194,16 @@ def _part(trials: Sequence[Scores], fars: Sequence[float], draw: str | None) -> 
         thresholds = [threshold_at(one.impostor, far) for one in trials]
         tars = [one.tar(threshold) for one, threshold in zip(trials, thresholds)]
         known = None not in tars
-        at.append({
-            "far": far, "threshold": float(np.mean(thresholds)) if known else None,
-            "TAR": {
-                "mean": 100 * float(np.mean(tars)) if known else None,
-                "std": 100 * float(np.std(tars)) if known and draw else None,
-            },
-        })
+        at.append(
+            {
+                "far": far,
+                "threshold": float(np.mean(thresholds)) if known else None,
+                "TAR": {
+                    "mean": 100 * float(np.mean(tars)) if known else None,
+                    "std": 100 * float(np.std(tars)) if known and draw else None,
+                },
+            }
+        )
     counts = [one.histogram() for one in trials]
     summed = {name: np.sum([one[name] for one in counts], axis=0).tolist() for name in counts[0]}
     sizes = {"genuine": len(trials[0].genuine), "impostor": len(trials[0].impostor)}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from icre.utils.errors import UserError
+from icre.datasets.protocol import OFFICIAL, Protocol, find, settings, side_rows
 from icre.evaluation import draws
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation
-from icre.datasets.protocol import OFFICIAL, Protocol, find, settings, side_rows
+from icre.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from icre.utils.errors import UserError
+from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import read_permutation
 from icre.evaluation.plan import Setting, plan
-from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation.score import trial_values
+from icre.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,19 @@ from icre.utils.files import replaced
 
 FIGURES = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
 _FIELDS = (
-    "protocol", "draw", "trials", "std_over", "split", "rerank", "flip",
-    "queries", "valid_queries", "gallery", "identities", "seed", "epoch",
+    "protocol",
+    "draw",
+    "trials",
+    "std_over",
+    "split",
+    "rerank",
+    "flip",
+    "queries",
+    "valid_queries",
+    "gallery",
+    "identities",
+    "seed",
+    "epoch",
 )
 
 
@@ -35,8 +46,11 @@ def record(
     if unknown:
         raise UserError(f"a record has no field '{min(unknown)}'; it has {', '.join(_FIELDS)}")
     known = {
-        "protocol": protocol, "draw": draw, "trials": len(trials),
-        "std_over": "draws" if draw else None, **labels,
+        "protocol": protocol,
+        "draw": draw,
+        "trials": len(trials),
+        "std_over": "draws" if draw else None,
+        **labels,
     }
     result = {field: known.get(field) for field in _FIELDS}
     for name in FIGURES:
@@ -69,8 +83,10 @@ def _one_table(records: list[dict[str, Any]]) -> str:
         if split:
             row["split"] = "-" if one["split"] is None else one["split"]
         row |= {
-            "std over": one["std_over"] or "-", "rerank": rerank_label(one["rerank"]),
-            "queries": one["valid_queries"], "gallery": one["gallery"],
+            "std over": one["std_over"] or "-",
+            "rerank": rerank_label(one["rerank"]),
+            "queries": one["valid_queries"],
+            "gallery": one["gallery"],
         }
         rows.append(row | {name: mean_std(one[name]) for name in FIGURES})
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)

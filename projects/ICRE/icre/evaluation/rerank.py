@@ -13,18 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icre.utils.errors import UserError
-from icre.evaluation.reranked import Reranker
 from icre.evaluation import rerank_tensor
 from icre.evaluation.neighbours import bar, block_rows, nearest
 from icre.evaluation.rerank_options import Reranking
+from icre.evaluation.reranked import Reranker
+from icre.utils.errors import UserError
 
 Features = np.ndarray | Tensor
 _UNIT = 1e-3  # how far from 1 a norm may lie
 
 
 def rerank(
-    query: Features, gallery: Features, *, algorithm: str = "fastreid", k1: int = 20, k2: int = 6,
+    query: Features,
+    gallery: Features,
+    *,
+    algorithm: str = "fastreid",
+    k1: int = 20,
+    k2: int = 6,
     lambda_value: float = 0.3,
 ) -> Features:
     """Re-ranked distances of every query to every gallery image.
@@ -109,8 +114,13 @@ def path_for(device: torch.device) -> ModuleType:
 
 
 def mix(
-    path: ModuleType, choice: Reranking, features: Tensor, queries: int, near: Tensor,
-    far: Tensor | None, rows: int | None = None,
+    path: ModuleType,
+    choice: Reranking,
+    features: Tensor,
+    queries: int,
+    near: Tensor,
+    far: Tensor | None,
+    rows: int | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """All that follows the neighbour search.
 
@@ -153,8 +163,7 @@ def _joined(query: Features, gallery: Features) -> Tensor:
     if not any(all(isinstance(one, kind) for one in pair) for kind in (np.ndarray, Tensor)):
         kinds = " and ".join(type(one).__name__ for one in pair)
         raise UserError(f"features are {kinds}: give two arrays or two tensors")
-    first, second = (
-        one.detach() if isinstance(one, Tensor) else torch.tensor(one) for one in pair)
+    first, second = (one.detach() if isinstance(one, Tensor) else torch.tensor(one) for one in pair)
     sides = {"query": first, "gallery": second}
     for name, side in sides.items():
         if side.ndim != 2 or 0 in side.shape:
@@ -163,7 +172,8 @@ def _joined(query: Features, gallery: Features) -> Tensor:
         if not side.is_floating_point():
             raise UserError(f"{name} features must be float32, not {side.dtype}")
     for what, one, other in (
-        ("dimensions", first.shape[1], second.shape[1]), ("device", first.device, second.device)
+        ("dimensions", first.shape[1], second.shape[1]),
+        ("device", first.device, second.device),
     ):
         if one != other:
             raise UserError(f"features differ in {what}: query {one}, gallery {other}")
@@ -181,4 +191,5 @@ def _check_values(name: str, features: Tensor) -> None:
     if len(wrong):
         row = int(wrong[0])
         raise UserError(
-            f"{name} features of row {row} have norm {norms[row]:.4g}: L2-normalise them first")
+            f"{name} features of row {row} have norm {norms[row]:.4g}: L2-normalise them first"
+        )

@@ -38,9 +38,7 @@ class Codes:
     gallery: scipy.sparse.csc_array
 
 
-def encode(
-    features: Tensor, nearest: Tensor, scale: Tensor, lists: Lists, queries: int
-) -> Codes:
+def encode(features: Tensor, nearest: Tensor, scale: Tensor, lists: Lists, queries: int) -> Codes:
     """Turn neighbour lists into codes.
 
     Args:
@@ -52,8 +50,9 @@ def encode(
     """
     values, near = features.numpy(), nearest.to(torch.int32).numpy()
     full, half = (_reciprocal(near, width) for width in (lists.full, lists.half))
-    codes = _stacked(near, lambda start, stop: _weigh(
-        start, stop, values, scale.numpy(), full, half))
+    codes = _stacked(
+        near, lambda start, stop: _weigh(start, stop, values, scale.numpy(), full, half)
+    )
     if lists.expand > 1:
         first = np.ascontiguousarray(near[:, : lists.expand])
         before = (codes.indptr, codes.indices, codes.data)
@@ -65,10 +64,20 @@ def overlap(codes: Codes, rows: slice) -> Tensor:
     """(q, G) float32: the overlap of some queries with every gallery image, 0 to 1."""
     lines, columns = codes.queries[rows], codes.gallery
     result = np.zeros((lines.shape[0], columns.shape[0]), dtype=np.float32)
-    _by_rows(len(result), lambda start, stop: _overlap(
-        start, stop, lines.indptr, lines.indices, lines.data,
-        columns.indptr, columns.indices, columns.data, result,
-    ))
+    _by_rows(
+        len(result),
+        lambda start, stop: _overlap(
+            start,
+            stop,
+            lines.indptr,
+            lines.indices,
+            lines.data,
+            columns.indptr,
+            columns.indices,
+            columns.data,
+            result,
+        ),
+    )
     return torch.from_numpy(result)
 
 
@@ -77,14 +86,14 @@ def _by_rows(rows: int, work: Callable[[int, int], object], size: int = _ROWS) -
     workers = torch.get_num_threads()
     size = max(1, min(size, -(-rows // workers)))
     with ThreadPoolExecutor(workers) as executor:
-        return list(executor.map(
-            lambda start: work(start, min(start + size, rows)), range(0, rows, size)))
+        return list(
+            executor.map(lambda start: work(start, min(start + size, rows)), range(0, rows, size))
+        )
 
 
 def _stacked(near: np.ndarray, work: Callable) -> scipy.sparse.csr_array:
     """The sparse (N, N) matrix whose rows `work` makes as (lengths, columns, weights)."""
-    lengths, columns, weights = (
-        np.concatenate(parts) for parts in zip(*_by_rows(len(near), work)))
+    lengths, columns, weights = (np.concatenate(parts) for parts in zip(*_by_rows(len(near), work)))
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     return scipy.sparse.csr_array((weights, columns, offsets), shape=(len(near), len(near)))
 

@@ -111,8 +111,12 @@ class Reranking:
     @property
     def label(self) -> dict[str, Any]:
         """What a result record says of it."""
-        return {"algorithm": self.algorithm, "k1": self.k1, "k2": self.k2,
-                "lambda": self.lambda_value}
+        return {
+            "algorithm": self.algorithm,
+            "k1": self.k1,
+            "k2": self.k2,
+            "lambda": self.lambda_value,
+        }
 
     @property
     def method(self) -> Algorithm:
@@ -123,12 +127,17 @@ class Reranking:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare --rerank, --k1, --k2 and --lambda; `from_arguments` reads them."""
     parser.add_argument(
-        "--rerank", choices=tuple(ALGORITHMS), help="re-rank too, by k-reciprocal neighbours")
+        "--rerank", choices=tuple(ALGORITHMS), help="re-rank too, by k-reciprocal neighbours"
+    )
     parser.add_argument("--k1", type=int, help="neighbours of the reciprocal lists (20)")
     parser.add_argument("--k2", type=int, help="lists that are averaged (6)")
     parser.add_argument(
-        "--lambda", type=float, dest="lambda_value", metavar="L",
-        help="share of the plain distance, 0 to 1 (0.3)")
+        "--lambda",
+        type=float,
+        dest="lambda_value",
+        metavar="L",
+        help="share of the plain distance, 0 to 1 (0.3)",
+    )
 
 
 def from_arguments(args: argparse.Namespace) -> Reranking | None:

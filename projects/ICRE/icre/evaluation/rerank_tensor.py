@@ -24,9 +24,7 @@ class Codes:
     images: int
 
 
-def encode(
-    features: Tensor, nearest: Tensor, scale: Tensor, lists: Lists, queries: int
-) -> Codes:
+def encode(features: Tensor, nearest: Tensor, scale: Tensor, lists: Lists, queries: int) -> Codes:
     """Turn neighbour lists into codes; arguments as those of `rerank_compiled.encode`."""
     full = _reciprocal(nearest[:, : lists.full])
     half = _reciprocal(nearest[:, : lists.half])
@@ -106,7 +104,8 @@ def _averaged(
         count = length[part].flatten()
         places = _ranges(offsets[nearest[part].flatten()], count)
         row = torch.arange(part.start, part.stop, device=rows.device).repeat_interleave(
-            length[part].sum(1))
+            length[part].sum(1)
+        )
         pairs, slot = (row * images + columns[places]).unique(return_inverse=True)
         mean = torch.zeros(len(pairs), device=weights.device)
         found.append((pairs, mean.index_add_(0, slot, weights[places]) / width))
@@ -129,8 +128,7 @@ def _offsets(rows: Tensor, count: int) -> Tensor:
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     """The concatenated ranges start .. start + length."""
     shift = starts - (lengths.cumsum(0) - lengths)
-    return shift.repeat_interleave(lengths) + torch.arange(
-        int(lengths.sum()), device=starts.device)
+    return shift.repeat_interleave(lengths) + torch.arange(int(lengths.sum()), device=starts.device)
 
 
 def _parts(total: int, size: int) -> list[slice]:

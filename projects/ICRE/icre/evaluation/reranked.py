@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import Setting
-from icre.datasets.protocol import CAMERA_RULES
 
 _PAIRS = 2**22  # query-gallery pairs ranked at once
 
@@ -48,9 +48,11 @@ def reranked_values(
         blocks, size = [], max(1, _PAIRS // len(gallery))
         for rows, distance in zip(query.split(size), distances.split(size)):
             barred = barred_by and barred_by(
-                pids[rows], camids[rows], pids[gallery], camids[gallery])
+                pids[rows], camids[rows], pids[gallery], camids[gallery]
+            )
             keys = rank.order_keys(distance.double(), barred)
             blocks.append(
-                rank.query_values(keys, pids[rows], pids[gallery], setting.protocol.dedup))
+                rank.query_values(keys, pids[rows], pids[gallery], setting.protocol.dedup)
+            )
         values.append(rank.concatenate(blocks))
     return values

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icre.utils.errors import UserError
+from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import Setting, prepare
-from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation.records import record
 from icre.evaluation.reranked import Reranker, reranked_values
+from icre.utils.errors import UserError
 
 # Query-gallery pairs held at once, and threads that each hold so many. A CPU's block is some tens
 # of megabytes, near to its caches; an accelerator wants few large ones.
@@ -107,9 +107,14 @@ def _record(
         raise UserError(f"{setting.name}: {error}") from None
     rows = np.concatenate([setting.query, *setting.galleries])
     return record(
-        trials, setting.name, setting.draw,
-        queries=len(values[0].place), valid_queries=int((values[0].place > 0).sum()),
-        gallery=len(setting.galleries[0]), identities=len(np.unique(data.pids[rows])), **labels,
+        trials,
+        setting.name,
+        setting.draw,
+        queries=len(values[0].place),
+        valid_queries=int((values[0].place > 0).sum()),
+        gallery=len(setting.galleries[0]),
+        identities=len(np.unique(data.pids[rows])),
+        **labels,
     )
 
 
@@ -132,8 +137,10 @@ def _group_values(
         return [
             [
                 rank.query_values(
-                    keys.gather(1, gallery.expand(len(keys), -1)), pids[queries],
-                    pool_pids[gallery], setting.protocol.dedup,
+                    keys.gather(1, gallery.expand(len(keys), -1)),
+                    pids[queries],
+                    pool_pids[gallery],
+                    setting.protocol.dedup,
                 )
                 for gallery in galleries
             ]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import icre.engine  # noqa: F401  (registration)
-from icre.utils import cli
+import icre.engine  # noqa: F401
 from icre.commands import train as train_net
 from icre.engine.setup import load_config
-from icre.utils.errors import UserError
 from icre.evaluation import records
 from icre.evaluation.records import FIGURES
+from icre.utils import cli
+from icre.utils.errors import UserError
 
 logger = logging.getLogger("fastreid.icre")
 SPLITS = tuple(range(1, 11))
@@ -29,7 +29,11 @@ def parser() -> argparse.ArgumentParser:
         "again to go on where it was stopped: finished splits are kept."
     )
     result.add_argument(
-        "--splits", type=int, nargs="+", default=SPLITS, metavar="K",
+        "--splits",
+        type=int,
+        nargs="+",
+        default=SPLITS,
+        metavar="K",
         help="default: all ten, as published figures need",
     )
     return result
@@ -87,10 +91,19 @@ def _one_split(args: argparse.Namespace, output: Path, split: int) -> list[dict]
         flags = ["--resume"]
         if args.eval_only:
             flags, options = ["--eval-only"], [*options, "MODEL.WEIGHTS", str(final)]
-        train_net.run(train_net.parser().parse_args([
-            "--config-file", args.config_file, "--num-gpus", str(args.num_gpus), *flags,
-            *args.opts, *options,
-        ]))
+        train_net.run(
+            train_net.parser().parse_args(
+                [
+                    "--config-file",
+                    args.config_file,
+                    "--num-gpus",
+                    str(args.num_gpus),
+                    *flags,
+                    *args.opts,
+                    *options,
+                ]
+            )
+        )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return json.loads(metrics.read_text())

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from icre.utils.errors import UserError
 from icre.modality import NAMES
+from icre.utils.errors import UserError
 
 OPSET = 20
 INPUTS = ("images", "modality")
@@ -38,7 +38,8 @@ class Format:
         missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
         if missing:
             raise UserError(
-                f"{self.suffix} files need more packages: pip install {' '.join(missing)}")
+                f"{self.suffix} files need more packages: pip install {' '.join(missing)}"
+            )
 
 
 class Exported(nn.Module):
@@ -86,8 +87,10 @@ class Exported(nn.Module):
 
     def _runner(self, modality: str) -> Runner:
         if modality not in self.runners:
-            raise UserError(f"{self.files[0]} takes {self.about['modality']} images, and there are "
-                            f"{modality} ones: name the folder that holds the files of both")
+            raise UserError(
+                f"{self.files[0]} takes {self.about['modality']} images, and there are "
+                f"{modality} ones: name the folder that holds the files of both"
+            )
         return self.runners[modality]
 
 
@@ -100,8 +103,10 @@ def _find_files(path: Path) -> list[Path]:
             if all(file.is_file() for file in files):
                 return files
     suffixes = " or ".join(one.suffix for one in FORMATS.values())
-    raise UserError(f"{path} is no exported model: name a file of tools/export.py, or a folder with "
-                    f"{' and '.join(NAMES)}, or model, as {suffixes}")
+    raise UserError(
+        f"{path} is no exported model: name a file of tools/export.py, or a folder with "
+        f"{' and '.join(NAMES)}, or model, as {suffixes}"
+    )
 
 
 def _open(path: Path) -> tuple[Runner, dict[str, str]]:
@@ -124,8 +129,13 @@ def _write_onnx(
 ) -> None:
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(
-        graph, example, dynamo=True, opset_version=OPSET, verbose=False,
-        input_names=INPUTS[: len(example)], output_names=["features"],
+        graph,
+        example,
+        dynamo=True,
+        opset_version=OPSET,
+        verbose=False,
+        input_names=INPUTS[: len(example)],
+        output_names=["features"],
         dynamic_shapes=tuple({0: batch} for _ in example),
     )
     program.model.metadata_props.update(about)

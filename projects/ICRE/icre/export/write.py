@@ -12,18 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import icre.engine  # noqa: F401  (registration)
+import icre.compat
+
 from fastreid.config import CfgNode
 
+import icre.engine  # noqa: F401
 from icre import __version__
-from icre.utils import cli
+from icre.export.formats import FORMATS, Runner
 from icre.export.graph import Deployed, is_two_stream
 from icre.inference.embedder import Embedder
-from icre.export.formats import FORMATS, Runner
 from icre.inference.saved import open_saved
+from icre.modality import INFRARED, NAMES, VISIBLE
+from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.modality import INFRARED, NAMES, VISIBLE
 
 TOLERANCE = 1e-4  # of any component of a unit vector
 BATCHES = (1, 7)  # sizes that a file is checked with
@@ -35,17 +37,27 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         description="Write a model as ONNX or TorchScript: 8-bit RGB images in, unit vectors out."
     )
-    result.add_argument("--weights", required=True, metavar="RUN_OR_FILE",
-                        help="a finished run's folder, or a checkpoint")
-    result.add_argument("--config-file", metavar="FILE",
-                        help="default: the config that the checkpoint carries")
+    result.add_argument(
+        "--weights",
+        required=True,
+        metavar="RUN_OR_FILE",
+        help="a finished run's folder, or a checkpoint",
+    )
+    result.add_argument(
+        "--config-file", metavar="FILE", help="default: the config that the checkpoint carries"
+    )
     result.add_argument("--out", required=True, type=Path, metavar="DIR")
-    result.add_argument("--format", default="onnx", metavar="NAME",
-                        help=f"{' or '.join(FORMATS)} (onnx)")
-    result.add_argument("--modality", metavar="NAME",
-                        help=f"{', '.join(MODALITIES)} (default): one file for each")
-    result.add_argument("--single", action="store_true",
-                        help="one file that takes each image's modality as a second input")
+    result.add_argument(
+        "--format", default="onnx", metavar="NAME", help=f"{' or '.join(FORMATS)} (onnx)"
+    )
+    result.add_argument(
+        "--modality", metavar="NAME", help=f"{', '.join(MODALITIES)} (default): one file for each"
+    )
+    result.add_argument(
+        "--single",
+        action="store_true",
+        help="one file that takes each image's modality as a second input",
+    )
     result.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return result
 
@@ -57,8 +69,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    for option, value, known in (("--format", args.format, FORMATS),
-                                 ("--modality", args.modality or "both", MODALITIES)):
+    for option, value, known in (
+        ("--format", args.format, FORMATS),
+        ("--modality", args.modality or "both", MODALITIES),
+    ):
         if value not in known:
             raise UserError(f"{option} {value}: unknown; known: {', '.join(known)}")
     if args.single and args.modality not in (None, "both"):
@@ -69,13 +83,17 @@ def _run(args: argparse.Namespace) -> None:
     embedder = open_saved(args.weights, *options, config_file=args.config_file)
     two_stream = is_two_stream(embedder.model)
     if (args.modality or args.single) and not two_stream:
-        raise UserError(f"{embedder.cfg.MODEL.META_ARCHITECTURE} has one stem for every modality: "
-                        "leave out --modality and --single")
+        raise UserError(
+            f"{embedder.cfg.MODEL.META_ARCHITECTURE} has one stem for every modality: "
+            "leave out --modality and --single"
+        )
     kept = MODALITIES[args.modality or "both"] if two_stream and not args.single else (None,)
     for modality in kept:
         path, difference = export(embedder, args.out, args.format, modality)
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, differs from PyTorch by at most "
-              f"{difference:.1e} (batches of {', '.join(map(str, BATCHES))})")
+        print(
+            f"{path}: {path.stat().st_size / 1e6:.1f} MB, differs from PyTorch by at most "
+            f"{difference:.1e} (batches of {', '.join(map(str, BATCHES))})"
+        )
 
 
 def export(
@@ -106,8 +124,10 @@ def export(
         run, _ = chosen.read(temporary)
         difference = compare(embedder, run, modality)
         if not difference <= TOLERANCE:
-            raise UserError(f"{path} was not written: it differs from PyTorch by {difference:.1e}, "
-                            f"more than {TOLERANCE:g}")
+            raise UserError(
+                f"{path} was not written: it differs from PyTorch by {difference:.1e}, "
+                f"more than {TOLERANCE:g}"
+            )
     return path, difference
 
 
@@ -116,11 +136,18 @@ def metadata(embedder: Embedder, modality: str | None) -> dict[str, str]:
     height, width = _image_size(embedder.cfg)
     routed = "input" if is_two_stream(embedder.model) else "none"
     return {
-        "height": str(height), "width": str(width), "channels": "RGB",
-        "layout": "NHWC uint8", "resize": "bicubic", "modality": modality or routed,
-        "flip": str(embedder.cfg.TEST.FLIP.ENABLED), "weights_sha256": embedder.stamp.sha256,
+        "height": str(height),
+        "width": str(width),
+        "channels": "RGB",
+        "layout": "NHWC uint8",
+        "resize": "bicubic",
+        "modality": modality or routed,
+        "flip": str(embedder.cfg.TEST.FLIP.ENABLED),
+        "weights_sha256": embedder.stamp.sha256,
         "regdb_split": str(embedder.checkpoint.get("regdb_split") or ""),
-        "config": embedder.stamp.config, "icre": __version__, "torch": torch.__version__,
+        "config": embedder.stamp.config,
+        "icre": __version__,
+        "torch": torch.__version__,
     }
 
 
@@ -150,8 +177,10 @@ def _images(cfg: CfgNode, count: int) -> Tensor:
 
 def _image_size(cfg: CfgNode) -> tuple[int, int]:
     if len(cfg.INPUT.SIZE_TEST) != 2 or cfg.INPUT.CROP.ENABLED:
-        raise UserError("INPUT.SIZE_TEST must be [height, width] and INPUT.CROP.ENABLED False: a "
-                        "file takes images that were resized to one size, without a crop")
+        raise UserError(
+            "INPUT.SIZE_TEST must be [height, width] and INPUT.CROP.ENABLED False: a "
+            "file takes images that were resized to one size, without a crop"
+        )
     return tuple(cfg.INPUT.SIZE_TEST)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from icre.utils.errors import UserError
-from icre.modality import NAMES
-from icre.gallery.store import Gallery
-from icre.gallery.images import ImageTable
 from icre.evaluation.openset import check_far
 from icre.evaluation.rerank import rerank
+from icre.gallery.images import ImageTable
+from icre.gallery.store import Gallery
+from icre.modality import NAMES
+from icre.utils.errors import UserError
 
 DEFAULT_FAR = 0.01
 SHORTLIST = 1000  # nearest images that are re-ranked
@@ -79,13 +79,19 @@ class Answer:
             return f"best similarity {self.best:.3f}; no calibration for queries of this modality"
         side = "above" if self.here else "not above"
         doubt = "" if self.held_out else ", not assured: calibrated on people of the training"
-        return (f"best similarity {self.best:.3f}, {side} {self.threshold:.3f} (false alarms: "
-                f"{100 * self.far:g} % of searches{doubt})")
+        return (
+            f"best similarity {self.best:.3f}, {side} {self.threshold:.3f} (false alarms: "
+            f"{100 * self.far:g} % of searches{doubt})"
+        )
 
 
 def answer(
-    gallery: Gallery, queries: ImageTable, features: np.ndarray, top: int = 10,
-    far: float | None = None, algorithm: str | None = None,
+    gallery: Gallery,
+    queries: ImageTable,
+    features: np.ndarray,
+    top: int = 10,
+    far: float | None = None,
+    algorithm: str | None = None,
 ) -> list[Answer]:
     """Answer every query, each by itself.
 
@@ -104,18 +110,31 @@ def answer(
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 match has to be shown")
-    thresholds = {name: _threshold(gallery, name, far)
-                  for name in {NAMES[number] for number in queries.modalities}}
+    thresholds = {
+        name: _threshold(gallery, name, far)
+        for name in {NAMES[number] for number in queries.modalities}
+    }
     wanted = max(top, SHORTLIST if algorithm else 0) + 1  # one may be the query itself
     rows, similarity = gallery.nearest(features, wanted)
     result = []
     for place in range(len(queries)):
         query = queries.row(place)
-        keep = np.array([row >= 0 and gallery.images.paths[row] != query["path"]
-                         for row in rows[place]])
+        keep = np.array(
+            [row >= 0 and gallery.images.paths[row] != query["path"] for row in rows[place]]
+        )
         found = rows[place][keep], similarity[place][keep]
-        result.append(_answer(gallery, query, features[place], *found, top,
-                              thresholds[query["modality"]], far or DEFAULT_FAR, algorithm))
+        result.append(
+            _answer(
+                gallery,
+                query,
+                features[place],
+                *found,
+                top,
+                thresholds[query["modality"]],
+                far or DEFAULT_FAR,
+                algorithm,
+            )
+        )
     return result
 
 
@@ -125,14 +144,23 @@ def _threshold(gallery: Gallery, modality: str, far: float | None) -> float | No
     if modality in gallery.calibrations:
         return gallery.calibrations[modality].threshold(far or DEFAULT_FAR)
     if far is not None:
-        raise UserError(f"--far: gallery {gallery.folder} is not calibrated for {modality} "
-                        "queries: run tools/search.py calibrate first")
+        raise UserError(
+            f"--far: gallery {gallery.folder} is not calibrated for {modality} "
+            "queries: run tools/search.py calibrate first"
+        )
     return None
 
 
 def _answer(
-    gallery: Gallery, query: dict[str, str], feature: np.ndarray, rows: np.ndarray,
-    similarity: np.ndarray, top: int, threshold: float | None, far: float, algorithm: str | None,
+    gallery: Gallery,
+    query: dict[str, str],
+    feature: np.ndarray,
+    rows: np.ndarray,
+    similarity: np.ndarray,
+    top: int,
+    threshold: float | None,
+    far: float,
+    algorithm: str | None,
 ) -> Answer:
     best = float(similarity.max(initial=-1.0))
     distance = 1 - similarity
@@ -152,13 +180,21 @@ def _answer(
 
 
 def _match(
-    gallery: Gallery, query: dict[str, str], rank: int, row: int, similarity: float,
-    distance: float, threshold: float | None,
+    gallery: Gallery,
+    query: dict[str, str],
+    rank: int,
+    row: int,
+    similarity: float,
+    distance: float,
+    threshold: float | None,
 ) -> Match:
     image = gallery.images.row(row)
     known = query["identity"] and image["identity"]
     return Match(
-        rank=rank, **image, similarity=float(similarity), distance=float(distance),
+        rank=rank,
+        **image,
+        similarity=float(similarity),
+        distance=float(distance),
         accepted=None if threshold is None else bool(similarity > threshold),
         right=query["identity"] == image["identity"] if known else None,
     )
@@ -172,11 +208,18 @@ def as_json(answers: Sequence[Answer]) -> list[dict[str, Any]]:
 def table(one: Answer) -> str:
     """An answer for a terminal."""
     rows = [
-        {"rank": match.rank, "distance": f"{match.distance:.3f}",
-         "similarity": f"{match.similarity:.3f}", "modality": match.modality,
-         "camera": match.camera or "-", "identity": match.identity or "-", "path": match.path}
+        {
+            "rank": match.rank,
+            "distance": f"{match.distance:.3f}",
+            "similarity": f"{match.similarity:.3f}",
+            "modality": match.modality,
+            "camera": match.camera or "-",
+            "identity": match.identity or "-",
+            "path": match.path,
+        }
         for match in one.matches
     ]
     who = ", ".join(filter(None, (one.query["modality"], one.query["identity"])))
-    return (f"{one.query['path']} ({who})\n{one.verdict.upper()}: {one.reason}\n"
-            + tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True))
+    return f"{one.query['path']} ({who})\n{one.verdict.upper()}: {one.reason}\n" + tabulate(
+        rows, headers="keys", tablefmt="github", disable_numparse=True
+    )

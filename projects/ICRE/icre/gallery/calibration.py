@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from icre.utils.errors import UserError
-from icre.modality import NAMES
-from icre.gallery.images import ImageTable
 from icre.evaluation.openset import Scores, threshold_at
+from icre.gallery.images import ImageTable
+from icre.modality import NAMES
+from icre.utils.errors import UserError
 
 if TYPE_CHECKING:
     from icre.gallery.store import Gallery
 
-SAME_NAME = "the same number in the same layout counts as the same person; a .csv with the " \
+SAME_NAME = (
+    "the same number in the same layout counts as the same person; a .csv with the "
     "columns path and identity can name people otherwise"
+)
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,17 @@ def calibrate(
     """
     unknown = [path for path, name in zip(people.paths, people.identities) if not name]
     if unknown:
-        raise UserError(f"{unknown[0]}: calibration needs to know who that is: use images in the "
-                        "layout of a published set, or a .csv with the columns path and identity")
+        raise UserError(
+            f"{unknown[0]}: calibration needs to know who that is: use images in the "
+            "layout of a published set, or a .csv with the columns path and identity"
+        )
     known = set(known_people(gallery, people))
     rows = [row for row, name in enumerate(people.identities) if name not in known]
     if not rows:
-        raise UserError(f"all people of {source} are in gallery {gallery.folder}: calibration "
-                        f"needs people who are not ({SAME_NAME})")
+        raise UserError(
+            f"all people of {source} are in gallery {gallery.folder}: calibration "
+            f"needs people who are not ({SAME_NAME})"
+        )
     people, features = people.take(rows), features[rows]
     best = np.maximum(gallery.nearest(features, 1)[1][:, 0].astype(np.float64), -1.0)
     own = _mate_scores(people, features, np.unique(gallery.images.modalities))
@@ -112,8 +118,12 @@ def calibrate(
         mated = asked & np.isfinite(own)
         if asked.any():
             result[name] = Calibration(
-                best[asked].tolist(), own[mated].tolist(), (best >= own)[mated].tolist(),
-                len({people.identities[row] for row in np.flatnonzero(asked)}), source, held_out,
+                best[asked].tolist(),
+                own[mated].tolist(),
+                (best >= own)[mated].tolist(),
+                len({people.identities[row] for row in np.flatnonzero(asked)}),
+                source,
+                held_out,
             )
     return result
 

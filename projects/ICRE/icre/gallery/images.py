@@ -9,10 +9,10 @@ from typing import Self
 
 import numpy as np
 
-from icre.datasets.tree import is_image
-from icre.utils.errors import UserError
 from icre.datasets import layout
+from icre.datasets.tree import is_image
 from icre.modality import NAMES
+from icre.utils.errors import UserError
 
 COLUMNS = ("path", "modality", "camera", "identity")
 
@@ -38,15 +38,18 @@ class ImageTable:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Self:
         """The given rows, in that order."""
-        lists = [[column[row] for row in rows]
-                 for column in (self.paths, self.cameras, self.identities)]
+        lists = [
+            [column[row] for row in rows] for column in (self.paths, self.cameras, self.identities)
+        ]
         return type(self)(lists[0], self.modalities[np.asarray(rows, dtype=int)], *lists[1:])
 
     def row(self, row: int) -> dict[str, str]:
         """{path, modality, camera, identity} of a row, as texts."""
         return {
-            "path": self.paths[row], "modality": NAMES[self.modalities[row]],
-            "camera": self.cameras[row], "identity": self.identities[row],
+            "path": self.paths[row],
+            "modality": NAMES[self.modalities[row]],
+            "camera": self.cameras[row],
+            "identity": self.identities[row],
         }
 
     def save(self, path: Path) -> None:
@@ -101,7 +104,8 @@ def contradictions(images: ImageTable) -> list[str]:
     """Paths whose layout says another modality than their row (a word of the user's wins)."""
     places = ((path, layout.parse(Path(path).as_posix())) for path in images.paths)
     return [
-        path for (path, place), modality in zip(places, images.modalities)
+        path
+        for (path, place), modality in zip(places, images.modalities)
         if place is not None and place.modality != modality
     ]
 
@@ -153,6 +157,8 @@ def _complete(row: dict[str, str], modality: str | None, where: str) -> dict[str
         raise UserError(f"{where}: modality {name!r} is none of {', '.join(NAMES)}")
     camera, identity = (str(place.camid), f"{place.layout} {place.pid}") if place else ("", "")
     return {
-        "path": path, "modality": name,
-        "camera": row.get("camera") or camera, "identity": row.get("identity") or identity,
+        "path": path,
+        "modality": name,
+        "camera": row.get("camera") or camera,
+        "identity": row.get("identity") or identity,
     }

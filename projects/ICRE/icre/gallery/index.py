@@ -118,8 +118,10 @@ def build(kind: str, features: np.ndarray, progress: bool = True) -> faiss.Index
 def require_enough(kind: str, count: int) -> None:
     """Raise UserError where `kind` cannot be made of so few images."""
     if count < find(kind).least:
-        raise UserError(f"--index {kind} needs {find(kind).least} images, here are {count}: "
-                        "use flat, which is exact")
+        raise UserError(
+            f"--index {kind} needs {find(kind).least} images, here are {count}: "
+            "use flat, which is exact"
+        )
 
 
 def set_effort(kind: str, index: faiss.Index, value: int) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from icre.data.image import read_image
+from icre.gallery.answers import Answer, Match
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.gallery.answers import Answer, Match
 from icre.utils.webpage import document, picture
 
 HEIGHT, QUALITY = 208, 85  # of the pictures, in pixels and JPEG's scale

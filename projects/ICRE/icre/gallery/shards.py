@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from icre.gallery.images import ImageTable
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.gallery.images import ImageTable
 
 SIZE = 1024  # images
 
@@ -47,7 +47,8 @@ class Shard:
         """Write what `load` returns, whole or not at all."""
         with replaced(self.file) as temporary:
             np.savez(
-                temporary, features=features,
+                temporary,
+                features=features,
                 faulty=np.array([row for row, _ in faults], dtype=np.int64),
                 faults=np.array([fault for _, fault in faults], dtype=np.str_),
             )
@@ -63,8 +64,9 @@ def _key(images: ImageTable, rows: range, model: str) -> str:
     text = [model]
     for row in rows:
         status = os.stat(images.paths[row])
-        text.append(f"{images.paths[row]}\0{status.st_size}\0{status.st_mtime_ns}\0"
-                    f"{images.modalities[row]}")
+        text.append(
+            f"{images.paths[row]}\0{status.st_size}\0{status.st_mtime_ns}\0{images.modalities[row]}"
+        )
     return hashlib.sha256("\n".join(text).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
@@ -111,8 +113,10 @@ def unit(features: np.ndarray) -> np.ndarray:
     """L2-normalise the rows of (N, D); a UserError where one has no direction."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     if not (np.isfinite(length).all() and (length > 0).all()):
-        raise UserError("the model's features hold NaN, infinity or zero vectors: its weights are "
-                        "damaged, or it was never trained")
+        raise UserError(
+            "the model's features hold NaN, infinity or zero vectors: its weights are "
+            "damaged, or it was never trained"
+        )
     return features / length
 
 

@@ -21,14 +21,18 @@ from typing import Any
 import faiss
 import numpy as np
 
-from icre.utils.errors import UserError
-from icre.utils.files import replaced
 from icre.gallery import index as indexes
 from icre.gallery.calibration import Calibration
 from icre.gallery.images import ImageTable
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 MANIFEST, IMAGES, FEATURES, INDEX, CONFIG = (
-    "gallery.json", "images.csv", "features.npy", "index.faiss", "config.yaml"
+    "gallery.json",
+    "images.csv",
+    "features.npy",
+    "index.faiss",
+    "config.yaml",
 )
 FORMAT = 1
 
@@ -83,8 +87,13 @@ def staging_folder(folder: Path) -> Path:
 
 
 def write(
-    folder: Path, images: ImageTable, blocks: Iterable[np.ndarray], model: ModelStamp, kind: str,
-    skipped: Sequence[tuple[str, str]] = (), progress: bool = True,
+    folder: Path,
+    images: ImageTable,
+    blocks: Iterable[np.ndarray],
+    model: ModelStamp,
+    kind: str,
+    skipped: Sequence[tuple[str, str]] = (),
+    progress: bool = True,
 ) -> None:
     """Make `folder`, in one step: it appears finished or not at all.
 
@@ -105,13 +114,22 @@ def write(
         (made / CONFIG).write_text(model.config)
         features = _save_features(made / FEATURES, blocks, len(images))
         _save_index(made / INDEX, indexes.build(kind, features, progress))
-        _write_manifest(made, {
-            "format": FORMAT, "images": len(images), "dimensions": features.shape[1],
-            "index": kind, "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": {"weights": model.weights, "sha256": model.sha256},
-            "skipped": [list(one) for one in skipped], "calibrations": {},
-            "files": {name: sha256_of(made / name) for name in (IMAGES, FEATURES, INDEX, CONFIG)},
-        })
+        _write_manifest(
+            made,
+            {
+                "format": FORMAT,
+                "images": len(images),
+                "dimensions": features.shape[1],
+                "index": kind,
+                "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                "model": {"weights": model.weights, "sha256": model.sha256},
+                "skipped": [list(one) for one in skipped],
+                "calibrations": {},
+                "files": {
+                    name: sha256_of(made / name) for name in (IMAGES, FEATURES, INDEX, CONFIG)
+                },
+            },
+        )
         made.rename(folder)
     except OSError as error:
         raise UserError(f"cannot write gallery {folder}: {error}") from error
@@ -130,11 +148,16 @@ def open_gallery(folder: str | Path) -> Gallery:
         if not (folder / name).is_file():
             raise UserError(f"gallery {folder} is damaged: {name} is missing; index again")
         if sha256_of(folder / name) != expected:
-            raise UserError(f"gallery {folder} is damaged: {name} is not as it was written "
-                            "(its SHA-256 differs); index again")
+            raise UserError(
+                f"gallery {folder} is damaged: {name} is not as it was written "
+                "(its SHA-256 differs); index again"
+            )
     return Gallery(
-        folder, manifest, ImageTable.load(folder / IMAGES),
-        np.load(folder / FEATURES, mmap_mode="r"), faiss.read_index(str(folder / INDEX)),
+        folder,
+        manifest,
+        ImageTable.load(folder / IMAGES),
+        np.load(folder / FEATURES, mmap_mode="r"),
+        faiss.read_index(str(folder / INDEX)),
         {name: Calibration.of(one) for name, one in manifest["calibrations"].items()},
     )
 
@@ -186,8 +209,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         if staging_folder(folder).is_dir():
-            raise UserError(f"gallery {folder} is unfinished: repeat the command that indexes it, "
-                            "it goes on where it was stopped")
+            raise UserError(
+                f"gallery {folder} is unfinished: repeat the command that indexes it, "
+                "it goes on where it was stopped"
+            )
         if folder.is_dir() and (folder / INDEX).exists():
             raise UserError(f"gallery {folder} is damaged: {MANIFEST} is missing; index again")
         raise UserError(f"{folder} is no gallery: make one with tools/search.py index")
@@ -197,9 +222,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         sealed = False
     if not sealed:
-        raise UserError(f"gallery {folder} is damaged: {MANIFEST} is not as it was written; "
-                        "index again")
+        raise UserError(
+            f"gallery {folder} is damaged: {MANIFEST} is not as it was written; index again"
+        )
     if manifest["format"] != FORMAT:
-        raise UserError(f"gallery {folder} has format {manifest['format']}, this program reads "
-                        f"{FORMAT}: index again")
+        raise UserError(
+            f"gallery {folder} has format {manifest['format']}, this program reads "
+            f"{FORMAT}: index again"
+        )
     return manifest

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icre.utils.errors import UserError
 from icre.modeling.enhance import Enhanced
 from icre.modeling.sdce import SDCE, Attention
+from icre.utils.errors import UserError
 
 # Of a map x and its gradient g at the logit, summed over channels; what is negative becomes 0.
 CAMS = {
@@ -89,7 +89,10 @@ def cross_attention(model: nn.Module, batch: Mapping) -> np.ndarray | None:
     if not modules:
         return None
     attention = modules[0].cross_attention
-    with _outputs(model, lambda module, _: module in (attention, modules[0])) as seen, torch.no_grad():
+    with (
+        _outputs(model, lambda module, _: module in (attention, modules[0])) as seen,
+        torch.no_grad(),
+    ):
         model(_copy(batch))
         found = {module: (inputs, output) for module, inputs, output in seen}
         weights = attention_weights(attention, *found[attention][0]).mean(dim=(1, 2))  # (B, M)
@@ -123,8 +126,10 @@ class _ImagesOnly(nn.Module):
             yield
             return
         if not hasattr(self.model, "heads"):
-            raise UserError(f"--layer {FINAL}: {type(self.model).__name__} has no part named heads, "
-                            "name a layer")
+            raise UserError(
+                f"--layer {FINAL}: {type(self.model).__name__} has no part named heads, "
+                "name a layer"
+            )
         hook = self.model.heads.register_forward_pre_hook(
             lambda _, inputs: (self.final(inputs[0]), *inputs[1:])
         )
@@ -151,7 +156,9 @@ def _other_centres(unit: Tensor, batch: Mapping) -> Tensor:
     alone = torch.nonzero(~other.any(1))
     if len(alone):
         pid = int(pids[alone[0, 0]])
-        raise UserError(f"identity {pid} has images of one modality only: there is no match to explain")
+        raise UserError(
+            f"identity {pid} has images of one modality only: there is no match to explain"
+        )
     return (other.to(unit.dtype) / other.sum(1, keepdim=True)) @ unit
 
 
@@ -168,8 +175,10 @@ def _check_maps(layer: str, outputs: list[object], images: int) -> None:
     shapes = [tuple(getattr(output, "shape", ())) for output in outputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != images:
         found = ", ".join(map(str, shapes)) or "nothing"
-        raise UserError(f"--layer {layer}: Grad-CAM needs one map ({images}, C, h, w) of all images "
-                        f"(a stem sees one modality only), it gives {found}")
+        raise UserError(
+            f"--layer {layer}: Grad-CAM needs one map ({images}, C, h, w) of all images "
+            f"(a stem sees one modality only), it gives {found}"
+        )
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
-import icre.engine  # noqa: F401  (registration)
-from icre.utils import cli
+import icre.engine  # noqa: F401
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
+from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 
@@ -89,12 +89,17 @@ def analyze(
     size = len(batch()["images"])
     model.eval()
     counter = FlopCounterMode(display=False)
-    with _Clock(model, [name for name, _ in model.named_modules()]) as clock, counter, \
-            sdpa_kernel(SDPBackend.MATH):  # attention as the products that it is
+    with (
+        _Clock(model, [name for name, _ in model.named_modules()]) as clock,
+        counter,
+        sdpa_kernel(SDPBackend.MATH),
+    ):  # attention as the products that it is
         model(batch())
     flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
-    tops = {name: list(_tops(name, module, set(clock.spent)))
-            for name, module in parts_of(model).items()}
+    tops = {
+        name: list(_tops(name, module, set(clock.spent)))
+        for name, module in parts_of(model).items()
+    }
     tops["total"] = [""]
     watched = [top for names in tops.values() for top in names]
     passes = []
@@ -152,21 +157,29 @@ class _Clock:
     def _start(self, name: str) -> Callable:
         def hook(*_: object) -> None:
             self.started[name] = self._now()
+
         return hook
 
     def _stop(self, name: str) -> Callable:
         def hook(*_: object) -> None:
             self.spent[name] = self.spent.get(name, 0.0) + self._now() - self.started[name]
+
         return hook
 
 
 def table(parts: Sequence[Part]) -> str:
     """Rows with readable units."""
-    rows = [(p.name, f"{p.parameters / 1e6:.3f}", f"{p.macs / 1e9:.3f}", f"{p.ms:.2f}")
-            for p in parts]
+    rows = [
+        (p.name, f"{p.parameters / 1e6:.3f}", f"{p.macs / 1e9:.3f}", f"{p.ms:.2f}") for p in parts
+    ]
     heads = ("module", "parameters [M]", "MACs per image [G]", "ms per image")
-    return tabulate(rows, heads, tablefmt="github", disable_numparse=True,
-                    colalign=("left", "right", "right", "right"))
+    return tabulate(
+        rows,
+        heads,
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=("left", "right", "right", "right"),
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -190,8 +203,10 @@ def work(args: argparse.Namespace) -> None:
     model = Trainer.build_model(cfg).to(device).eval()
     size = cfg.INPUT.SIZE_TEST
     parts = analyze(model, lambda: some_batch(args.batch, size, device), args.repeat)
-    print(f"{args.config_file}: {size[0]}x{size[1]}, batches of {args.batch}, {device}, "
-          f"{torch.get_num_threads()} threads, classifier of {cfg.MODEL.HEADS.NUM_CLASSES}")
+    print(
+        f"{args.config_file}: {size[0]}x{size[1]}, batches of {args.batch}, {device}, "
+        f"{torch.get_num_threads()} threads, classifier of {cfg.MODEL.HEADS.NUM_CLASSES}"
+    )
     print(table(parts))
     if args.json:
         with replaced(args.json) as file:

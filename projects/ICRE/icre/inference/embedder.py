@@ -9,17 +9,18 @@ import numpy as np
 import torch
 import yaml
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 
 from icre.data.loader import build_test_loader
 from icre.engine.checkpoint import SafeCheckpointer
-from icre.evaluation.extraction import run_inference
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
-from icre.gallery.store import ModelStamp, sha256_of
+from icre.evaluation.extraction import run_inference
 from icre.gallery.images import ImageTable
 from icre.gallery.shards import Shard, ShardWriter, unit
+from icre.gallery.store import ModelStamp, sha256_of
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,7 @@ class Embedder:
         config = yaml.safe_load(self.checkpoint.get("config", "")) or {}
         return not config.get("DATASETS", {}).get("VALIDATION", False)
 
-    def fill(
-        self, images: ImageTable, shards: Sequence[Shard], faults: dict[int, str]
-    ) -> None:
+    def fill(self, images: ImageTable, shards: Sequence[Shard], faults: dict[int, str]) -> None:
         """Compute and save the features of these shards of `images`, without the faulty rows."""
         rows = [row for shard in shards for row in shard.rows if row not in faults]
         self._run(images.take(rows), ShardWriter(shards, faults))

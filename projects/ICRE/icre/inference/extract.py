@@ -5,20 +5,22 @@ from pathlib import Path
 
 import torch
 
-import icre.engine  # noqa: F401  (registration)
+import icre.compat
+
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
-from icre.utils import cli
+import icre.engine  # noqa: F401
 from icre.data.loader import build_test_loader, load_dataset, verify_datasets
 from icre.engine.checkpoint import SafeCheckpointer, refuse_other_split
-from icre.export.formats import Exported
-from icre.evaluation.extraction import run_inference
 from icre.engine.launch import add_arguments, checks_input, launch
 from icre.engine.setup import load_config, resolve_device
 from icre.engine.trainer import Trainer
-from icre.utils.errors import UserError
 from icre.evaluation.evaluator import FeatureCollector
+from icre.evaluation.extraction import run_inference
+from icre.export.formats import Exported
+from icre.utils import cli
+from icre.utils.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,8 +32,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--config-file", required=True, metavar="FILE")
     by = result.add_mutually_exclusive_group(required=True)
     by.add_argument("--weights", metavar="FILE", help="a checkpoint of it")
-    by.add_argument("--exported", metavar="DIR_OR_FILE",
-                    help="what tools/export.py made of it, in its place")
+    by.add_argument(
+        "--exported", metavar="DIR_OR_FILE", help="what tools/export.py made of it, in its place"
+    )
     result.add_argument("--out", required=True, type=Path, metavar="NPZ")
     add_arguments(result)
     result.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
@@ -72,8 +75,10 @@ def work(args: argparse.Namespace) -> None:
     run_inference(model, loader, collector, device, flip)
     if comm.is_main_process():
         collector.features.save(args.out)
-        print(f"{args.out}: {len(collector.features)} images, "
-              f"{collector.features.features.shape[1]} dimensions")
+        print(
+            f"{args.out}: {len(collector.features)} images, "
+            f"{collector.features.features.shape[1]} dimensions"
+        )
 
 
 def _config(args: argparse.Namespace) -> CfgNode:
@@ -84,7 +89,9 @@ def _exported(cfg: CfgNode, path: str) -> tuple[Exported, dict]:
     """The file as a model, and of its checkpoint what `refuse_other_split` reads."""
     model = Exported(path)
     if model.size != tuple(cfg.INPUT.SIZE_TEST) or cfg.INPUT.CROP.ENABLED:
-        raise UserError(f"{model.files[0]} takes images of {list(model.size)} (height, width) without a "
-                        f"crop, not INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: name its own config")
+        raise UserError(
+            f"{model.files[0]} takes images of {list(model.size)} (height, width) without a "
+            f"crop, not INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: name its own config"
+        )
     split = model.about.get("regdb_split")
     return model, {"regdb_split": int(split) if split else None}

@@ -17,17 +17,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-import icre.engine  # noqa: F401  (registration)
+import icre.compat
+
 from fastreid.config import CfgNode
 
+import icre.engine  # noqa: F401
 from icre.data.image import read_image
 from icre.data.pipeline import build_pipeline
 from icre.export.graph import is_two_stream
+from icre.gallery.images import collect
 from icre.inference.embedder import Embedder
 from icre.inference.saved import open_saved
-from icre.utils.errors import UserError
 from icre.modality import NAMES, VISIBLE
-from icre.gallery.images import collect
+from icre.utils.errors import UserError
 
 # a file, a folder, a list of files; or an image that is in memory
 Source = str | Path | Image.Image | np.ndarray
@@ -161,6 +163,7 @@ def _in_memory(image: Image.Image | np.ndarray) -> Image.Image:
     if not isinstance(image, np.ndarray):
         raise UserError(f"an image is a path, a PIL image or an array, not {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UserError(f"an array must be one image (H, W, 3) of uint8 RGB, not {image.shape} of "
-                        f"{image.dtype}")
+        raise UserError(
+            f"an array must be one image (H, W, 3) of uint8 RGB, not {image.shape} of {image.dtype}"
+        )
     return Image.fromarray(image)

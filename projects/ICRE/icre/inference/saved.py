@@ -10,9 +10,7 @@ from icre.inference.embedder import Embedder, read_config
 from icre.utils.errors import UserError
 
 
-def open_saved(
-    path: str | Path, *options: str, config_file: str | Path | None = None
-) -> Embedder:
+def open_saved(path: str | Path, *options: str, config_file: str | Path | None = None) -> Embedder:
     """The model of a finished run, or of a checkpoint.
 
     Args:
@@ -33,8 +31,9 @@ def open_saved(
         if config_file is None:
             config_file = weights.with_name("config.yaml")
             if not config_file.is_file():
-                raise UserError(f"checkpoint {weights} carries no config: put the model's "
-                                "config.yaml beside it")
+                raise UserError(
+                    f"checkpoint {weights} carries no config: put the model's config.yaml beside it"
+                )
         return Embedder(read_config(config_file, *options), weights)
 
 
@@ -50,6 +49,8 @@ def find_weights(path: str | Path) -> Path:
     chosen = (stored or {}).get("DATASETS", {}).get("VALIDATION", False)
     weights = path / ("model_best.pth" if chosen else "model_final.pth")
     if not weights.is_file():
-        raise UserError(f"run {path} has no {weights.name}: let it finish (train_net.py --resume), "
-                        "or name one of its checkpoints")
+        raise UserError(
+            f"run {path} has no {weights.name}: let it finish (train_net.py --resume), "
+            "or name one of its checkpoints"
+        )
     return weights

@@ -4,7 +4,8 @@ Importing this package registers, by name, the backbone `build_two_stream_resnet
 head `ICREHead`, the meta-architecture `ICRE` and the losses of `icre.modeling.losses`.
 """
 
-from icre import compat  # noqa: F401, I001  (first: before any fastreid import)
+import icre.compat  # noqa: F401
+
 from icre.modeling.head import ICREHead
 from icre.modeling.icre import ICRE
 from icre.modeling.losses import LOSS_REGISTRY
@@ -12,8 +13,8 @@ from icre.modeling.two_stream import TwoStreamResNet, build_two_stream_resnet_ba
 
 __all__ = [
     "ICRE",
-    "ICREHead",
     "LOSS_REGISTRY",
+    "ICREHead",
     "TwoStreamResNet",
     "build_two_stream_resnet_backbone",
 ]

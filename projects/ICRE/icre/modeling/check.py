@@ -2,20 +2,21 @@
 
 import functools
 
-import icre.compat  # noqa: F401  (before any fastreid import)
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.layers import any_softmax, pooling
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
-from icre.utils.errors import UserError
-from icre.utils.choice import pick
 from icre.modeling.enhance import OUTPUTS
 from icre.modeling.head import TEST_FEATURES
 from icre.modeling.losses import auxiliary, icg
 from icre.modeling.mpfr import ALIGNMENTS, FUSIONS, MASKS, check_stages
 from icre.modeling.sdce import ORDERS, QUERIES
 from icre.modeling.two_stream import SPLITS
+from icre.utils.choice import pick
+from icre.utils.errors import UserError
 
 # key -> what it may be
 CHOICES = {

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from fastreid.config import CfgNode
-from fastreid.layers import get_norm
 from torch import Tensor, nn
 
-from icre.utils.choice import pick
+from fastreid.config import CfgNode
+from fastreid.layers import get_norm
+
 from icre.modeling.mpfr import build_clues
 from icre.modeling.sdce import SDCE, CluesOnly
+from icre.utils.choice import pick
 
 
 @dataclass
@@ -85,8 +86,15 @@ class Enhancement(nn.Module):
     """
 
     def __init__(
-        self, *, clues: nn.Module, distil: nn.Module, dim: int, out_channels: int,
-        init_scale: float = 0.0, norm: str = "BN", output: str = "residual",
+        self,
+        *,
+        clues: nn.Module,
+        distil: nn.Module,
+        dim: int,
+        out_channels: int,
+        init_scale: float = 0.0,
+        norm: str = "BN",
+        output: str = "residual",
     ):
         super().__init__()
         self.clues = clues
@@ -130,10 +138,20 @@ def build_enhancement(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
     distil: nn.Module = CluesOnly()
     if sdce.ENABLED:
         distil = SDCE(
-            in_channels=channels["layer4"], dim=dim, heads=sdce.HEADS,
-            ffn_ratio=sdce.FFN_RATIO, dropout=sdce.DROPOUT, query=sdce.QUERY, order=sdce.ORDER,
+            in_channels=channels["layer4"],
+            dim=dim,
+            heads=sdce.HEADS,
+            ffn_ratio=sdce.FFN_RATIO,
+            dropout=sdce.DROPOUT,
+            query=sdce.QUERY,
+            order=sdce.ORDER,
         )
     return Enhancement(
-        clues=build_clues(cfg, channels), distil=distil, dim=dim, out_channels=channels["layer4"],
-        init_scale=sdce.INIT_SCALE, norm=cfg.MODEL.BACKBONE.NORM, output=sdce.OUTPUT,
+        clues=build_clues(cfg, channels),
+        distil=distil,
+        dim=dim,
+        out_channels=channels["layer4"],
+        init_scale=sdce.INIT_SCALE,
+        norm=cfg.MODEL.BACKBONE.NORM,
+        output=sdce.OUTPUT,
     )

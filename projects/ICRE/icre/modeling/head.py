@@ -6,9 +6,10 @@ CVPRW 2019). All of that is fast-reid's EmbeddingHead with MODEL.HEADS.POOL_LAYE
 """
 
 import torch
+from torch import Tensor
+
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
-from torch import Tensor
 
 from icre.utils.choice import pick
 

@@ -10,15 +10,16 @@ stride 1, C = 2048 and (h, w) = (H/16, W/16).
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
+
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.heads import build_heads
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
-from torch import Tensor, nn
 
-from icre.utils.errors import UserError
 from icre.modeling.enhance import Enhanced, build_enhancement
 from icre.modeling.losses import Outputs, build_losses
+from icre.utils.errors import UserError
 
 
 @META_ARCH_REGISTRY.register()
@@ -39,8 +40,14 @@ class ICRE(nn.Module):
 
     @configurable
     def __init__(
-        self, *, backbone: nn.Module, enhance: nn.Module, heads: nn.Module,
-        losses: Sequence[nn.Module], pixel_mean: Sequence[float], pixel_std: Sequence[float],
+        self,
+        *,
+        backbone: nn.Module,
+        enhance: nn.Module,
+        heads: nn.Module,
+        losses: Sequence[nn.Module],
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
     ):
         super().__init__()
         self.backbone = backbone
@@ -56,7 +63,7 @@ class ICRE(nn.Module):
         """Build the parts that `cfg.MODEL` names."""
         backbone = build_backbone(cfg)
         channels = backbone.channels
-        if cfg.MODEL.BACKBONE.FEAT_DIM != channels["layer4"]:
+        if channels["layer4"] != cfg.MODEL.BACKBONE.FEAT_DIM:
             raise UserError(
                 f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}, but a backbone of "
                 f"DEPTH {cfg.MODEL.BACKBONE.DEPTH} yields {channels['layer4']}"
@@ -97,8 +104,11 @@ class ICRE(nn.Module):
         predicted = self.heads(enhanced.map, targets)  # features (B, C), cls_outputs (B, classes)
         self.health = _health(maps["layer4"], enhanced, predicted, targets)
         outputs = Outputs(
-            features=predicted["features"], cls_outputs=predicted["cls_outputs"],
-            deep=maps["layer4"], clues=enhanced.clues, pool=self.heads.pool_layer,
+            features=predicted["features"],
+            cls_outputs=predicted["cls_outputs"],
+            deep=maps["layer4"],
+            clues=enhanced.clues,
+            pool=self.heads.pool_layer,
         )
         losses: dict[str, Tensor] = {}
         for loss in self.losses:

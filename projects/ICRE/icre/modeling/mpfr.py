@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from fastreid.config import CfgNode
-from fastreid.layers import get_norm
 from torch import Tensor, nn
 
-from icre.utils.errors import UserError
+from fastreid.config import CfgNode
+from fastreid.layers import get_norm
+
 from icre.utils.choice import pick
+from icre.utils.errors import UserError
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")  # what a backbone of ours may be asked for
 
@@ -125,14 +126,23 @@ class MPFR(nn.Module):
     """
 
     def __init__(
-        self, *, channels: Mapping[str, int], dim: int, norm: str = "BN", align: str = "avg",
-        mask: str = "sigmoid", fuse: str = "sum", instance_norm: bool = False,
+        self,
+        *,
+        channels: Mapping[str, int],
+        dim: int,
+        norm: str = "BN",
+        align: str = "avg",
+        mask: str = "sigmoid",
+        fuse: str = "sum",
+        instance_norm: bool = False,
     ):
         super().__init__()
-        self.align = nn.ModuleDict({
-            s: StageClues(stage=s, channels=c, dim=dim, norm=norm, align=align)
-            for s, c in channels.items()
-        })
+        self.align = nn.ModuleDict(
+            {
+                s: StageClues(stage=s, channels=c, dim=dim, norm=norm, align=align)
+                for s, c in channels.items()
+            }
+        )
         self.neutral = nn.ModuleList(
             nn.InstanceNorm2d(dim, affine=True) for _ in channels if instance_norm
         )
@@ -181,6 +191,9 @@ def build_clues(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
         return StageClues(stage="layer3", channels=channels["layer3"], **shared)
     check_stages(node.STAGES, tuple(channels))
     return MPFR(
-        channels={stage: channels[stage] for stage in node.STAGES}, **shared,
-        mask=node.MASK, fuse=node.FUSE, instance_norm=node.INSTANCE_NORM,
+        channels={stage: channels[stage] for stage in node.STAGES},
+        **shared,
+        mask=node.MASK,
+        fuse=node.FUSE,
+        instance_norm=node.INSTANCE_NORM,
     )

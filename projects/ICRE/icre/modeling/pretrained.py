@@ -11,10 +11,11 @@ import pickle
 from pathlib import Path
 
 import torch
+from torch import nn
+
 from fastreid.config import CfgNode
 from fastreid.modeling.backbones.resnet import model_urls
 from fastreid.utils import comm
-from torch import nn
 
 from icre.utils.errors import UserError
 
@@ -94,5 +95,7 @@ def load_pretrained(resnet: nn.Module, path: Path) -> None:
     incompatible = resnet.load_state_dict(state, strict=False)
     logger.info(
         "Loaded pretrained weights %s; not in the file: %s; not in the backbone: %s",
-        path, incompatible.missing_keys, incompatible.unexpected_keys,
+        path,
+        incompatible.missing_keys,
+        incompatible.unexpected_keys,
     )

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icre.utils.errors import UserError
 from icre.utils.choice import pick
+from icre.utils.errors import UserError
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -124,8 +124,15 @@ class SDCE(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, dim: int, heads: int, ffn_ratio: float = 4.0,
-        dropout: float = 0.0, query: str = "deep", order: str = "cascade",
+        self,
+        *,
+        in_channels: int,
+        dim: int,
+        heads: int,
+        ffn_ratio: float = 4.0,
+        dropout: float = 0.0,
+        query: str = "deep",
+        order: str = "cascade",
     ):
         super().__init__()
         self.roles = pick("MODEL.SDCE.QUERY", query, QUERIES)

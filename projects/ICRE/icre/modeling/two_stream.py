@@ -10,15 +10,16 @@ Shapes: B images, H x W pixels.
 import copy
 
 import torch
+from torch import Tensor, nn
+
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
 from fastreid.modeling.backbones.resnet import ResNet
-from torch import Tensor, nn
 
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, NAMES, VISIBLE
-from icre.utils.choice import pick
 from icre.modeling.pretrained import load_pretrained, pretrained_file
+from icre.utils.choice import pick
+from icre.utils.errors import UserError
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 # MODEL.BACKBONE.SPECIFIC_STAGES -> what each modality has of its own

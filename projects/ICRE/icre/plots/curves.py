@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from icre.utils.errors import UserError
+from icre.datasets.protocol import PROTOCOLS
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation
 from icre.evaluation.plan import prepare
-from icre.datasets.protocol import PROTOCOLS
 from icre.evaluation.rank import QueryValues
 from icre.evaluation.score import trial_values
 from icre.plots.style import COLOURS, COLUMN, LINES, MARKERS, check_count, new_figure, styled
+from icre.utils.errors import UserError
 
 # of a swept figure: colour, line, mark
 SWEPT = {"Rank-1": (COLOURS[0], "-", "o"), "mAP": (COLOURS[1], "--", "s")}
@@ -39,8 +39,11 @@ class CMC:
 
 
 def cmc(
-    features: FeatureSet, protocol: str | None = None, draw: str | None = None,
-    perm: str | Path | Permutation | None = None, ranks: int = 20,
+    features: FeatureSet,
+    protocol: str | None = None,
+    draw: str | None = None,
+    perm: str | Path | Permutation | None = None,
+    ranks: int = 20,
 ) -> CMC:
     """The CMC curve of a protocol; arguments and errors as of `icre.evaluation.score.score`.
 
@@ -77,13 +80,25 @@ def draw_cmc(models: Mapping[str, CMC], width: float = COLUMN) -> Figure:
     axes = figure.add_subplot()
     for number, (name, one) in enumerate(models.items()):
         k, colour = np.arange(1, len(one.mean) + 1), COLOURS[number]
-        axes.plot(k, one.mean, color=colour, linestyle=LINES[number % len(LINES)],
-                  marker=MARKERS[number], label=f"{name} (Rank-1 {one.mean[0]:.1f})")
+        axes.plot(
+            k,
+            one.mean,
+            color=colour,
+            linestyle=LINES[number % len(LINES)],
+            marker=MARKERS[number],
+            label=f"{name} (Rank-1 {one.mean[0]:.1f})",
+        )
         if one.std is not None:
-            axes.fill_between(k, one.mean - one.std, one.mean + one.std, color=colour, alpha=0.2,
-                              linewidth=0)
-    axes.set(xlabel="rank k", ylabel="queries found by rank k, %", ylim=(None, 100),
-             xlim=(1, len(k)), xticks=[1, *range(5, len(k) + 1, 5)])
+            axes.fill_between(
+                k, one.mean - one.std, one.mean + one.std, color=colour, alpha=0.2, linewidth=0
+            )
+    axes.set(
+        xlabel="rank k",
+        ylabel="queries found by rank k, %",
+        ylim=(None, 100),
+        xlim=(1, len(k)),
+        xticks=[1, *range(5, len(k) + 1, 5)],
+    )
     axes.set_title(settings.pop(), loc="left", fontsize=6.5)
     axes.grid()
     axes.legend(loc="lower right")
@@ -134,8 +149,10 @@ def draw_training(
     check_count(list(runs))
     names = dict.fromkeys(name for one in runs.values() for name in one)
     setting = _scored_setting(names, setting)
-    losses = sorted((n for n in names if n.startswith("loss_") or n == "total_loss"),
-                    key=lambda name: name != "total_loss")
+    losses = sorted(
+        (n for n in names if n.startswith("loss_") or n == "total_loss"),
+        key=lambda name: name != "total_loss",
+    )
     shown = [*losses, *(n for n in ("lr", "health/cls_accuracy") if n in names)]
     shown += [f"{setting}/{name}" for name in ("Rank-1", "mAP")] if setting else []
     if not shown:
@@ -146,10 +163,10 @@ def draw_training(
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, shown):
         _one_scalar(axes, name, runs)
-    for axes in panels[len(shown):]:
+    for axes in panels[len(shown) :]:
         axes.set_visible(False)
     figure.supxlabel("iteration", fontsize=7)
-    handles = [axes.get_legend_handles_labels() for axes in panels[:len(shown)]]
+    handles = [axes.get_legend_handles_labels() for axes in panels[: len(shown)]]
     lines = {label: line for pair in handles for line, label in zip(*pair)}
     figure.legend(lines.values(), lines, loc="outside upper center", ncols=min(len(lines), 4))
     return figure
@@ -191,7 +208,9 @@ def _one_scalar(axes: Axes, name: str, runs: Mapping[str, Scalars]) -> None:
 
 @styled
 def draw_sweep(
-    key: str, points: Mapping[str, Sequence[tuple[float, float, float]]], setting: str,
+    key: str,
+    points: Mapping[str, Sequence[tuple[float, float, float]]],
+    setting: str,
     width: float = COLUMN,
 ) -> Figure:
     """Figures over the values of one config key, with their deviation over seeds.
@@ -206,8 +225,9 @@ def draw_sweep(
     axes = figure.add_subplot()
     for name, (colour, line, mark) in SWEPT.items():
         x, y, deviation = zip(*sorted(points[name]))
-        axes.errorbar(x, y, yerr=deviation, color=colour, linestyle=line, marker=mark, capsize=2,
-                      label=name)
+        axes.errorbar(
+            x, y, yerr=deviation, color=colour, linestyle=line, marker=mark, capsize=2, label=name
+        )
     axes.set(xlabel=key.removeprefix("MODEL."), ylabel=f"{setting}, %")
     axes.grid()
     axes.legend()

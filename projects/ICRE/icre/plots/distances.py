@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED, VISIBLE
 from icre.plots.style import BLUE, COLUMN, PAGE, VERMILION, new_figure, styled
+from icre.utils.errors import UserError
 
 EDGES = np.linspace(0.0, 2.0, 201)  # of cosine distance's bins
 _BLOCK = 512  # visible rows at once
@@ -46,7 +46,7 @@ def pair_distances(data: FeatureSet) -> PairDistances:
     counts = {same: np.zeros(len(EDGES) - 1, dtype=np.int64) for same in (True, False)}
     sums = {True: 0.0, False: 0.0}
     for start in range(0, len(visible), _BLOCK):
-        rows = visible[start:start + _BLOCK]
+        rows = visible[start : start + _BLOCK]
         distance = np.clip(1 - unit[rows] @ unit[infrared].T, 0, 2).astype(np.float64)
         is_same = data.pids[rows][:, None] == data.pids[infrared]
         for same in counts:

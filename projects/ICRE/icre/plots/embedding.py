@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.plots.style import COLOURS, COLUMN, GRAY, PAGE, new_figure, styled
+from icre.utils.errors import UserError
 
 SHAPES = {VISIBLE: "o", INFRARED: "^"}
 
@@ -58,14 +58,17 @@ def choose_images(
     generator = random.Random(seed)
     if isinstance(identities, int):
         if not 1 <= identities <= len(both):
-            raise UserError(f"{identities} identities are asked for; {len(both)} are seen in both "
-                            "modalities")
+            raise UserError(
+                f"{identities} identities are asked for; {len(both)} are seen in both modalities"
+            )
         identities = sorted(generator.sample(both, identities))
     rows: list[int] = []
     for pid in identities:
         if pid not in both:
-            raise UserError(f"identity {pid} is not seen in both modalities; {len(both)} are, such "
-                            f"as {', '.join(map(str, both[:8]))}")
+            raise UserError(
+                f"identity {pid} is not seen in both modalities; {len(both)} are, such "
+                f"as {', '.join(map(str, both[:8]))}"
+            )
         for modality in SHAPES:
             own = np.flatnonzero((data.pids == pid) & (data.modalities == modality)).tolist()
             rows += generator.sample(own, min(images, len(own)))
@@ -89,7 +92,9 @@ def embed(features: np.ndarray, method: str = "tsne", seed: int = 0) -> np.ndarr
 
 @styled
 def draw_embedding(
-    models: Mapping[str, np.ndarray], pids: np.ndarray, modalities: np.ndarray,
+    models: Mapping[str, np.ndarray],
+    pids: np.ndarray,
+    modalities: np.ndarray,
     width: float | None = None,
 ) -> Figure:
     """One panel per model.
@@ -110,9 +115,18 @@ def draw_embedding(
         axes.spines[:].set_visible(True)
         axes.set_box_aspect(1)
         axes.margins(0.12)
-    marks = [Line2D([], [], linestyle="", marker=shape, markeredgecolor=GRAY, label=NAMES[one],
-                    markerfacecolor=GRAY if one == VISIBLE else "none")
-             for one, shape in SHAPES.items()]
+    marks = [
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=shape,
+            markeredgecolor=GRAY,
+            label=NAMES[one],
+            markerfacecolor=GRAY if one == VISIBLE else "none",
+        )
+        for one, shape in SHAPES.items()
+    ]
     figure.legend(handles=marks, loc="outside lower center", ncols=2, handletextpad=0)
     return figure
 
@@ -124,9 +138,22 @@ def _scatter(axes: Axes, places: np.ndarray, pids: np.ndarray, modalities: np.nd
         for modality, points in own.items():
             # infrared hollow: also where points are too small to see their shape
             face = colour if modality == VISIBLE else "none"
-            axes.scatter(*points.T, s=9, marker=SHAPES[modality], facecolor=face, edgecolor=colour,
-                         linewidth=0.6, alpha=0.85)
+            axes.scatter(
+                *points.T,
+                s=9,
+                marker=SHAPES[modality],
+                facecolor=face,
+                edgecolor=colour,
+                linewidth=0.6,
+                alpha=0.85,
+            )
         medians = np.array([np.median(points, axis=0) for points in own.values() if len(points)])
         axes.plot(*medians.T, color=colour, linewidth=0.8, alpha=0.6, zorder=0)
-        axes.annotate(str(pid), medians[0], (4, 3), textcoords="offset points", fontsize=5.5,
-                      path_effects=[withStroke(linewidth=1.5, foreground="white")])
+        axes.annotate(
+            str(pid),
+            medians[0],
+            (4, 3),
+            textcoords="offset points",
+            fontsize=5.5,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+        )

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from icre.utils.errors import UserError
 from icre.plots.style import COLOURS, GRAY, MARKERS, PAGE, check_count, new_figure, styled
+from icre.utils.errors import UserError
 
 LABELLED = 80  # identities whose numbers fit below a page's width
 
@@ -30,12 +30,24 @@ def draw_identities(
     figure = new_figure(width, 2.0)
     axes = figure.add_subplot()
     columns = [[one[pid] for pid in order] for one in models.values()]
-    axes.vlines(places, [min(row) for row in zip(*columns)], [max(row) for row in zip(*columns)],
-                color=GRAY, linewidth=0.6, zorder=0)
+    axes.vlines(
+        places,
+        [min(row) for row in zip(*columns)],
+        [max(row) for row in zip(*columns)],
+        color=GRAY,
+        linewidth=0.6,
+        zorder=0,
+    )
     for number, (name, values) in enumerate(zip(models, columns)):
         mean = sum(values) / len(values)
-        axes.plot(places, values, linestyle="", marker=MARKERS[number], color=COLOURS[number],
-                  label=f"{name} (mean {mean:.1f})")
+        axes.plot(
+            places,
+            values,
+            linestyle="",
+            marker=MARKERS[number],
+            color=COLOURS[number],
+            label=f"{name} (mean {mean:.1f})",
+        )
     axes.set(xlabel="identity", ylabel=label, ylim=(0, 103), xlim=(-1, len(order)))
     if len(order) <= LABELLED:
         axes.set_xticks(places, [str(pid) for pid in order], rotation=90, fontsize=5)

@@ -9,9 +9,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
 from icre.plots.style import PAGE, new_figure, styled
+from icre.utils.errors import UserError
 
 COLOUR_MAP = "inferno"  # light is much, in colour and in gray
 OPACITY = 0.55
@@ -39,8 +39,11 @@ class MapBlock:
 
 @styled
 def draw_maps(
-    images: Sequence[Image.Image], pids: Sequence[int], modalities: Sequence[int],
-    blocks: Sequence[MapBlock], width: float = PAGE,
+    images: Sequence[Image.Image],
+    pids: Sequence[int],
+    modalities: Sequence[int],
+    blocks: Sequence[MapBlock],
+    width: float = PAGE,
 ) -> Figure:
     """The images, then each block: a row of visible images above a row of infrared ones.
 
@@ -121,8 +124,9 @@ def _bar(figure: Figure, axes: Axes, blocks: Sequence[MapBlock], height: float) 
     """The colours' meaning, in a bar of `height` of the figure's; stretched maps have no unit."""
     if not blocks:
         return
-    bar = figure.colorbar(ScalarMappable(cmap=COLOUR_MAP), ax=axes, shrink=height, aspect=20, pad=0.01,
-                          ticks=[0, 1])
+    bar = figure.colorbar(
+        ScalarMappable(cmap=COLOUR_MAP), ax=axes, shrink=height, aspect=20, pad=0.01, ticks=[0, 1]
+    )
     stretched = not all(block.absolute for block in blocks)
     bar.ax.set_yticklabels(["low", "high"] if stretched else ["0", "1"])
     bar.outline.set_visible(False)

@@ -10,11 +10,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from icre.data.image import read_image
-from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
-from icre.modality import INFRARED
 from icre.evaluation.ranking_lists import RankingList, ranking_lists
+from icre.modality import INFRARED
 from icre.plots.style import BLACK, GREEN, PAGE, VERMILION, new_figure, save_figure, styled
+from icre.utils.errors import UserError
 
 RIGHT, WRONG = (GREEN, "-", "✓"), (VERMILION, "--", "✗")  # colour, frame, mark
 PIXELS = 256  # height to which smaller images are enlarged, so that viewers do not smear them
@@ -23,8 +23,7 @@ GAP, CAPTION, SIDE = 0.10, 0.2, 0.2  # of an image's height: between columns, be
 
 @styled
 def draw_rankings(
-    data: FeatureSet, lists: Sequence[RankingList], root: Path, title: str = "",
-    width: float = PAGE,
+    data: FeatureSet, lists: Sequence[RankingList], root: Path, title: str = "", width: float = PAGE
 ) -> Figure:
     """One row per query: the query, then what was found.
 
@@ -53,15 +52,29 @@ def draw_rankings(
     axes = figure.add_subplot()
     for line, (one, row) in enumerate(zip(lists, images)):
         top = line * (1 + CAPTION)
-        axes.text(SIDE / 2, top + 0.5, f"id {data.pids[one.query]}   AP {one.ap:.2f}",
-                  rotation=90, ha="center", va="center", fontsize=size)
+        axes.text(
+            SIDE / 2,
+            top + 0.5,
+            f"id {data.pids[one.query]}   AP {one.ap:.2f}",
+            rotation=90,
+            ha="center",
+            va="center",
+            fontsize=size,
+        )
         for place, (image, index) in enumerate(zip(row, (one.query, *one.found))):
             left = SIDE + place * (aspect + GAP) + (2 * GAP if place else 0)
             look = (RIGHT if one.right[place - 1] else WRONG) if place else (BLACK, "-", "")
             _place(axes, image, left, top, look, min(1.4, 1.8 * scale))
             text = f"{place}{look[2]} c{data.camids[index]}" if place else _kind(data, index)
-            axes.text(left + image.width / image.height / 2, top + 1.03, text, color=look[0],
-                      ha="center", va="top", fontsize=size)
+            axes.text(
+                left + image.width / image.height / 2,
+                top + 1.03,
+                text,
+                color=look[0],
+                ha="center",
+                va="top",
+                fontsize=size,
+            )
     axes.set(xlim=(0, across), ylim=(down, -0.03), aspect="equal")
     axes.axis("off")
     if title:
@@ -98,13 +111,21 @@ def _kind(data: FeatureSet, query: int) -> str:
 
 
 def _place(
-    axes: Axes, image: Image.Image, left: float, top: float, look: tuple[str, str, str],
-    line: float,
+    axes: Axes, image: Image.Image, left: float, top: float, look: tuple[str, str, str], line: float
 ) -> None:
     right = left + image.width / image.height
     axes.imshow(np.asarray(image), extent=(left, right, top + 1, top), interpolation="antialiased")
-    axes.add_patch(Rectangle((left, top), right - left, 1, fill=False, color=look[0],
-                             linestyle=look[1], linewidth=line))
+    axes.add_patch(
+        Rectangle(
+            (left, top),
+            right - left,
+            1,
+            fill=False,
+            color=look[0],
+            linestyle=look[1],
+            linewidth=line,
+        )
+    )
 
 
 def _read(path: Path) -> Image.Image:

@@ -31,22 +31,39 @@ _FORMATS = {
     ".svg": {"metadata": {"Date": None, "Creator": None}},
 }
 _RC = {
-    "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6.5,
-    "xtick.labelsize": 6.5, "ytick.labelsize": 6.5, "axes.linewidth": 0.6, "lines.linewidth": 1.1,
-    "lines.markersize": 3, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
-    "xtick.major.size": 2, "ytick.major.size": 2, "axes.spines.top": False,
-    "axes.spines.right": False, "legend.frameon": False, "legend.handlelength": 1.6,
-    "grid.alpha": 0.25, "grid.linewidth": 0.5, "svg.hashsalt": "icre", "pdf.fonttype": 42,
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.5,
+    "svg.hashsalt": "icre",
+    "pdf.fonttype": 42,
     "svg.fonttype": "path",
 }
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Decorator: draw in this look, without changing matplotlib's settings for anybody else."""
+
     @functools.wraps(draw)
     def inner(*args: object, **kwargs: object) -> Figure:
         with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_RC}):
             return draw(*args, **kwargs)
+
     return inner
 
 

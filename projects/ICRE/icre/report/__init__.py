@@ -7,12 +7,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 import icre
-from icre.utils import cli
+from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 from icre.report import cost, failures, page, pictures, tables
 from icre.report.runs import Options, Run, open_runs
+from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.datasets.protocol import OFFICIAL, PROTOCOLS, SEEDED
 
 # key -> heading, (runs, options) -> HTML; in the order of the page
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Run], Options], str]]] = {
@@ -35,18 +35,37 @@ def parser() -> argparse.ArgumentParser:
         description="Write one HTML file that shows and compares runs; it needs no network and no "
         "other file. What a run lacks is left out, and said."
     )
-    result.add_argument("runs", nargs="+", metavar="RUN_DIR",
-                        help="folders of runs; each is compared with the first")
+    result.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN_DIR",
+        help="folders of runs; each is compared with the first",
+    )
     result.add_argument("--names", nargs="+", metavar="NAME", help="of the runs, for the page")
-    result.add_argument("--out", type=Path, metavar="FILE.html",
-                        help="default: report.html in the first run's folder")
-    result.add_argument("--protocol", metavar="NAME",
-                        help=f"default: the data set's first; one of {', '.join(PROTOCOLS)}")
-    result.add_argument("--draw", choices=(OFFICIAL, SEEDED),
-                        help="default: official where the data set has rand_perm_cam.mat")
+    result.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="default: report.html in the first run's folder",
+    )
+    result.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help=f"default: the data set's first; one of {', '.join(PROTOCOLS)}",
+    )
+    result.add_argument(
+        "--draw",
+        choices=(OFFICIAL, SEEDED),
+        help="default: official where the data set has rand_perm_cam.mat",
+    )
     result.add_argument("--root", metavar="DIR", help="DATASETS.ROOT, where it is not the runs'")
-    result.add_argument("--without", nargs="+", default=[], metavar="SECTION",
-                        help=f"leave out: {', '.join(SECTIONS)}")
+    result.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="SECTION",
+        help=f"leave out: {', '.join(SECTIONS)}",
+    )
     result.add_argument("--seed", type=int, default=0, help="of the choice of people (0)")
     result.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     return result
@@ -90,6 +109,7 @@ def write_report(runs: Sequence[Run], options: Options, keys: Sequence[str]) -> 
             content = page.note(str(error))
         sections.append((key, title, content))
     names = ", ".join(run.name for run in runs)
-    intro = page.text(f"Written by icre {icre.__version__}. Where a part cannot be shown, it says "
-                      "why.")
+    intro = page.text(
+        f"Written by icre {icre.__version__}. Where a part cannot be shown, it says why."
+    )
     return page.page(f"Report: {names}", intro, sections)

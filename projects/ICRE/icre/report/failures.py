@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+from icre.evaluation.breakdown import by_camera_pair, by_identity
+from icre.plots.identities import draw_identities
 from icre.report import page
 from icre.report.runs import Options, Run, gather
 from icre.utils.errors import UserError
-from icre.evaluation.breakdown import by_camera_pair, by_identity
-from icre.plots.identities import draw_identities
 
 WORST = 10  # identities that are listed
 
@@ -24,12 +24,16 @@ def failures(runs: Sequence[Run], options: Options) -> str:
     mean = ", mean over the runs" if len(found) > 1 else ""
     return (
         page.heading("By pair of cameras")
-        + page.text(f"{label}, in percent. Each pair asks with the queries of one camera in a gallery "
-                    "of the other's images alone.")
+        + page.text(
+            f"{label}, in percent. Each pair asks with the queries of one camera in a gallery "
+            "of the other's images alone."
+        )
         + _side_by_side(cameras, ("query", "gallery"), ("query camera", "gallery camera"), None)
-        + page.heading("By identity") + _identity_chart(people, label)
+        + page.heading("By identity")
+        + _identity_chart(people, label)
         + page.text(f"The {WORST} identities with the lowest mAP{mean}:")
-        + _side_by_side(people, ("pid",), ("identity",), WORST) + missing
+        + _side_by_side(people, ("pid",), ("identity",), WORST)
+        + missing
     )
 
 
@@ -54,13 +58,20 @@ def _side_by_side(
         order = sorted(order, key=lambda key: _mean(r["mAP"] for r in found[key].values()))[:worst]
     figures = ("Rank-1", "mAP")
     lines = [
-        [*key, max(row["queries"] for row in found[key].values()),
-         *(f"{found[key][name][figure]:.1f}" if name in found[key] else "-"
-           for figure in figures for name in models)]
+        [
+            *key,
+            max(row["queries"] for row in found[key].values()),
+            *(
+                f"{found[key][name][figure]:.1f}" if name in found[key] else "-"
+                for figure in figures
+                for name in models
+            ),
+        ]
         for key in order
     ]
-    columns = [f"{figure}, {name}" if len(models) > 1 else figure
-               for figure in figures for name in models]
+    columns = [
+        f"{figure}, {name}" if len(models) > 1 else figure for figure in figures for name in models
+    ]
     return page.table([*heads, "queries", *columns], lines, 0)
 
 

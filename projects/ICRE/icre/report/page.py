@@ -58,7 +58,10 @@ def page(title: str, intro: str, sections: Sequence[tuple[str, str, str]]) -> st
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[object]], text: int = 1, caption: str = "",
+    heads: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    text: int = 1,
+    caption: str = "",
     long: bool = False,
 ) -> str:
     """A table; a row whose first cell is not that of the row above begins a group.
@@ -78,8 +81,9 @@ def table(
         repeated = number and words > 1 and row[0] == rows[number - 1][0]
         group = ' class="group"' if number and words > 1 and not repeated else ""
         cells = ["" if repeated else row[0], *row[1:]]
-        line = "".join(f'<td class="{style}">{escape(str(one))}</td>'
-                       for style, one in zip(styles, cells))
+        line = "".join(
+            f'<td class="{style}">{escape(str(one))}</td>' for style, one in zip(styles, cells)
+        )
         lines.append(f"<tr{group}>{line}</tr>")
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-from icre.report.figures.people import choose_people, draw_attention
-from icre.report.figures.sources import checkpoint_of
-from icre.report import page
-from icre.report.runs import Options, Run, gather
-from icre.utils.errors import UserError
 from icre.evaluation.ranking_lists import ranking_lists
 from icre.plots.curves import cmc, draw_cmc, draw_training
 from icre.plots.distances import draw_distances, pair_distances
 from icre.plots.embedding import choose_images, draw_embedding, embed
 from icre.plots.ranking import describe, draw_rankings
 from icre.plots.style import PAGE
+from icre.report import page
+from icre.report.figures.people import choose_people, draw_attention
+from icre.report.figures.sources import checkpoint_of
+from icre.report.runs import Options, Run, gather
+from icre.utils.errors import UserError
 
 PICKED = {"worst": 6, "even": 4}  # lists of a run, by way to choose them
 TOP = 10  # images of a list
@@ -46,12 +46,14 @@ def _having(runs: Sequence[Run], part: str) -> list[Run]:
 
 def rankings(runs: Sequence[Run], options: Options) -> str:
     """Queries of each run, the worst first, and what was found for them."""
-    parts = [page.text(
-        f"First the {PICKED['worst']} queries with the lowest average precision (AP), one of a "
-        f"person; then {PICKED['even']} at even distances over the test set, not chosen by their "
-        "result. A solid green frame and a tick are the same person, a dashed vermilion one and a "
-        "cross another; c is the camera."
-    )]
+    parts = [
+        page.text(
+            f"First the {PICKED['worst']} queries with the lowest average precision (AP), one of a "
+            f"person; then {PICKED['even']} at even distances over the test set, not chosen by their "
+            "result. A solid green frame and a tick are the same person, a dashed vermilion one and a "
+            "cross another; c is the camera."
+        )
+    ]
     for run in runs:
         parts.append(page.heading(run.name) if len(runs) > 1 else "")
         try:
@@ -78,8 +80,10 @@ def distances(runs: Sequence[Run], options: Options) -> str:
         return missing
     pairs = {name: pair_distances(data) for name, data in found.items()}
     figure = draw_distances(pairs, PAGE if len(pairs) > 1 else 5)
-    words = page.text("All pairs of a visible and an infrared test image; dashed lines are the means. "
-                      "The further apart they are, the easier the match.")
+    words = page.text(
+        "All pairs of a visible and an infrared test image; dashed lines are the means. "
+        "The further apart they are, the easier the match."
+    )
     return words + page.chart(figure, "Distances within and between identities") + missing
 
 
@@ -115,8 +119,11 @@ def attention(runs: Sequence[Run], options: Options) -> str:
     if not configs:
         return "".join(missing)
     figure = draw_attention(
-        configs, weights, lambda cfg: choose_people(cfg, None, 2, 3, options.seed),
-        ("layercam", "masks", "cross"), width=4,
+        configs,
+        weights,
+        lambda cfg: choose_people(cfg, None, 2, 3, options.seed),
+        ("layercam", "masks", "cross"),
+        width=4,
     )
     words = page.text(
         "LayerCAM: which parts of the map that the heads pool speak for the match with the same "

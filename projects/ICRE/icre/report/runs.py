@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+import icre.compat
+
 from fastreid.config import CfgNode
 
-import icre.engine  # noqa: F401  (registration)
+import icre.engine  # noqa: F401
 from icre.data.loader import load_dataset
-from icre.report.figures import sources
-from icre.report.page import note
 from icre.engine.setup import load_config
-from icre.utils.errors import UserError
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import Setting, prepare
 from icre.plots.curves import Scalars, read_scalars
+from icre.report.figures import sources
+from icre.report.page import note
+from icre.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,9 @@ class Options:
 
     def setting(self, run: Run) -> Setting:
         """The protocol made concrete on the run's features."""
-        return prepare(
-            run.features, self.protocol and [self.protocol], self.draw, run.permutation
-        )[1][0]
+        return prepare(run.features, self.protocol and [self.protocol], self.draw, run.permutation)[
+            1
+        ][0]
 
 
 def gather(runs: Sequence[Run], part: str) -> tuple[dict[str, Any], str]:

@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 
 from icre.data.loader import modalities_of
-from icre.report import page
-from icre.report.runs import Options, Run, gather
-from icre.utils.errors import UserError
 from icre.evaluation import breakdown, records
 from icre.evaluation.compare import compare, difference, verdict
 from icre.modality import NAMES
+from icre.report import page
+from icre.report.runs import Options, Run, gather
+from icre.utils.errors import UserError
 
 _OWN = ("OUTPUT_DIR",)  # keys in which runs always differ
 _SUMMARY = {
-    "model": "MODEL.META_ARCHITECTURE", "backbone": "MODEL.BACKBONE.NAME",
-    "losses": "MODEL.LOSSES.NAME", "image": "INPUT.SIZE_TEST", "epochs": "SOLVER.MAX_EPOCH",
+    "model": "MODEL.META_ARCHITECTURE",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "losses": "MODEL.LOSSES.NAME",
+    "image": "INPUT.SIZE_TEST",
+    "epochs": "SOLVER.MAX_EPOCH",
     "seed": "SEED",
 }
 
@@ -22,9 +25,17 @@ def results(runs: Sequence[Run], options: Options) -> str:
     """Every protocol's figures, then each run against the first."""
     found, missing = gather(runs, "records")
     rows = [
-        (setting, name, one["trials"], one["valid_queries"], one["gallery"],
-         *(records.mean_std(one[figure]) for figure in records.FIGURES))
-        for name, scored in found.items() for one in scored for setting in [_setting(one)]
+        (
+            setting,
+            name,
+            one["trials"],
+            one["valid_queries"],
+            one["gallery"],
+            *(records.mean_std(one[figure]) for figure in records.FIGURES),
+        )
+        for name, scored in found.items()
+        for one in scored
+        for setting in [_setting(one)]
     ]
     order = list(dict.fromkeys(row[0] for row in rows))
     rows.sort(key=lambda row: order.index(row[0]))
@@ -70,8 +81,10 @@ def _comparison(first: Run, second: Run, options: Options) -> str:
 
 def settings(runs: Sequence[Run], options: Options) -> str:
     """A line per run, keys that differ, and what each run sets."""
-    rows = [[run.name, *(run.settings.get(key, "-") for key in _SUMMARY.values()), str(run.folder)]
-            for run in runs]
+    rows = [
+        [run.name, *(run.settings.get(key, "-") for key in _SUMMARY.values()), str(run.folder)]
+        for run in runs
+    ]
     parts = [page.table(("run", *_SUMMARY, "folder"), rows, -1)]
     keys = sorted(set().union(*(run.settings for run in runs)) - set(_OWN))
     lines = [[key, *(run.settings.get(key, "(no such key)") for run in runs)] for key in keys]
@@ -92,8 +105,9 @@ def data(runs: Sequence[Run], options: Options) -> str:
     counted: dict[str, list[str]] = {}
     for run in runs:
         try:
-            content = page.table(("split", "modality", "camera", "identities", "images"),
-                                 _of_dataset(run), 3)
+            content = page.table(
+                ("split", "modality", "camera", "identities", "images"), _of_dataset(run), 3
+            )
         except UserError as error:
             content = page.note(f"{run.name}: {error}")
         counted.setdefault(content, []).append(run.name)

@@ -22,8 +22,10 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {
-            "icre": icre.__version__, "python": platform.python_version(),
-            "torch": torch.__version__, "numpy": numpy.__version__,
+            "icre": icre.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
         },
     }
 

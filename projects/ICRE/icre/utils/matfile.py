@@ -19,9 +19,30 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELL, _COMPLEX = 1, 0x0800
 _DEEP = 8  # cells in cells
 # type of an element, and class of an array -> NumPy's
-_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8",
-            15: "u8"}
+_STORED = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
+_CLASSES = {
+    6: "f8",
+    7: "f4",
+    8: "i1",
+    9: "u1",
+    10: "i2",
+    11: "u2",
+    12: "i4",
+    13: "u4",
+    14: "i8",
+    15: "u8",
+}
 
 
 class Element(NamedTuple):
@@ -98,7 +119,9 @@ class _Array:
     def _cell(self, part: Element) -> np.ndarray:
         if part.kind != _MATRIX:
             raise ValueError("a cell that is no array")
-        return _Array(part.data, self.order, self.depth + 1).value() if part.data else np.empty((0, 0))
+        return (
+            _Array(part.data, self.order, self.depth + 1).value() if part.data else np.empty((0, 0))
+        )
 
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from icre.utils import cli
 from icre.data.loader import verify_datasets
+from icre.engine.stop import StopRequest
 from icre.experiments.ablation.results import RECORDS, Results
 from icre.experiments.ablation.runs import CONSOLE, run_all
 from icre.experiments.ablation.spec import Run, Spec, read_spec
 from icre.experiments.ablation.table import markdown, summarise, write
-from icre.engine.stop import StopRequest
+from icre.utils import cli
 from icre.utils.errors import RunEnded, UserError
 
 
@@ -21,18 +21,28 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("spec", metavar="SPEC.yml", type=Path)
     result.add_argument("--out", type=Path, metavar="DIR", help="default: output/ablations/SPEC")
-    result.add_argument("--records", type=Path, metavar="DIR", default=RECORDS,
-                        help=f"results of finished runs, for all specs (default: {RECORDS})")
+    result.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        default=RECORDS,
+        help=f"results of finished runs, for all specs (default: {RECORDS})",
+    )
     result.add_argument("--config", metavar="FILE", help="instead of the spec's config")
     result.add_argument("--seeds", type=int, nargs="+", help="instead of the spec's")
     result.add_argument("--reference", metavar="ROW", help="instead of the spec's")
     where = result.add_mutually_exclusive_group()
     where.add_argument("--gpus", nargs="+", metavar="N", help="one run at a time on each of these")
-    where.add_argument("--jobs", type=int, default=1,
-                       help="runs at a time without --gpus, each with its share of the cores (1)")
+    where.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs at a time without --gpus, each with its share of the cores (1)",
+    )
     result.add_argument("--table", action="store_true", help="only tabulate what is finished")
-    result.add_argument("--options", nargs="+", default=[], metavar="KEY VALUE",
-                        help="overrides for every run")
+    result.add_argument(
+        "--options", nargs="+", default=[], metavar="KEY VALUE", help="overrides for every run"
+    )
     return result
 
 

@@ -12,21 +12,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from icre.compat import registered
+
 from fastreid.config import CfgNode
 
-from icre.compat import registered
 from icre.data.loader import load_dataset
-from icre.experiments.ablation.runs import differences, is_finished
-from icre.experiments.ablation.spec import Run, Spec
 from icre.engine.setup import load_config
-from icre.utils.environment import ENVIRONMENT
-from icre.utils.errors import UserError
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
-from icre.utils.files import replaced
 from icre.evaluation.matlab import Permutation, read_permutation
 from icre.evaluation.plan import prepare
+from icre.experiments.ablation.runs import differences, is_finished
+from icre.experiments.ablation.spec import Run, Spec
 from icre.modeling.losses import LOSS_REGISTRY
+from icre.utils.environment import ENVIRONMENT
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 RECORDS = Path("output/ablations/records")
 _ELSEWHERE = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")  # no part of what was trained
@@ -89,7 +90,8 @@ class Results:
             return
         features = FeatureSet.load(run.folder / "features.npz")
         data, (setting,) = prepare(
-            features, [self.spec.protocol], self.spec.draw, self._permutation(run))
+            features, [self.spec.protocol], self.spec.draw, self._permutation(run)
+        )
         identities = [
             {key: round(value, _DIGITS) for key, value in one.items()}
             for one in by_identity(data, setting)
@@ -114,7 +116,10 @@ class Results:
         path = run.folder / "metrics.json"
         for record in json.loads(path.read_text()):
             if (record["protocol"], record["draw"], record["rerank"]) == (
-                    self.spec.protocol, self.spec.draw, None):
+                self.spec.protocol,
+                self.spec.draw,
+                None,
+            ):
                 return record
         raise UserError(
             f"{path} has no record of {self.spec.protocol}, draw {self.spec.draw}: set the spec's "
@@ -142,13 +147,15 @@ def _named(run: Run) -> dict[str, Any]:
     """
     model = run.cfg.MODEL
     absent = tuple(
-        f"MODEL.LOSSES.{loss.node}." for name, loss in registered(LOSS_REGISTRY).items()
+        f"MODEL.LOSSES.{loss.node}."
+        for name, loss in registered(LOSS_REGISTRY).items()
         if hasattr(loss, "node") and name not in model.LOSSES.NAME
     )
     if not (model.MPFR.ENABLED or model.SDCE.ENABLED):
         absent += ("SOLVER.ENHANCE_LR_FACTOR",)
     changed = {
-        key: value for key, _, value in differences(_defaults(), run.cfg)
+        key: value
+        for key, _, value in differences(_defaults(), run.cfg)
         if key not in _ELSEWHERE and not key.startswith(absent)
     }
     return json.loads(json.dumps(dict(sorted(changed.items()))))

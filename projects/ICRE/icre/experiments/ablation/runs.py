@@ -12,11 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fastreid.config import CfgNode
 from tqdm import tqdm
 
-from icre.experiments.ablation.spec import Run
+import icre.compat  # noqa: F401
+
+from fastreid.config import CfgNode
+
 from icre.engine.setup import load_config
+from icre.experiments.ablation.spec import Run
 from icre.utils.errors import UserError
 
 CONSOLE = "console.txt"
@@ -36,7 +39,8 @@ def is_finished(run: Run) -> bool:
     # fast-reid writes the number of classes that it found into the saved config
     classes = str(run.cfg.MODEL.HEADS.NUM_CLASSES)
     found = load_config(
-        str(saved), ["OUTPUT_DIR", str(run.folder), "MODEL.HEADS.NUM_CLASSES", classes])
+        str(saved), ["OUTPUT_DIR", str(run.folder), "MODEL.HEADS.NUM_CLASSES", classes]
+    )
     for key, was, now in differences(found, run.cfg):
         raise UserError(
             f"{run.folder} holds a run of another config ({key} was {was!r}, is {now!r}): remove it, "
@@ -45,9 +49,7 @@ def is_finished(run: Run) -> bool:
     return all((run.folder / name).is_file() for name in ("metrics.json", "features.npz"))
 
 
-def differences(
-    old: CfgNode, new: CfgNode, prefix: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
+def differences(old: CfgNode, new: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Dotted key, old and new value, of each value that differs."""
     for key, value in new.items():
         if isinstance(value, CfgNode):
@@ -57,8 +59,11 @@ def differences(
 
 
 def run_all(
-    runs: Sequence[Run], finished: Callable[[Run], bool], collect: Callable[[Run], None],
-    gpus: Sequence[str] | None = None, jobs: int = 1,
+    runs: Sequence[Run],
+    finished: Callable[[Run], bool],
+    collect: Callable[[Run], None],
+    gpus: Sequence[str] | None = None,
+    jobs: int = 1,
 ) -> list[Run]:
     """Train what is not finished, resuming what was begun; a progress bar counts epochs.
 
@@ -108,13 +113,24 @@ def places(gpus: Sequence[str] | None, jobs: int) -> list[dict[str, str]]:
 
 
 def _train(
-    run: Run, free: queue.SimpleQueue, bar: tqdm, stop: threading.Event,
+    run: Run,
+    free: queue.SimpleQueue,
+    bar: tqdm,
+    stop: threading.Event,
     collect: Callable[[Run], None],
 ) -> int:
     """Run one training to its end; returns its exit status."""
     place = free.get()
     run.folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", _COMMAND, "--config-file", run.config, "--resume", *run.options]
+    command = [
+        sys.executable,
+        "-c",
+        _COMMAND,
+        "--config-file",
+        run.config,
+        "--resume",
+        *run.options,
+    ]
     bar.set_postfix_str(f"{run.row}, seed {run.seed}")
     with open(run.folder / CONSOLE, "a") as console:
         process = subprocess.Popen(command, stdout=console, stderr=console, env=os.environ | place)

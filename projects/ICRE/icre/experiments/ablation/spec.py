@@ -8,9 +8,11 @@ from typing import Any
 
 import yaml
 
-import icre.engine  # noqa: F401  (registration)
+import icre.compat
+
 from fastreid.config import CfgNode
 
+import icre.engine  # noqa: F401
 from icre.engine.setup import load_config
 from icre.utils.errors import UserError
 
@@ -67,8 +69,12 @@ class Spec:
 
 
 def read_spec(
-    path: str | Path, out: Path, options: list[str] = (), seeds: list[int] | None = None,
-    config: str | None = None, reference: str | None = None,
+    path: str | Path,
+    out: Path,
+    options: list[str] = (),
+    seeds: list[int] | None = None,
+    config: str | None = None,
+    reference: str | None = None,
 ) -> Spec:
     """Read a spec, and build the config of every run, so that a fault shows before the first.
 
@@ -92,14 +98,19 @@ def read_spec(
         raise UserError(f"{path}: reference {reference!r} is no row; rows: {', '.join(rows)}")
     runs = tuple(
         _run(path, content, name, row or {}, seed, out, options)
-        for name, row in rows.items() for seed in _seeds(path, content, name, row or {}, seeds)
+        for name, row in rows.items()
+        for seed in _seeds(path, content, name, row or {}, seeds)
     )
     folders = {str(run.folder).casefold() for run in runs}
     if len(folders) < len(runs):
         raise UserError(f"{path}: two rows have the same letters and digits in their names")
     return Spec(
-        str(content.get("title", Path(path).stem)), runs, reference,
-        content.get("protocol", "sysu-all-single"), content.get("draw", "official"), sweep,
+        str(content.get("title", Path(path).stem)),
+        runs,
+        reference,
+        content.get("protocol", "sysu-all-single"),
+        content.get("draw", "official"),
+        sweep,
     )
 
 
@@ -126,7 +137,7 @@ def _rows(path: str | Path, content: dict) -> tuple[dict[str, dict], tuple | Non
             raise UserError(f"{path}: rows must map names to config and options")
         return {str(name): row for name, row in rows.items()}, None
     sweep = content["sweep"]
-    if not (isinstance(sweep, dict) and _SWEEP_KEYS <= set(sweep) and sweep["values"]):
+    if not (isinstance(sweep, dict) and set(sweep) >= _SWEEP_KEYS and sweep["values"]):
         raise UserError(f"{path}: sweep needs key and values")
     _require_known(f"{path}: sweep", sweep, _SWEEP_KEYS)
     rows = {str(value): {"options": {sweep["key"]: value}} for value in sweep["values"]}
@@ -146,8 +157,7 @@ def _seeds(
 
 
 def _run(
-    path: str | Path, content: dict, name: str, row: dict, seed: int, out: Path,
-    options: list[str],
+    path: str | Path, content: dict, name: str, row: dict, seed: int, out: Path, options: list[str]
 ) -> Run:
     where = f"{path}: row {name!r}"
     _require_known(where, row, _ROW_KEYS)

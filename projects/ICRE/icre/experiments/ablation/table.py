@@ -8,13 +8,13 @@ import matplotlib.figure
 import numpy as np
 from tabulate import tabulate
 
-from icre.experiments.ablation.results import Result, Results
-from icre.experiments.ablation.spec import Spec
 from icre.evaluation import records
 from icre.evaluation.compare import FIGURES, Bootstrap, compare_seeds
-from icre.utils.files import replaced
+from icre.experiments.ablation.results import Result, Results
+from icre.experiments.ablation.spec import Spec
 from icre.plots.curves import SWEPT, draw_sweep
 from icre.plots.style import save_figure
+from icre.utils.files import replaced
 
 
 def summarise(
@@ -53,7 +53,9 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
     )
     if entries:
         caption += f" {_trained_on(entries)}"
-    return f"{caption}\n\n{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n"
+    return (
+        f"{caption}\n\n{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n"
+    )
 
 
 def write(spec: Spec, entries: list[dict[str, Any]], out: Path) -> list[Path]:
@@ -63,10 +65,17 @@ def write(spec: Spec, entries: list[dict[str, Any]], out: Path) -> list[Path]:
         file.write_text(markdown(spec, entries))
     with replaced(paths[1]) as file:
         _write_csv(entries, file)
-    records.save({
-        "title": spec.title, "protocol": spec.protocol, "draw": spec.draw,
-        "reference": spec.reference, "sweep": spec.sweep and spec.sweep[0], "rows": entries,
-    }, paths[2])
+    records.save(
+        {
+            "title": spec.title,
+            "protocol": spec.protocol,
+            "draw": spec.draw,
+            "reference": spec.reference,
+            "sweep": spec.sweep and spec.sweep[0],
+            "rows": entries,
+        },
+        paths[2],
+    )
     if spec.sweep and entries:
         paths += [out / "curve.png", out / "curve.pdf"]
         figure = curve(spec, entries)
@@ -91,7 +100,9 @@ def _entry(
     entry: dict[str, Any] = {"row": name, "seeds": [one.record["seed"] for one in own]}
     paired = {figure: dict.fromkeys(("difference", "low", "high")) for figure in FIGURES}
     pairs = [
-        (theirs.identities, ours.identities) for theirs in reference or [] for ours in own
+        (theirs.identities, ours.identities)
+        for theirs in reference or []
+        for ours in own
         if theirs.record["seed"] == ours.record["seed"]
     ]
     if pairs:
@@ -99,15 +110,19 @@ def _entry(
     for figure in FIGURES:
         values = [one.record[figure]["mean"] for one in own]
         entry[figure] = {
-            "mean": float(np.mean(values)), "std": float(np.std(values)), "per_seed": values,
+            "mean": float(np.mean(values)),
+            "std": float(np.std(values)),
+            "per_seed": values,
             **paired[figure],
         }
     entry["environments"] = [
-        {"machine": one.environment["gpu"] or one.environment["cpu"],
-         "torch": one.environment["versions"]["torch"],
-         # records from before it was kept
-         "precision": one.environment.get("precision", "precision unknown"),
-         "date": one.environment["date"][:10]}
+        {
+            "machine": one.environment["gpu"] or one.environment["cpu"],
+            "torch": one.environment["versions"]["torch"],
+            # records from before it was kept
+            "precision": one.environment.get("precision", "precision unknown"),
+            "date": one.environment["date"][:10],
+        }
         for one in own
     ]
     return entry
@@ -117,7 +132,8 @@ def _trained_on(entries: list[dict[str, Any]]) -> str:
     """Machines, versions, precisions and dates of all runs, as a sentence."""
     runs = [one for entry in entries for one in entry["environments"]]
     machines, versions, precisions = (
-        ", ".join(sorted({one[key] for one in runs})) for key in ("machine", "torch", "precision"))
+        ", ".join(sorted({one[key] for one in runs})) for key in ("machine", "torch", "precision")
+    )
     dates = sorted({one["date"] for one in runs})
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return f"Trained on {machines}; torch {versions}; {precisions}; {days}."

@@ -6,9 +6,10 @@ identity-guided; from scratch MPFR slows the training without one of its own (me
 
 from collections.abc import Mapping
 
+from torch import Tensor, nn
+
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import cross_entropy_loss
-from torch import Tensor, nn
 
 from icre.modeling.head import ICREHead
 from icre.modeling.losses.outputs import Outputs, check_maps
@@ -16,10 +17,7 @@ from icre.modeling.losses.registry import LOSS_REGISTRY
 
 KEY = "MODEL.LOSSES.AUX_ID.MAPS"
 # map -> its channels
-MAPS = {
-    "deep": lambda cfg: cfg.MODEL.BACKBONE.FEAT_DIM,
-    "clues": lambda cfg: cfg.MODEL.MPFR.DIM,
-}
+MAPS = {"deep": lambda cfg: cfg.MODEL.BACKBONE.FEAT_DIM, "clues": lambda cfg: cfg.MODEL.MPFR.DIM}
 
 
 @LOSS_REGISTRY.register()

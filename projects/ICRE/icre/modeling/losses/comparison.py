@@ -8,8 +8,9 @@ Shapes: B features of D dimensions.
 
 import torch
 import torch.nn.functional as F
-from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
+
+from fastreid.config import CfgNode, configurable
 
 from icre.modeling.losses.centres import (
     apart,
@@ -127,7 +128,8 @@ class _OnFeatures(nn.Module):
             features = outputs.features.float()
             features = F.normalize(features, dim=1) if self.norm else features
             terms = self.terms(
-                *(across_ranks(x, self.gather) for x in (features, targets, modalities)))
+                *(across_ranks(x, self.gather) for x in (features, targets, modalities))
+            )
         return {name: self.scale * value for name, value in terms.items()}
 
 

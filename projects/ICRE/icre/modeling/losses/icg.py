@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from icre.utils.errors import UserError
-from icre.utils.choice import pick
+from fastreid.config import CfgNode, configurable
+
 from icre.modeling.losses.centres import (
     Centres,
     apart,
@@ -34,6 +33,8 @@ from icre.modeling.losses.centres import (
 from icre.modeling.losses.gather import across_ranks
 from icre.modeling.losses.outputs import Outputs, check_maps
 from icre.modeling.losses.registry import LOSS_REGISTRY
+from icre.utils.choice import pick
+from icre.utils.errors import UserError
 
 Unenhanced = Callable[[], Tensor]
 
@@ -45,8 +46,13 @@ def joint(centres: Centres) -> Tensor:
 
 
 def pull_push(
-    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
-    unenhanced: Unenhanced | None = None, norm: bool = True,
+    features: Tensor,
+    targets: Tensor,
+    modalities: Tensor,
+    rho1: float,
+    rho2: float,
+    unenhanced: Unenhanced | None = None,
+    norm: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Pull each feature to its identity's other modality, push identities apart.
 
@@ -74,8 +80,13 @@ def pull_push(
 
 
 def rank(
-    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
-    unenhanced: Unenhanced | None = None, norm: bool = True,
+    features: Tensor,
+    targets: Tensor,
+    modalities: Tensor,
+    rho1: float,
+    rho2: float,
+    unenhanced: Unenhanced | None = None,
+    norm: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Rank an identity's other modality before all other identities, by its centres.
 
@@ -110,8 +121,13 @@ def rank(
 
 
 def soft_rank(
-    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: None = None,
-    unenhanced: Unenhanced | None = None, norm: bool = True,
+    features: Tensor,
+    targets: Tensor,
+    modalities: Tensor,
+    rho1: float,
+    rho2: None = None,
+    unenhanced: Unenhanced | None = None,
+    norm: bool = True,
 ) -> tuple[Tensor]:
     """Rank each feature's identity in the other modality before every other centre of the batch.
 
@@ -138,8 +154,13 @@ def soft_rank(
 
 
 def guided(
-    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float,
-    unenhanced: Unenhanced, norm: bool = True,
+    features: Tensor,
+    targets: Tensor,
+    modalities: Tensor,
+    rho1: float,
+    rho2: float,
+    unenhanced: Unenhanced,
+    norm: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The enhancement must bring an identity's modalities closer than they were without it.
 
@@ -211,8 +232,15 @@ class ICGLoss(nn.Module):
 
     @configurable
     def __init__(
-        self, *, scale: float, norm: bool, rho1: float | None = None, rho2: float | None = None,
-        variant: str = "pull_push", maps: Sequence[str] = ("enhanced",), gather: bool = False,
+        self,
+        *,
+        scale: float,
+        norm: bool,
+        rho1: float | None = None,
+        rho2: float | None = None,
+        variant: str = "pull_push",
+        maps: Sequence[str] = ("enhanced",),
+        gather: bool = False,
     ):
         super().__init__()
         self.variant = pick("MODEL.LOSSES.ICG.VARIANT", variant, VARIANTS)
@@ -227,25 +255,35 @@ class ICGLoss(nn.Module):
         check(cfg)
         node = cfg.MODEL.LOSSES[cls.node]
         return {
-            "scale": node.SCALE, "rho1": node.RHO1, "rho2": node.RHO2, "norm": node.NORM,
-            "variant": node.VARIANT, "maps": node.MAPS, "gather": cfg.MODEL.LOSSES.GATHER,
+            "scale": node.SCALE,
+            "rho1": node.RHO1,
+            "rho2": node.RHO2,
+            "norm": node.NORM,
+            "variant": node.VARIANT,
+            "maps": node.MAPS,
+            "gather": cfg.MODEL.LOSSES.GATHER,
         }
 
-    def forward(
-        self, outputs: Outputs, targets: Tensor, modalities: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """See `icre.modeling.losses`."""
         losses = {}
         with torch.autocast(targets.device.type, enabled=False):
             targets, modalities = (across_ranks(x, self.gather) for x in (targets, modalities))
             for name in self.maps:
                 terms = self.variant.function(
-                    self._unit(MAPS[name](outputs)), targets, modalities, self.rho1, self.rho2,
-                    lambda: self._unit(outputs.unenhanced()), self.norm,
+                    self._unit(MAPS[name](outputs)),
+                    targets,
+                    modalities,
+                    self.rho1,
+                    self.rho2,
+                    lambda: self._unit(outputs.unenhanced()),
+                    self.norm,
                 )
                 prefix = "loss_icg" if name == "enhanced" else f"loss_icg_{name}"
-                losses |= {f"{prefix}_{term}": self.scale * value
-                           for term, value in zip(self.variant.terms, terms)}
+                losses |= {
+                    f"{prefix}_{term}": self.scale * value
+                    for term, value in zip(self.variant.terms, terms)
+                }
         return losses
 
     def _unit(self, features: Tensor) -> Tensor:
@@ -259,8 +297,12 @@ def check(cfg: CfgNode) -> None:
     node = cfg.MODEL.LOSSES.ICG
     check_maps(cfg, MAPS_KEY, node.MAPS, MAPS)
     if "clues" in node.MAPS and node.VARIANT == "guided":
-        raise UserError(f"{MAPS_KEY}: VARIANT guided compares the enhanced feature with the "
-                        "un-enhanced one, so it works on enhanced alone")
+        raise UserError(
+            f"{MAPS_KEY}: VARIANT guided compares the enhanced feature with the "
+            "un-enhanced one, so it works on enhanced alone"
+        )
     if node.RHO2 is not None and VARIANTS[node.VARIANT].rho2 is None:
-        raise UserError(f"MODEL.LOSSES.ICG.RHO2 is {node.RHO2}, but {node.VARIANT} has one margin: "
-                        "leave it None")
+        raise UserError(
+            f"MODEL.LOSSES.ICG.RHO2 is {node.RHO2}, but {node.VARIANT} has one margin: "
+            "leave it None"
+        )

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from fastreid.config import CfgNode
 from torch import Tensor
 
-from icre.utils.errors import UserError
+from fastreid.config import CfgNode
+
 from icre.utils.choice import pick
+from icre.utils.errors import UserError
 
 
 @dataclass
@@ -49,6 +50,7 @@ def check_maps(cfg: CfgNode, key: str, names: Sequence[str], known: Mapping) -> 
         pick(key, name, known)
     if not names or len(set(names)) < len(names):
         raise UserError(
-            f"{key} is {tuple(names)}; it must name some of {', '.join(known)}, each once")
+            f"{key} is {tuple(names)}; it must name some of {', '.join(known)}, each once"
+        )
     if "clues" in names and not (cfg.MODEL.MPFR.ENABLED or cfg.MODEL.SDCE.ENABLED):
         raise UserError(f"{key}: no clues with MODEL.MPFR and MODEL.SDCE off; leave them out")

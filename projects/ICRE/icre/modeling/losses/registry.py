@@ -1,10 +1,12 @@
 """The registry of losses, and how a config's list of names becomes modules."""
 
-from fastreid.config import CfgNode
-from fastreid.utils.registry import Registry
 from torch import nn
 
 from icre.compat import registered
+
+from fastreid.config import CfgNode
+from fastreid.utils.registry import Registry
+
 from icre.utils.errors import UserError
 
 LOSS_REGISTRY = Registry("LOSS")

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import (
     cross_entropy_loss,
@@ -11,7 +13,6 @@ from fastreid.modeling.losses import (
     pairwise_cosface,
     triplet_loss,
 )
-from torch import Tensor, nn
 
 from icre.modeling.losses.outputs import Outputs
 from icre.modeling.losses.registry import LOSS_REGISTRY
@@ -35,9 +36,7 @@ class StockLoss(nn.Module):
         self.scale = scale
         self.options = options
 
-    def forward(
-        self, outputs: Outputs, targets: Tensor, modalities: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """See `icre.modeling.losses`; the modalities are not used."""
         predicted = getattr(outputs, self.source)
         with torch.autocast(predicted.device.type, enabled=False):

@@ -5,13 +5,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from fastreid.config import CfgNode
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from icre.report.figures import sources
-from icre.report.figures.people import People, choose_people, draw_attention
-from icre.utils.errors import UserError
+import icre.compat  # noqa: F401
+
+from fastreid.config import CfgNode
+
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import prepare
 from icre.evaluation.ranking_lists import PICKS, ranking_lists
@@ -20,6 +20,9 @@ from icre.plots.distances import draw_distances, pair_distances
 from icre.plots.embedding import check_method, choose_images, draw_embedding, embed
 from icre.plots.ranking import describe, draw_rankings
 from icre.plots.style import COLUMN, PAGE, check_count
+from icre.report.figures import sources
+from icre.report.figures.people import People, choose_people, draw_attention
+from icre.utils.errors import UserError
 
 
 def ranking(args: argparse.Namespace) -> Figure:
@@ -30,9 +33,7 @@ def ranking(args: argparse.Namespace) -> Figure:
     features = FeatureSet.load(args.features)
     data, chosen = prepare(features, args.protocol and [args.protocol], args.draw, perm)
     one = chosen[0]
-    lists = ranking_lists(
-        data, one.name, one.draw, perm, args.queries, args.top, pick, args.seed
-    )
+    lists = ranking_lists(data, one.name, one.draw, perm, args.queries, args.top, pick, args.seed)
     title = "" if args.no_title else describe(one.name, one.draw)
     return draw_rankings(data, lists, folder, title, args.width or PAGE)
 
@@ -64,8 +65,10 @@ def embedding(args: argparse.Namespace) -> Figure:
     first = next(iter(chosen.values()))
     for name, data in chosen.items():
         if data.paths.tolist() != first.paths.tolist():
-            raise UserError(f"{name} holds features of other images than {next(iter(chosen))}: "
-                            "embed features of one test set")
+            raise UserError(
+                f"{name} holds features of other images than {next(iter(chosen))}: "
+                "embed features of one test set"
+            )
     bar = tqdm(chosen.items(), "embedding", disable=None)
     places = {name: embed(data.features, args.method, args.seed) for name, data in bar}
     return draw_embedding(places, first.pids, first.modalities, args.width)
@@ -95,8 +98,11 @@ def _cmc(args: argparse.Namespace) -> Figure:
     check_count(list(models))
     found = {
         name: drawn.cmc(
-            FeatureSet.load(model), args.protocol, args.draw,
-            sources.permutation_of(model, args.root, args.perm), args.ranks,
+            FeatureSet.load(model),
+            args.protocol,
+            args.draw,
+            sources.permutation_of(model, args.root, args.perm),
+            args.ranks,
         )
         for name, model in tqdm(models.items(), "ranking", disable=None)
     }
@@ -123,8 +129,10 @@ def _sweep(args: argparse.Namespace) -> Figure:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is no result of a sweep over numbers ({error!r})") from None
     if not found.get("sweep"):
-        raise UserError(f"{file} is not of a sweep, or was written before sweeps named their key: "
-                        "run tools/ablate.py SPEC.yml --table again")
+        raise UserError(
+            f"{file} is not of a sweep, or was written before sweeps named their key: "
+            "run tools/ablate.py SPEC.yml --table again"
+        )
     setting = f"{found['protocol']}, {found['draw'] or 'no'} draw"
     return drawn.draw_sweep(found["sweep"], points, setting, args.width or COLUMN)
 
@@ -140,5 +148,7 @@ def _points(results: dict) -> dict[str, list[tuple[float, float, float]]]:
 
 
 CURVES: dict[str, Callable[[argparse.Namespace], Figure]] = {
-    "cmc": _cmc, "training": _training, "sweep": _sweep,
+    "cmc": _cmc,
+    "training": _training,
+    "sweep": _sweep,
 }

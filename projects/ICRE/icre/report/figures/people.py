@@ -8,24 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastreid.config import CfgNode
 from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-import icre.engine  # noqa: F401  (registration)
+import icre.compat
+
+from fastreid.config import CfgNode
+
+import icre.engine  # noqa: F401
 from icre.data.dataset import CrossModalDataset
 from icre.data.image import read_image
 from icre.data.loader import collate, load_dataset
 from icre.data.pipeline import build_pipeline
-from icre.inference.attention import CAMS, FINAL, cross_attention, grad_cam, stage_masks
-from icre.inference.embedder import Embedder
 from icre.engine.setup import resolve_device
 from icre.engine.step import to_device
-from icre.utils.errors import UserError
+from icre.inference.attention import CAMS, FINAL, cross_attention, grad_cam, stage_masks
+from icre.inference.embedder import Embedder
 from icre.modality import INFRARED, VISIBLE
 from icre.plots.maps import MapBlock, draw_maps
 from icre.plots.style import PAGE
+from icre.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,14 @@ def choose_people(
         pick = sorted(random.Random(seed).sample(both, people))
     unknown = [pid for pid in pick if pid not in both]
     if unknown:
-        raise UserError(f"identity {unknown[0]} is not seen in both modalities; {len(both)} are, "
-                        f"such as {', '.join(map(str, both[:8]))}")
+        raise UserError(
+            f"identity {unknown[0]} is not seen in both modalities; {len(both)} are, "
+            f"such as {', '.join(map(str, both[:8]))}"
+        )
     chosen = [
         (item, modality)
-        for pid in dict.fromkeys(pick) for modality in (VISIBLE, INFRARED)
+        for pid in dict.fromkeys(pick)
+        for modality in (VISIBLE, INFRARED)
         for item in _even(seen[pid][modality], images)
     ]
     return People([item for item, _ in chosen], [modality for _, modality in chosen])
@@ -101,9 +107,7 @@ def _even(items: list, count: int) -> list:
     return [items[place] for place in places]
 
 
-def _cam(
-    kind: str, name: str, model: torch.nn.Module, batch: dict, layer: str
-) -> list[MapBlock]:
+def _cam(kind: str, name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[MapBlock]:
     where = "" if layer == FINAL else f"\n{layer.removeprefix('backbone.')}"
     title = CAMS[kind].replace("GradCAM", "Grad-CAM")
     return [MapBlock(f"{name}\n{title}{where}", grad_cam(model, batch, layer, kind))]
@@ -121,13 +125,18 @@ def _cross(name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[M
 
 # (model's name, model, batch, layer) -> its blocks, none where the model has no such part
 SHOWN: dict[str, Callable[[str, torch.nn.Module, dict, str], list[MapBlock]]] = {
-    **{kind: partial(_cam, kind) for kind in CAMS}, "masks": _masks, "cross": _cross,
+    **{kind: partial(_cam, kind) for kind in CAMS},
+    "masks": _masks,
+    "cross": _cross,
 }
 
 
 def draw_attention(
-    configs: Mapping[str, CfgNode], weights: Mapping[str, Path],
-    choose: Callable[[CfgNode], People], show: Sequence[str], layer: str = FINAL,
+    configs: Mapping[str, CfgNode],
+    weights: Mapping[str, Path],
+    choose: Callable[[CfgNode], People],
+    show: Sequence[str],
+    layer: str = FINAL,
     width: float = PAGE,
 ) -> Figure:
     """What models look at in the same images, a block of rows per model and map.

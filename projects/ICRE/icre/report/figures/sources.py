@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 
 from icre.data.loader import load_dataset
+from icre.evaluation.features import FeatureSet
 from icre.inference.embedder import read_config
 from icre.utils.errors import UserError
-from icre.evaluation.features import FeatureSet
 
 
 def named(models: Sequence[str], names: Sequence[str] | None) -> dict[str, str]:
@@ -50,7 +52,9 @@ def checkpoint_of(run: str | Path) -> Path:
     for name in names:
         if (run / name).is_file():
             return run / name
-    raise UserError(f"{run} has no checkpoint: neither {' nor '.join(dict.fromkeys(names))} is there")
+    raise UserError(
+        f"{run} has no checkpoint: neither {' nor '.join(dict.fromkeys(names))} is there"
+    )
 
 
 def folder_of(features: str | Path, root: Path | None) -> Path:
@@ -65,8 +69,10 @@ def folder_of(features: str | Path, root: Path | None) -> Path:
         return root
     run = Path(features) if Path(features).is_dir() else Path(features).parent
     if not (run / "config.yaml").is_file():
-        raise UserError(f"{features}: no run, so where its images lie is not known: add --root "
-                        "DATASET, such as datasets/SYSU-MM01")
+        raise UserError(
+            f"{features}: no run, so where its images lie is not known: add --root "
+            "DATASET, such as datasets/SYSU-MM01"
+        )
     cfg = run_config(run)
     return load_dataset(cfg, cfg.DATASETS.TESTS[0]).folder
 
