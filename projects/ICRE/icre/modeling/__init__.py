@@ -6,6 +6,7 @@ head `ICREHead`, the meta-architecture `ICRE` and the losses of `icre.modeling.l
 
 import icre.compat  # noqa: F401
 
+from icre.modeling.build import build_model
 from icre.modeling.head import ICREHead
 from icre.modeling.icre import ICRE
 from icre.modeling.losses import LOSS_REGISTRY
@@ -16,5 +17,6 @@ __all__ = [
     "LOSS_REGISTRY",
     "ICREHead",
     "TwoStreamResNet",
+    "build_model",
     "build_two_stream_resnet_backbone",
 ]

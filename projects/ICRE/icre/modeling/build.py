@@ -1,0 +1,40 @@
+"""Build the model that a config describes, on its device."""
+
+import logging
+
+import torch
+from torch import nn
+
+from fastreid.config import CfgNode
+from fastreid.modeling.meta_arch import build_model as build_meta_architecture
+
+from icre.modeling.pretrained import pretrained_file
+
+logger = logging.getLogger("fastreid.icre")
+
+
+def build_model(cfg: CfgNode, device: torch.device | str | None = None) -> nn.Module:
+    """Build `cfg.MODEL.META_ARCHITECTURE`; the log file gets its structure.
+
+    fast-reid's own ResNet is handed the file of its pretrained weights: its loader imports gdown
+    even if the file is there.
+
+    Args:
+        cfg: a merged config; it is not changed.
+        device: where the parameters go; default `cfg.MODEL.DEVICE`, with "auto" meaning a GPU if
+            there is one, otherwise the CPU.
+
+    Raises:
+        UserError: the pretrained weights are missing, damaged or of another network.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    if device is not None:
+        cfg.MODEL.DEVICE = str(device)
+    elif cfg.MODEL.DEVICE == "auto":
+        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
+        cfg.MODEL.BACKBONE.PRETRAIN_PATH = str(pretrained_file(cfg))
+    model = build_meta_architecture(cfg)
+    logger.debug("Model:\n%s", model)
+    return model
