@@ -10,7 +10,7 @@ import torch
 from fastreid.utils.events import EventStorage
 
 from conftest import CONFIGS
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.engine.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from torchvision.transforms import functional as F
 from conftest import CONFIGS
 from icre.data.augment import ROW, Augmentation, apply, batched_augmentation
 from icre.data.cache import ImageCache
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.modality import INFRARED, VISIBLE
 
 SIZE = (24, 12)

@@ -8,7 +8,7 @@ import torch
 from conftest import CONFIGS
 from icre.benchmark.public_loops import AgwRow, DeenRow
 from icre.benchmark.rows import Setup
-from icre.engine.setup import load_config
+from icre.config import load_config
 from test_benchmark_speed import CPU, TINY
 from test_benchmark_speed import main as main
 

@@ -17,7 +17,7 @@ from fastreid.solver import build_lr_scheduler
 
 from conftest import CONFIGS
 from icre import compat
-from icre.engine.setup import load_config
+from icre.config import load_config
 
 
 def test_lent_names_are_gone_after_import():

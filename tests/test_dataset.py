@@ -19,7 +19,7 @@ from icre.data.loader import (
 )
 from icre.data.pipeline import Batched, ImageByImage, finish
 from icre.data.transforms import ChannelAugment, build_modality_transforms
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icre.engine.optimizer import build_optimizer
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.modeling.check import CHOICES, check_model
 from icre.utils.errors import UserError
 from small_model import BASELINE, rows, small_batch, small_cfg, small_model

@@ -11,7 +11,8 @@ from fastreid.evaluation import ReidEvaluator
 from fastreid.evaluation.rank import evaluate_rank
 
 from icre.benchmark.loop_protocol import trial_rows
-from icre.engine.setup import load_config, reranking
+from icre.config import load_config
+from icre.evaluation.rerank_options import reranking
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.rerank import rerank, reranker

@@ -9,7 +9,7 @@ from fastreid.utils.events import EventStorage
 from conftest import CONFIGS, SHORT
 from icre.engine import step as step_module
 from icre.engine.optimizer import build_optimizer
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.engine.step import Step, compile_model, memory_layout, step_dtype
 from icre.engine.trainer import Trainer
 from icre.utils.errors import UserError

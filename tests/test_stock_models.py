@@ -12,7 +12,7 @@ from fastreid.evaluation import ReidEvaluator, reid_evaluation
 from fastreid.modeling.backbones import build_backbone
 
 from conftest import CONFIGS, train, train_status
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.utils.errors import UserError
 
 RESNET18 = (

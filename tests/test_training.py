@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conftest import CONFIGS, SHORT, train, train_status
 from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.hooks import TrainingCheckpointer
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.engine.trainer import Trainer
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from conftest import CONFIGS
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.engine.trainer import Trainer
 from icre.inference.attention import attention_weights, cross_attention, grad_cam, stage_masks
 from icre.modality import INFRARED, VISIBLE

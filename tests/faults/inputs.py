@@ -20,7 +20,7 @@ from icre.datasets.llcm import LLCM
 from icre.datasets.regdb import RegDB
 from icre.datasets.sysu import SYSUMM01
 from icre.engine.checkpoint import SafeCheckpointer
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.evaluation import matlab
 from icre.evaluation.features import FeatureSet
 from icre.utils.errors import UserError

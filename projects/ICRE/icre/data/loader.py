@@ -5,12 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from icre.compat import registered
-
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
 from fastreid.data import samplers
-from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
 
 from icre.data.dataset import CORRUPT, CrossModalDataset
@@ -18,7 +15,7 @@ from icre.data.faults import outlive_sigterm
 from icre.data.image import verify_images
 from icre.data.pipeline import build_pipeline
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
-from icre.datasets.base import VisibleInfraredSet
+from icre.datasets import load_dataset
 from icre.modality import VISIBLE
 from icre.utils.errors import UserError
 
@@ -41,30 +38,6 @@ STOCK = {
 }
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 SAMPLERS = (CROSS_MODALITY, *STOCK)
-
-
-def load_dataset(cfg: CfgNode, name: str, validation: bool = False):
-    """The registered data set `name` under DATASETS.ROOT.
-
-    Args:
-        cfg: DATASETS.* is read.
-        name: as registered.
-        validation: hold out training identities in place of the test ones.
-
-    Raises:
-        UserError: unknown name (lists the known), or what the data set is missing.
-    """
-    known = registered(DATASET_REGISTRY)
-    if name not in known:
-        raise UserError(f"DATASETS: unknown data set {name!r}; known: {', '.join(sorted(known))}")
-    kwargs = {"combineall": True} if cfg.DATASETS.COMBINEALL else {}
-    if name == "RegDB":
-        kwargs["split"] = cfg.DATASETS.REGDB_SPLIT
-    if validation:
-        if not issubclass(known[name], VisibleInfraredSet):
-            raise UserError(f"DATASETS.VALIDATION: {name} has no held-out identities; set it False")
-        kwargs["validation"] = True
-    return known[name](root=cfg.DATASETS.ROOT, **kwargs)
 
 
 def verify_datasets(cfg: CfgNode, train: bool) -> None:

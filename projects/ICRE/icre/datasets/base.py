@@ -4,15 +4,17 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import icre.compat  # noqa: F401
+
+from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
 from icre.datasets.split_list import missing_files
 from icre.datasets.tree import Item, require_disjoint, require_folder
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 VAL, TEST = "val", "test"
 
@@ -81,11 +83,22 @@ class VisibleInfraredSet(ImageDataset):
         self.validation = validation
         train = [
             (path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}")
-            for listed in items.values() for path, pid, camid in listed
+            for listed in items.values()
+            for path, pid, camid in listed
         ]
         query = [item for item in test if self.modality_of(item[0]) == INFRARED]
         gallery = [item for item in test if self.modality_of(item[0]) == VISIBLE]
         super().__init__(train, query, gallery, **kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, **options: Any) -> Self:
+        """The set below DATASETS.ROOT, in the split that the config names."""
+        return cls(root=cfg.DATASETS.ROOT, split=cls.split_of(cfg), **options)
+
+    @classmethod
+    def split_of(cls, cfg: CfgNode) -> int | None:
+        """Number of the split that a config names; None for a set of one split."""
+        return None
 
     @classmethod
     def parts(cls, folder: Path, split: int | None) -> list[Part]:
@@ -117,9 +130,7 @@ class VisibleInfraredSet(ImageDataset):
         return cls.folder_modality[below.split(os.sep, 1)[0]]
 
     @staticmethod
-    def _check_folders(
-        folder: Path, names: tuple[str, ...], items: list[Item], split: str
-    ) -> None:
+    def _check_folders(folder: Path, names: tuple[str, ...], items: list[Item], split: str) -> None:
         filled = {path.rsplit(os.sep, 2)[0] for path, _, _ in items}
         for name in names:
             path = require_folder(folder / name, "the data set is incomplete")

@@ -9,12 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from icre.datasets.tree import is_image
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, VISIBLE
+from icre.utils.errors import UserError
 
 _TREE_MODALITY = {
-    "test_vis": VISIBLE, "vis": VISIBLE, "test_nir": INFRARED, "nir": INFRARED,
-    "Visible": VISIBLE, "Thermal": INFRARED,
+    "test_vis": VISIBLE,
+    "vis": VISIBLE,
+    "test_nir": INFRARED,
+    "nir": INFRARED,
+    "Visible": VISIBLE,
+    "Thermal": INFRARED,
 }
 # LLCM stands first: the end of its test paths looks like SYSU-MM01's.
 _PATTERNS = (

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import icre.compat  # noqa: F401
+
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from icre.datasets.base import Part, VisibleInfraredSet
@@ -34,9 +35,7 @@ class LLCM(VisibleInfraredSet):
         "unpack LLCM there (the set needs a signed agreement), set DATASETS.ROOT, or render a demo "
         "tree with tools/make_demo_data.py --layout llcm"
     )
-    folder_modality = {
-        "vis": VISIBLE, "test_vis": VISIBLE, "nir": INFRARED, "test_nir": INFRARED
-    }
+    folder_modality = {"vis": VISIBLE, "test_vis": VISIBLE, "nir": INFRARED, "test_nir": INFRARED}
     train_folders = ("vis", "nir")
     test_folders = tuple(name for name in TEST_CAMERA if name != EMPTY)
 
@@ -51,9 +50,7 @@ class LLCM(VisibleInfraredSet):
 def _read_train(folder: Path, tree: str) -> list[Item]:
     file = folder / "idx" / f"train_{tree}.txt"
     listed = read_list(file, rf"{tree}/(?P<id>\d+)/[^/]*_c(?P<camera>\d+)_[^/]*")
-    return [
-        (str(folder / entry.path), entry.label, int(entry.match["camera"])) for entry in listed
-    ]
+    return [(str(folder / entry.path), entry.label, int(entry.match["camera"])) for entry in listed]
 
 
 def _read_test(folder: Path, ids: Path) -> list[Item]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, SYSU_VISIBLE_CAMERAS, VISIBLE
+from icre.utils.errors import UserError
 
 OFFICIAL, SEEDED = "official", "seeded"
 
@@ -52,15 +52,23 @@ def _sysu(cameras: tuple[int, ...], shots: int) -> Protocol:
     # The AGW family draws one image, so a seeded multi-shot gallery is in nobody's tables.
     draws = (OFFICIAL, SEEDED) if shots == 1 else (OFFICIAL,)
     return Protocol(
-        "sysu", Side(INFRARED, SYSU_INFRARED_CAMERAS), Side(VISIBLE, cameras),
-        draws=draws, shots=shots, barred="same-place",
+        "sysu",
+        Side(INFRARED, SYSU_INFRARED_CAMERAS),
+        Side(VISIBLE, cameras),
+        draws=draws,
+        shots=shots,
+        barred="same-place",
     )
 
 
 def _llcm(query: int, gallery: int, sampled: str = "gallery") -> Protocol:
     return Protocol(
-        "llcm", Side(query), Side(gallery),
-        draws=(SEEDED,), sampled=sampled, barred="same-identity-and-camera",
+        "llcm",
+        Side(query),
+        Side(gallery),
+        draws=(SEEDED,),
+        sampled=sampled,
+        barred="same-identity-and-camera",
     )
 
 

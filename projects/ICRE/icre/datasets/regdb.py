@@ -7,13 +7,15 @@ from functools import partial
 from pathlib import Path
 
 import icre.compat  # noqa: F401
+
+from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from icre.datasets.base import Part, VisibleInfraredSet
 from icre.datasets.split_list import read_list
 from icre.datasets.tree import Item
-from icre.utils.errors import UserError
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 CAMERA = {"Visible": 1, "Thermal": 2}  # one camera per modality; the numbers are ours
 
@@ -49,11 +51,17 @@ class RegDB(VisibleInfraredSet):
         super().__init__(root, split, **kwargs)
 
     @classmethod
+    def split_of(cls, cfg: CfgNode) -> int:
+        """DATASETS.REGDB_SPLIT."""
+        return cfg.DATASETS.REGDB_SPLIT
+
+    @classmethod
     def parts(cls, folder: Path, split: int | None = 1) -> list[Part]:
         """The four lists of a split."""
         return [
             Part(role, partial(_read, folder, role, tree, split))
-            for role in ("train", "test") for tree in CAMERA
+            for role in ("train", "test")
+            for tree in CAMERA
         ]
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import icre.compat  # noqa: F401
+
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from icre.datasets.base import Part, VisibleInfraredSet

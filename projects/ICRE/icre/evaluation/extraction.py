@@ -1,58 +1,87 @@
-"""Running a model over a test loader."""
+"""Feature extraction: a model over the batches of a test loader."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import icre.compat  # noqa: F401
 
-from fastreid.evaluation import DatasetEvaluator
-from fastreid.evaluation.evaluator import inference_context
 from fastreid.utils import comm
 
+from icre.data.batch import to_device
 from icre.data.faults import worker_faults
-from icre.engine.step import to_device
+
+if TYPE_CHECKING:  # fastreid.evaluation imports scikit-learn
+    from fastreid.evaluation import DatasetEvaluator
 
 
-@torch.no_grad()
+def extract_features(
+    model: nn.Module, batches: Iterable[dict], device: torch.device, flip: bool = False
+) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Features batch by batch, in evaluation mode and without gradients; with a progress bar.
+
+    fast-reid's `inference_on_dataset` normalises flipped images twice (its models normalise the
+    batch in place); here the flipped copy is made before the first pass.
+
+    Args:
+        model: batch -> features (B, D). Under DDP its buffers become those of the first rank: batch
+            norms of each rank have seen other images, but one model is scored.
+        batches: with a length; a test loader, or any iterable of batches.
+        device: of the model.
+        flip: average the features of each image and its mirror image.
+
+    Yields:
+        The batch on the device, and its features (B, D) as the model gives them.
+    """
+    _share_buffers(model)
+    # A bar that is full at once tells nothing; None shows it on a terminal only.
+    quiet = True if len(batches) == 1 or not comm.is_main_process() else None  # type: ignore[arg-type]
+    was_training = model.training
+    model.eval()
+    try:
+        with worker_faults():
+            for batch in tqdm(batches, "extracting features", unit="batch", disable=quiet):
+                batch = to_device(batch, device)
+                features = _features(model, batch, flip)
+                yield batch, features
+    finally:
+        model.train(was_training)
+
+
 def run_inference(
     model: nn.Module,
-    loader: DataLoader,
-    evaluator: DatasetEvaluator,
+    batches: Iterable[dict],
+    evaluator: "DatasetEvaluator",
     device: torch.device,
     flip: bool = False,
 ) -> dict:
-    """Feed every batch to the model and the evaluator, then evaluate; with a progress bar.
-
-    Works like fast-reid's `inference_on_dataset`, which normalises the flipped images twice: its
-    models normalise the batch in place, so the flipped copy is made before the first pass.
+    """Feed the features of all batches to an evaluator of fast-reid's interface.
 
     Args:
-        model: features (B, D) from a batch, in evaluation mode. Its buffers become the first
-            rank's: each rank's batch norms have seen other images, but one model is scored.
-        loader: of CrossModalDataset or any fast-reid data set.
-        evaluator: fast-reid's interface (reset, process, evaluate).
-        device: where the batches go.
-        flip: average the features of each image and its mirror image.
+        model, batches, device, flip: see `extract_features`.
+        evaluator: `reset`, `process(batch, features)` and `evaluate`.
 
     Returns:
         What the evaluator returns; an empty dict on other ranks than the first.
     """
     evaluator.reset()
-    _share_buffers(model)
-    one = len(loader) == 1  # a bar that is full at once tells nothing
-    quiet = True if one or not comm.is_main_process() else None  # None: only on a terminal
-    with worker_faults(), inference_context(model):
-        for batch in tqdm(loader, "extracting features", unit="batch", disable=quiet):
-            batch = to_device(batch, device)
-            mirrored = batch["images"].flip(dims=[3]) if flip else None
-            features = model(batch)
-            if flip:
-                features = (features + model({**batch, "images": mirrored})) / 2
+    with worker_faults():  # a dying worker raises wherever the main process happens to be
+        for batch, features in extract_features(model, batches, device, flip):
             evaluator.process(batch, features)
     return evaluator.evaluate() or {}
+
+
+@torch.no_grad()
+def _features(model: nn.Module, batch: dict[str, Any], flip: bool) -> Tensor:
+    mirrored = batch["images"].flip(dims=[3]) if flip else None
+    features = model(batch)
+    if mirrored is None:
+        return features
+    return (features + model({**batch, "images": mirrored})) / 2
 
 
 def _share_buffers(model: nn.Module) -> None:

@@ -13,11 +13,14 @@ import argparse
 import numbers
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from icre.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fastreid.config import CfgNode
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,21 @@ class Reranking:
     def method(self) -> Algorithm:
         """The algorithm of that name."""
         return ALGORITHMS[self.algorithm]
+
+
+def reranking(cfg: "CfgNode") -> Reranking | None:
+    """TEST.RERANK -> the choice; None where it is off.
+
+    Raises:
+        UserError: an unknown algorithm, or a number out of its range.
+    """
+    node = cfg.TEST.RERANK
+    if not node.ENABLED:
+        return None
+    try:
+        return Reranking(node.ALGORITHM, node.K1, node.K2, node.LAMBDA)
+    except UserError as error:
+        raise UserError(f"TEST.RERANK: {error}") from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import torch
 
 import icre.engine  # noqa: F401
 from icre.commands import train as train_net
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.evaluation import records
 from icre.evaluation.records import FIGURES
 from icre.utils import cli

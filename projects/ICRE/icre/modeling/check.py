@@ -1,37 +1,25 @@
-"""Every key of the model that takes one name out of several, checked before anything is built."""
-
-import functools
+"""Checks of MODEL.*: registered names, and parts that do not fit each other."""
 
 import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
-from fastreid.layers import any_softmax, pooling
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
-from icre.modeling.enhance import OUTPUTS
-from icre.modeling.head import TEST_FEATURES
-from icre.modeling.losses import auxiliary, icg
-from icre.modeling.mpfr import ALIGNMENTS, FUSIONS, MASKS, check_stages
-from icre.modeling.sdce import ORDERS, QUERIES
-from icre.modeling.two_stream import SPLITS
+from icre.compat import registered
+from icre.config.load import register_check
+from icre.modeling.losses import LOSS_REGISTRY, auxiliary, icg
+from icre.modeling.mpfr import check_stages
 from icre.utils.choice import pick
 from icre.utils.errors import UserError
 
-# key -> what it may be
-CHOICES = {
-    "MODEL.BACKBONE.SPECIFIC_STAGES": SPLITS,
-    "MODEL.MPFR.ALIGN": ALIGNMENTS,
-    "MODEL.MPFR.MASK": MASKS,
-    "MODEL.MPFR.FUSE": FUSIONS,
-    "MODEL.SDCE.QUERY": QUERIES,
-    "MODEL.SDCE.ORDER": ORDERS,
-    "MODEL.SDCE.OUTPUT": OUTPUTS,
-    "MODEL.HEADS.TEST_FEAT": TEST_FEATURES,
-    "MODEL.HEADS.NECK_FEAT": dict.fromkeys(("before", "after")),
-    "MODEL.HEADS.POOL_LAYER": dict.fromkeys(pooling.__all__),
-    "MODEL.HEADS.CLS_LAYER": dict.fromkeys(any_softmax.__all__),
-    "MODEL.LOSSES.ICG.VARIANT": icg.VARIANTS,
+# fast-reid ignores an unknown loss, and ends in a traceback over any other unknown name.
+REGISTRIES = {
+    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
+    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
+    "MODEL.HEADS.NAME": REID_HEADS_REGISTRY,
+    "MODEL.LOSSES.NAME": LOSS_REGISTRY,
 }
 
 # What fast-reid's own meta-architectures know; they ignore any other name in silence.
@@ -41,19 +29,22 @@ STOCK_LOSSES = {
 }
 
 
+@register_check
 def check_model(cfg: CfgNode) -> None:
-    """Raise UserError on a value of `cfg.MODEL` that no part of the model knows.
-
-    Args:
-        cfg: a merged config whose registered names (meta-architecture, backbone, head, losses) are
-            known to exist.
-    """
-    for key, table in CHOICES.items():
-        pick(key, functools.reduce(getattr, key.split("."), cfg), table)
-    for key in ("RHO1", "RHO2"):
-        value = cfg.MODEL.LOSSES.ICG[key]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise UserError(f"MODEL.LOSSES.ICG.{key} is {value!r}; it must be a number or None")
+    """Raise UserError on an unknown name in `cfg.MODEL`, or parts that do not fit each other."""
+    model = cfg.MODEL
+    for key, names in (
+        ("MODEL.META_ARCHITECTURE", [model.META_ARCHITECTURE]),
+        ("MODEL.BACKBONE.NAME", [model.BACKBONE.NAME]),
+        ("MODEL.HEADS.NAME", [model.HEADS.NAME]),
+        ("MODEL.LOSSES.NAME", model.LOSSES.NAME),
+    ):
+        known = registered(REGISTRIES[key])
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"{key}: unknown name {name!r}; known: {', '.join(sorted(known))}"
+                )
     _check_parts(cfg)
     if cfg.MODEL.META_ARCHITECTURE == "ICRE":
         _check_icre(cfg)

@@ -15,7 +15,7 @@ from fastreid.config import CfgNode
 
 import icre.engine  # noqa: F401
 from icre.data.loader import load_dataset
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.plan import Setting, prepare
 from icre.plots.curves import Scalars, read_scalars

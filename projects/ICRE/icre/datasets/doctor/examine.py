@@ -6,20 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from icre.data.image import find_faults
 from icre.datasets.base import Part, VisibleInfraredSet
 from icre.datasets.doctor.report import Report, Seen, count
-from icre.data.image import find_faults
 from icre.datasets.llcm import LLCM
 from icre.datasets.regdb import RegDB
 from icre.datasets.split_list import missing_files
 from icre.datasets.sysu import CAMERA_MODALITY, SYSUMM01
 from icre.datasets.tree import Item, read_ids
-from icre.utils.errors import UserError
 from icre.modality import VISIBLE
+from icre.utils.errors import UserError
 
-SETS: dict[str, type[VisibleInfraredSet]] = {
-    data.layout: data for data in (SYSUMM01, RegDB, LLCM)
-}
+SETS: dict[str, type[VisibleInfraredSet]] = {data.layout: data for data in (SYSUMM01, RegDB, LLCM)}
 GALLERY_CAMERAS = [camera for camera, m in CAMERA_MODALITY.items() if m == VISIBLE]
 PermutationReader = Callable[[Path], Mapping[tuple[int, int], np.ndarray]]
 
@@ -102,7 +100,8 @@ def _read_split(
             report.errors.append(str(error) if split is None else f"split {split}: {error}")
     seen = [
         Seen(role, data.modality_below(report.folder, path), camera, pid)
-        for role, listed in items.items() for path, pid, camera in listed
+        for role, listed in items.items()
+        for path, pid, camera in listed
     ]
     report.rows += count(data.layout, split, seen)
     return items

@@ -18,11 +18,14 @@ _SYSU_CAMERAS = {
 PUBLISHED: dict[str, Counts] = {
     "sysu": {
         ("train", None, None): (296, 30_213),
-        ("train", VISIBLE, None): (None, 20_284), ("train", INFRARED, None): (None, 9_929),
+        ("train", VISIBLE, None): (None, 20_284),
+        ("train", INFRARED, None): (None, 9_929),
         ("val", None, None): (99, 3_954),
-        ("val", VISIBLE, None): (None, 1_974), ("val", INFRARED, None): (None, 1_980),
+        ("val", VISIBLE, None): (None, 1_974),
+        ("val", INFRARED, None): (None, 1_980),
         ("test", None, None): (96, 10_578),
-        ("test", VISIBLE, None): (None, 6_775), ("test", INFRARED, None): (None, 3_803),
+        ("test", VISIBLE, None): (None, 6_775),
+        ("test", INFRARED, None): (None, 3_803),
         **{
             (role, INFRARED if camera in (3, 6) else VISIBLE, camera): counts
             for role, cameras in _SYSU_CAMERAS.items()
@@ -33,13 +36,17 @@ PUBLISHED: dict[str, Counts] = {
         (role, modality, camera): (206, images)
         for role in ("train", "test")
         for modality, camera, images in (
-            (VISIBLE, 1, 2_060), (INFRARED, 2, 2_060), (None, None, 4_120)
+            (VISIBLE, 1, 2_060),
+            (INFRARED, 2, 2_060),
+            (None, None, 4_120),
         )
     },
     "llcm": {
         ("train", None, None): (713, 30_921),
-        ("train", VISIBLE, None): (None, 16_946), ("train", INFRARED, None): (None, 13_975),
+        ("train", VISIBLE, None): (None, 16_946),
+        ("train", INFRARED, None): (None, 13_975),
         ("test", None, None): (351, 15_846),
-        ("test", VISIBLE, None): (None, 8_680), ("test", INFRARED, None): (None, 7_166),
+        ("test", VISIBLE, None): (None, 8_680),
+        ("test", INFRARED, None): (None, 7_166),
     },
 }

@@ -98,9 +98,14 @@ class Report:
             for row in self.rows
         ]
         return {
-            "dataset": self.layout, "folder": str(self.folder), "usable": not self.errors,
-            "published_set": not self.errors and not self.differing, "images": self.images,
-            "rows": rows, "errors": self.errors, "warnings": self.warnings,
+            "dataset": self.layout,
+            "folder": str(self.folder),
+            "usable": not self.errors,
+            "published_set": not self.errors and not self.differing,
+            "images": self.images,
+            "rows": rows,
+            "errors": self.errors,
+            "warnings": self.warnings,
             "verdict": self.verdict,
         }
 
@@ -160,7 +165,10 @@ def _lines(rows: list[Row]) -> Iterator[list]:
             row.role if row.split is None else f"{row.role} {_ranges(splits[key])}",
             "both" if row.modality is None else NAMES[row.modality],
             "all" if row.camera is None else row.camera,
-            row.identities, row.published[0], row.images, row.published[1],
+            row.identities,
+            row.published[0],
+            row.images,
+            row.published[1],
             "differs" if row.differs else "same" if known else None,
         ]
 

@@ -1,0 +1,332 @@
+"""Every config key that this project adds to fast-reid's, and the limits of some of fast-reid's own.
+
+One entry per key: default, meaning, allowed values, unit and source. Symbols of the method card
+(projects/ICRE/README.md) stand in brackets. Where a default is the paper's, `source` says so; all
+others are our reading.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+KEEP = object()  # default of a key that fast-reid defines and whose default stays
+
+
+@dataclass(frozen=True)
+class Key:
+    """One config key.
+
+    Attributes:
+        name: dotted name.
+        default: of the type that the key must have; KEEP for a key of fast-reid's.
+        meaning: one line.
+        choices: allowed values; of a tuple, allowed entries. Empty: any.
+        minimum: smallest allowed number.
+        maximum: largest allowed number.
+        number: a number or None is allowed, whatever the type of the default.
+        unit: of the value.
+        source: paper that the default or the method is from.
+    """
+
+    name: str
+    default: Any
+    meaning: str
+    choices: Sequence[Any] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    number: bool = False
+    unit: str = ""
+    source: str = ""
+
+
+_AGW = "AGW, Ye et al., TPAMI 2021"
+_HCTRI = "hetero-centre triplet, Liu et al., TMM 2021"
+_ICRE = "ICRE, arXiv 2512.04522"
+
+RUN = (
+    Key("SEED", 0, "seeds Python, NumPy, torch and the sampler; each rank adds its own number"),
+    Key("MODEL.DEVICE", "auto", "auto (a GPU where there is one), cpu, cuda or cuda:N"),
+    Key(
+        "DIST_TIMEOUT",
+        1800,
+        "how long ranks wait for each other; must exceed the time that the "
+        "first rank needs to score",
+        minimum=1,
+        unit="s",
+    ),
+)
+
+MODEL = (
+    Key(
+        "MODEL.BACKBONE.SPECIFIC_STAGES",
+        0,
+        "layers that each modality has of its own: 0 conv1 and bn1, 1 layer1 too",
+        choices=(0, 1),
+        source=f"{_AGW}; {_HCTRI}",
+    ),
+    Key("MODEL.MPFR.ENABLED", True, "refine several stages into the clue map"),
+    Key(
+        "MODEL.MPFR.STAGES",
+        ("layer1", "layer2", "layer3"),
+        "stages that are refined [S]",
+        choices=("layer1", "layer2", "layer3", "layer4"),
+        source=f"{_ICRE} (its stages 2-4)",
+    ),
+    Key("MODEL.MPFR.DIM", 512, "channels of the clue map and of SDCE's tokens [d]", minimum=1),
+    Key(
+        "MODEL.MPFR.ALIGN",
+        "avg",
+        "resampling to layer4's grid: adaptive average pooling or bilinear",
+        choices=("avg", "bilinear"),
+    ),
+    Key(
+        "MODEL.MPFR.MASK",
+        "sigmoid",
+        "spatial mask of a stage: sigmoid, softmax (the stages compete) or cbam",
+        choices=("sigmoid", "softmax", "cbam"),
+    ),
+    Key("MODEL.MPFR.FUSE", "sum", "fusion of the masked maps", choices=("sum", "concat")),
+    Key("MODEL.MPFR.INSTANCE_NORM", False, "instance-normalise the aligned maps"),
+    Key("MODEL.SDCE.ENABLED", True, "enhance the deep map by attention to the clue map"),
+    Key("MODEL.SDCE.HEADS", 8, "attention heads [H]; must divide MODEL.MPFR.DIM", minimum=1),
+    Key("MODEL.SDCE.FFN_RATIO", 4.0, "hidden width of the feed-forward over d", minimum=0.0),
+    Key(
+        "MODEL.SDCE.DROPOUT", 0.0, "dropout of attention and feed-forward", minimum=0.0, maximum=1.0
+    ),
+    Key(
+        "MODEL.SDCE.QUERY",
+        "deep",
+        "map that gives the queries and is enhanced",
+        choices=("deep", "clue"),
+    ),
+    Key(
+        "MODEL.SDCE.ORDER",
+        "cascade",
+        "cascade (cross-, then self-attention), cross alone, self alone (clues added) or parallel",
+        choices=("cascade", "cross", "self", "parallel"),
+    ),
+    Key(
+        "MODEL.SDCE.OUTPUT",
+        "residual",
+        "F_e: residual (X_4 + BN0(..)), replace (BN0(..)) or concat (BN0 of X_4 and the new map)",
+        choices=("residual", "replace", "concat"),
+    ),
+    Key(
+        "MODEL.SDCE.INIT_SCALE",
+        0.0,
+        "initial weight of BN0 in a residual: 0 with pretrained weights "
+        "(step 0 is the pretrained baseline); 0.1 to 1 from scratch, where weight decay would keep "
+        "the branch dead in a short schedule",
+    ),
+    Key(
+        "MODEL.HEADS.TEST_FEAT",
+        "after",
+        "ICREHead's test feature: after (b) or before (f) the "
+        "BNNeck; MODEL.HEADS.NECK_FEAT is what the metric losses see",
+        choices=("after", "before"),
+    ),
+)
+
+LOSSES = (
+    Key("MODEL.LOSSES.GATHER", False, "ICG and the losses for comparison over all ranks' batches"),
+    Key("MODEL.LOSSES.ICG.SCALE", 1.0, "weight of the loss [lambda]", source=_ICRE),
+    Key("MODEL.LOSSES.ICG.NORM", True, "L2-normalise the features first"),
+    Key(
+        "MODEL.LOSSES.ICG.VARIANT",
+        "pull_push",
+        "reading of the loss",
+        choices=("pull_push", "rank", "soft_rank", "guided"),
+    ),
+    Key(
+        "MODEL.LOSSES.ICG.MAPS",
+        ("enhanced",),
+        "maps whose pooled features the loss sees: enhanced (f), clues (of F_c)",
+        choices=("enhanced", "clues"),
+    ),
+    Key(
+        "MODEL.LOSSES.ICG.RHO1",
+        None,
+        "margin [rho_1]; None: the variant's own (pull_push 0.7, rank "
+        "0.5, soft_rank 0.3, guided 0)",
+        number=True,
+    ),
+    Key(
+        "MODEL.LOSSES.ICG.RHO2",
+        None,
+        "margin [rho_2]; None: the variant's own (pull_push 0.01, rank "
+        "0.1, soft_rank has none, guided 0.7)",
+        number=True,
+    ),
+    Key("MODEL.LOSSES.AUX_ID.SCALE", 1.0, "weight of each auxiliary ID loss"),
+    Key(
+        "MODEL.LOSSES.AUX_ID.MAPS",
+        ("clues",),
+        "maps with an ID loss, neck and classifier of their "
+        "own in training: deep (X_4), clues (F_c)",
+        choices=("deep", "clues"),
+    ),
+    Key("MODEL.LOSSES.HC_TRIPLET.SCALE", 1.0, "weight of the hetero-centre triplet loss"),
+    Key("MODEL.LOSSES.HC_TRIPLET.MARGIN", 0.3, "its margin", source=_HCTRI),
+    Key("MODEL.LOSSES.HC_TRIPLET.NORM", False, "L2-normalise the features first"),
+    Key("MODEL.LOSSES.CENTER_CLUSTER.SCALE", 1.0, "weight of the centre cluster loss"),
+    Key(
+        "MODEL.LOSSES.CENTER_CLUSTER.MARGIN",
+        0.7,
+        "its margin",
+        source="MPANet, Wu et al., CVPR 2021",
+    ),
+    Key("MODEL.LOSSES.CENTER_CLUSTER.NORM", False, "L2-normalise the features first"),
+    Key(
+        "MODEL.LOSSES.WRT.SCALE",
+        1.0,
+        "weight of the weighted regularised triplet loss",
+        source=_AGW,
+    ),
+    Key("MODEL.LOSSES.WRT.NORM", False, "L2-normalise the features first"),
+)
+
+DATA = (
+    Key("DATASETS.ROOT", "datasets", "folder that holds SYSU-MM01/, RegDB/, LLCM/"),
+    Key(
+        "DATASETS.REGDB_SPLIT",
+        1,
+        "RegDB's split; published results are the mean of all ten",
+        choices=tuple(range(1, 11)),
+    ),
+    Key(
+        "DATASETS.VALIDATION",
+        False,
+        "hold out training identities, score them while training, and "
+        "keep the checkpoint that is best on them (SYSU-MM01: its val_id; others: a seeded quarter)",
+    ),
+    Key(
+        "INPUT.CHANNEL_AUG.ENABLED",
+        False,
+        "visible images become, with equal chances, one of their "
+        "channels, a gray image of random weights, or stay",
+        source="CAJ, Ye et al., ICCV 2021",
+    ),
+    Key(
+        "INPUT.BATCHED",
+        True,
+        "augment whole 8-bit batches on the device where INPUT asks for no "
+        "more than PADDING, FLIP, REA and CHANNEL_AUG; else image by image, as fast-reid does",
+    ),
+    Key(
+        "DATALOADER.CACHE_GB",
+        8.0,
+        "memory of a machine for decoded training images; 0: none",
+        minimum=0.0,
+        unit="GiB",
+    ),
+    Key(
+        "DATALOADER.CORRUPT",
+        "stop",
+        "a training image that cannot be read: stop, or replace it by "
+        "the next readable one of its identity and modality; a test image always stops",
+        choices=("stop", "replace"),
+    ),
+    Key(
+        "DATALOADER.TIMEOUT",
+        600,
+        "how long a worker may take for a batch; 0: for ever",
+        minimum=0,
+        unit="s",
+    ),
+)
+
+SOLVER = (
+    Key(
+        "SOLVER.WARMUP_EPOCHS",
+        0.0,
+        "> 0: replaces SOLVER.WARMUP_ITERS, which depends on the size of "
+        "the data set; may be a fraction",
+        minimum=0.0,
+        unit="epochs",
+    ),
+    Key(
+        "SOLVER.ENHANCE_LR_FACTOR",
+        1.0,
+        "learning rate of MPFR and SDCE over SOLVER.BASE_LR",
+        minimum=0.0,
+    ),
+    Key(
+        "SOLVER.CHECKPOINT_ITERS",
+        0,
+        "steps between two writings of model_last inside an epoch; 0: at its end only",
+        minimum=0,
+        unit="steps",
+    ),
+    Key("SOLVER.CHECKPOINT_KEEP", 2, "how many of model_last's checkpoints are kept", minimum=1),
+    Key(
+        "SOLVER.LAYOUT",
+        "auto",
+        "memory format of weights and images; auto: channels_last on a GPU, contiguous on a CPU",
+        choices=("auto", "contiguous", "channels_last"),
+    ),
+    Key("SOLVER.COMPILE", "", "backend of torch.compile, such as inductor; empty: not compiled"),
+    Key(
+        "SOLVER.AMP.DTYPE",
+        "auto",
+        "with SOLVER.AMP.ENABLED; auto: bfloat16 on a GPU that has it, "
+        "else float16; float32 on a CPU, where only some gain by bfloat16",
+        choices=("auto", "bfloat16", "float16"),
+    ),
+)
+
+TEST = (
+    Key("TEST.EVAL_PERIOD", 0, "epochs between evaluations; 0: after the last one only", minimum=0),
+    Key("TEST.PROTOCOLS", (), "test protocols; empty: the data set's own list"),
+    Key(
+        "TEST.SPLIT",
+        "test",
+        "identities that are scored: test, or val (those that "
+        "DATASETS.VALIDATION holds out of the training)",
+        choices=("test", "val"),
+    ),
+    Key(
+        "TEST.RERANK.ALGORITHM",
+        "fastreid",
+        "fastreid (its evaluator's Jaccard distance) or original "
+        "(Zhong et al., CVPR 2017); TEST.RERANK.{ENABLED,K1,K2,LAMBDA} are fast-reid's",
+        choices=("fastreid", "original"),
+    ),
+)
+
+# fast-reid's own keys, whose wrong values it ignores or meets late.
+FASTREID = (
+    Key("MODEL.HEADS.NECK_FEAT", KEEP, "feature that the metric losses see", ("before", "after")),
+    Key(
+        "MODEL.HEADS.POOL_LAYER",
+        KEEP,
+        "pooling of the last map",
+        (
+            "Identity",
+            "Flatten",
+            "GlobalAvgPool",
+            "GlobalMaxPool",
+            "GeneralizedMeanPooling",
+            "GeneralizedMeanPoolingP",
+            "FastGlobalAvgPool",
+            "AdaptiveAvgMaxPool",
+            "ClipGlobalAvgPool",
+        ),
+    ),
+    Key(
+        "MODEL.HEADS.CLS_LAYER",
+        KEEP,
+        "classifier",
+        ("Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"),
+    ),
+    Key("SOLVER.MAX_EPOCH", KEEP, "epochs", minimum=1),
+    Key("TEST.METRIC", KEEP, "distance of fast-reid's evaluator", ("cosine", "euclidean")),
+    Key("TEST.PRECISE_BN.ENABLED", KEEP, "not supported by this trainer", (False,)),
+    Key(
+        "INPUT.AFFINE.ENABLED",
+        KEEP,
+        "not supported: fast-reid's call needs torchvision < 0.13",
+        (False,),
+    ),
+)
+
+KEYS: tuple[Key, ...] = RUN + MODEL + LOSSES + DATA + SOLVER + TEST + FASTREID
