@@ -21,7 +21,7 @@ from icre.export import write as exporting
 from icre.export.graph import BothStems, Deployed, OneStem
 from icre.inference import extract
 from icre.inference.embedder import Embedder, read_config
-from icre.inference.saved import open_saved
+from icre.inference.run import open_model
 from icre.modality import NAMES
 from icre.utils.errors import UserError
 from small_model import randomise_norms, small_batch, small_model
@@ -61,7 +61,7 @@ def exported(finished_run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def embedder(finished_run) -> Embedder:
-    return open_saved(finished_run, "MODEL.DEVICE", "cpu")
+    return open_model(finished_run, "MODEL.DEVICE", "cpu")
 
 
 def untrained(config: str, tmp_path: Path, *options: str) -> Embedder:

@@ -19,7 +19,7 @@ from icre.gallery.images import ImageTable, collect, contradictions
 from icre.gallery.index import KINDS, require_enough
 from icre.gallery.page import save_page
 from icre.inference.embedder import Embedder, read_config
-from icre.inference.saved import open_saved
+from icre.inference.run import open_model
 from icre.modality import NAMES
 from icre.utils import cli
 from icre.utils.errors import UserError
@@ -160,7 +160,7 @@ def _index(args: argparse.Namespace) -> None:
         raise UserError(f"--shard {args.shard}: at least 1 image")
     images = _collect(args.sources, args.modality)
     require_enough(args.index, len(images))
-    embedder = open_saved(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
+    embedder = open_model(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
     folder = galleries.staging_folder(args.out) / "shards"
     planned = shards.plan(folder, images, embedder.key, args.shard)
     pending = [shard for shard in planned if shard.load() is None]

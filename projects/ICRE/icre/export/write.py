@@ -21,7 +21,7 @@ from icre import __version__
 from icre.export.formats import FORMATS, Runner
 from icre.export.graph import Deployed, is_two_stream
 from icre.inference.embedder import Embedder
-from icre.inference.saved import open_saved
+from icre.inference.run import open_model
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.utils import cli
 from icre.utils.errors import UserError
@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> None:
     FORMATS[args.format].require()
     _require_folder(args.out)
     options = [*args.opts, "MODEL.DEVICE", "cpu"]
-    embedder = open_saved(args.weights, *options, config_file=args.config_file)
+    embedder = open_model(args.weights, *options, config_file=args.config_file)
     two_stream = is_two_stream(embedder.model)
     if (args.modality or args.single) and not two_stream:
         raise UserError(

@@ -27,7 +27,7 @@ from icre.data.pipeline import build_pipeline
 from icre.export.graph import is_two_stream
 from icre.gallery.images import collect
 from icre.inference.embedder import Embedder
-from icre.inference.saved import open_saved
+from icre.inference.run import open_model
 from icre.modality import NAMES, VISIBLE
 from icre.utils.errors import UserError
 
@@ -130,13 +130,13 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
     """The predictor of a finished run, or of a checkpoint.
 
     Args:
-        path: a run's folder (OUTPUT_DIR) or a checkpoint; see `icre.inference.saved.open_saved`.
+        path: a run's folder (OUTPUT_DIR) or a checkpoint; see `icre.inference.run.open_model`.
         device: auto (a GPU where there is one), cpu or cuda:N.
 
     Raises:
         UserError: there is no checkpoint, no config, or they do not fit each other.
     """
-    return Predictor(open_saved(path, "MODEL.DEVICE", device))
+    return Predictor(open_model(path, "MODEL.DEVICE", device))
 
 
 def _names(modality: str | Sequence[str] | None, count: int) -> list[str | None]:

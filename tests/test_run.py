@@ -1,0 +1,118 @@
+"""icre.inference.run: a run folder opened, and the one checkpoint that its metrics are of."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import icre
+from icre.inference.run import Run, flatten, open_model, open_runs, read_scalars
+from icre.utils.errors import UserError
+
+LINES = (
+    '{"iteration": 0, "total_loss": 3.0, "loss_cls": 2.0}\n'
+    '{"iteration": 5, "lr": 0.1, "total_loss": 2.5}\n'
+)
+
+
+@pytest.fixture(scope="module")
+def validated_run(finished_run, tmp_path_factory) -> Path:
+    """A run with DATASETS.VALIDATION, whose best and last epochs are different models."""
+    folder = tmp_path_factory.mktemp("validated")
+    for name in ("metrics.json", "features.npz", "scalars.json", "model_final.pth"):
+        shutil.copy(finished_run / name, folder)
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    config["DATASETS"]["VALIDATION"] = True
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    best = torch.load(folder / "model_final.pth", weights_only=True)
+    best.pop("digest", None)  # it is the unchanged weights'
+    best["model"]["heads.bottleneck.0.bias"] += 1
+    best["config"] = yaml.safe_dump(config)
+    torch.save(best, folder / "model_best.pth")
+    return folder
+
+
+def test_the_parts_of_a_run_are_those_of_its_files(finished_run, demo_root):
+    run = Run(finished_run, device="cpu")
+    assert run.name == finished_run.name
+    assert run.cfg.MODEL.DEVICE == "cpu" and not run.cfg.MODEL.BACKBONE.PRETRAIN
+    assert run.records == json.loads((finished_run / "metrics.json").read_text())
+    assert len(run.features) == len(run.dataset.query) + len(run.dataset.gallery)
+    assert run.features.paths.tolist() == run.features.ordered().paths.tolist()
+    assert "total_loss" in run.scalars
+    assert run.permutation_file == demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
+    assert run.settings["SOLVER.MAX_EPOCH"] == "2" == run.changed["SOLVER.MAX_EPOCH"]
+    assert "MODEL.BACKBONE.NORM" in run.settings and "MODEL.BACKBONE.NORM" not in run.changed
+    assert run.weights == finished_run / "model_final.pth"
+
+
+def test_every_reader_takes_the_checkpoint_that_the_metrics_are_of(validated_run):
+    best = validated_run / "model_best.pth"
+    run = Run(validated_run, device="cpu")
+    bias = torch.load(best, weights_only=True)["model"]["heads.bottleneck.0.bias"]
+    opened = {
+        "run": run.model(),  # tools/report.py, tools/visualize.py
+        "open_model": open_model(validated_run, "MODEL.DEVICE", "cpu"),  # search and export
+        "predictor": icre.load(validated_run, "cpu").embedder,
+    }
+    assert run.weights == best
+    for name, embedder in opened.items():
+        assert embedder.stamp.weights == str(best.resolve()), name
+        assert torch.equal(embedder.model.state_dict()["heads.bottleneck.0.bias"], bias), name
+
+
+def test_a_run_that_was_not_finished_has_no_model(finished_run, tmp_path):
+    shutil.copy(finished_run / "config.yaml", tmp_path)
+    shutil.copy(finished_run / "model_final.pth", tmp_path / "model_last.pth")
+    (tmp_path / "last_checkpoint").write_text("model_last.pth")
+    with pytest.raises(UserError, match=r"model_final\.pth"):
+        Run(tmp_path).model()
+    assert open_model(tmp_path / "model_last.pth", "MODEL.DEVICE", "cpu").model
+
+
+@pytest.mark.parametrize("part", ["cfg", "settings", "records", "features", "scalars", "weights"])
+def test_a_missing_part_is_named_when_it_is_used(part, tmp_path):
+    with pytest.raises(UserError, match=tmp_path.name):
+        getattr(Run(tmp_path), part)
+
+
+def test_the_data_set_may_be_elsewhere_or_gone(finished_run, tmp_path):
+    run = Run(finished_run, root=tmp_path)
+    assert str(tmp_path) == run.cfg.DATASETS.ROOT and run.permutation_file is None
+    with pytest.raises(UserError, match="SYSU-MM01"):
+        run.dataset
+
+
+def test_runs_have_distinct_names(finished_run, tmp_path):
+    runs = open_runs([str(finished_run)] * 2, ["a", "b"])
+    assert [run.name for run in runs] == ["a", "b"]
+    with pytest.raises(UserError, match="--names"):
+        open_runs([str(finished_run)] * 2)
+    with pytest.raises(UserError, match="--names: 1 for 2"):
+        open_runs([str(finished_run)] * 2, ["a"])
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        open_runs([str(tmp_path)])
+
+
+def test_a_resumed_runs_scalars_are_read_once(tmp_path):
+    file = tmp_path / "scalars.json"
+    repeated = '{"iteration": 8, "total_loss": 1}\n{"iteration": 5, "total_loss": 2}\n'
+    file.write_text(LINES + repeated)
+    assert read_scalars(file)["total_loss"] == ([0, 5], [3.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{}\n", "line 1"), ("", "is empty"), (LINES + "{broken", "line 3"), ("[1]\n", "line 1")],
+)
+def test_broken_scalars_are_refused(tmp_path, text, said):
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_scalars(tmp_path / "s.json")
+
+
+def test_configs_are_flattened_to_text():
+    assert flatten({"A": {"B": [1, 2], "C": {}}, "D": None}) == {"A.B": "1, 2", "D": "None"}
