@@ -193,14 +193,7 @@ def _faults(images: ImageTable, pending: list[shards.Shard], skip: bool) -> dict
         except UserError as error:
             raise UserError(f"{error}; or leave out what is broken with --skip-corrupt") from None
         return {}
-    return dict(_of_row(fault, rows) for fault in find_faults(rows))
-
-
-def _of_row(fault: str, rows: dict[str, int]) -> tuple[int, str]:
-    """(row, what is wrong) from "<path>: <what is wrong>"; both halves may hold colons."""
-    parts = fault.split(": ")
-    split = next(n for n in range(1, len(parts) + 1) if ": ".join(parts[:n]) in rows)
-    return rows[": ".join(parts[:split])], ": ".join(parts[split:])
+    return {rows[path]: reason for path, reason in find_faults(rows)}
 
 
 def _open(args: argparse.Namespace) -> tuple[galleries.Gallery, Embedder]:

@@ -48,7 +48,7 @@ def read_image(source: str | Image.Image) -> Image.Image:
         raise UserError(f"cannot read image {source}: {error}") from None
 
 
-def _find_fault(path: str) -> str | None:
+def _find_fault(path: str) -> tuple[str, str] | None:
     try:
         with Image.open(path) as image:
             # An eighth of the resolution: a JPEG's data is still read to its end, but few of its
@@ -56,12 +56,12 @@ def _find_fault(path: str) -> str | None:
             image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))
             image.load()
     except _BROKEN as error:
-        return f"{path}: {error}"
+        return path, str(error)
     return None
 
 
-def find_faults(paths: Iterable[str], progress: bool = True) -> Iterator[str]:
-    """Decode every file once and yield "<path>: <what is wrong>" for each that cannot be.
+def find_faults(paths: Iterable[str], progress: bool = True) -> Iterator[tuple[str, str]]:
+    """Decode every file once and yield (path, reason) for each that cannot be decoded.
 
     Args:
         paths: image files; duplicates are read once.
@@ -86,4 +86,7 @@ def verify_images(paths: Sequence[str], progress: bool = True) -> None:
     faults = list(find_faults(paths, progress))
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise UserError(f"cannot read image {faults[0]}{more}: replace it or restore the data set")
+        path, reason = faults[0]
+        raise UserError(
+            f"cannot read image {path}: {reason}{more}: replace it or restore the data set"
+        )

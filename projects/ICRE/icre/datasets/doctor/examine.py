@@ -69,7 +69,8 @@ def examine(
     missing = missing_files(paths)
     report.errors += [f"{path}: no such file" for path in missing]
     report.images = len(paths) - len(missing)
-    report.errors += find_faults(set(paths) - set(missing), progress)
+    faults = find_faults(set(paths) - set(missing), progress)
+    report.errors += [f"{path}: {reason}" for path, reason in faults]
     if layout == "sysu" and read_permutation is not None:
         _compare_permutation(report, read_permutation)
     # Ten splits may say the same thing ten times.
