@@ -10,7 +10,7 @@ import icre.compat  # noqa: F401
 
 from icre.commands import train as train_net
 from synthvi.layout import DemoOptions
-from synthvi.tree import write_tree
+from synthvi.writer import write_tree
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = DemoOptions(ids=10, test_ids=4, train_images=2, test_images=3, height=32, width=16, seed=3)

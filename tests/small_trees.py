@@ -8,7 +8,7 @@ import numpy as np
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from synthvi.layout import DemoOptions
-from synthvi.tree import write_tree
+from synthvi.writer import write_tree
 
 FOLDERS = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
 

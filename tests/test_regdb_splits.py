@@ -11,7 +11,7 @@ from icre.experiments import regdb_splits as splits
 from icre.experiments.regdb_splits import over_splits
 from icre.utils.errors import UserError
 from synthvi.layout import DemoOptions
-from synthvi.tree import write_tree
+from synthvi.writer import write_tree
 
 CONFIG = str(CONFIGS / "Demo/regdb_icre_r18.yml")
 

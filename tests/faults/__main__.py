@@ -13,7 +13,7 @@ from pathlib import Path
 from conftest import TINY
 from faults import disk, inputs, kills, ranks
 from faults.runs import Faults
-from synthvi.tree import write_tree
+from synthvi.writer import write_tree
 
 PARTS = ("kills", "ranks", "disk", "inputs")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from conftest import TINY
 from faults.runs import Faults, command, ended, last_words, same_end, saved_steps, start
 from small_runs import STOCK, TINY_MODEL
-from synthvi.tree import write_tree
+from synthvi.writer import write_tree
 
 OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_ITERS", "1")
 ROOMS = 8  # disks that fill

@@ -1,28 +1,26 @@
-"""SynthVI: two rendered benchmarks that are fixed for good and never shipped as images.
+"""SynthVI and SynthVI-S: benchmarks whose images are rendered on the spot and fixed by checksums.
 
-    python tools/make_demo_data.py --benchmark SynthVI-S --root datasets/SynthVI-S/SYSU-MM01
-
-Each has two worlds that share nothing but the settings: one to choose settings on (`--choosing`),
-one to report. To change a benchmark before it is in use, edit BENCHMARKS and record its checksums:
-
-    python tools/make_demo_data.py --benchmark SynthVI-S --record
+Each has two worlds with the same settings and nothing else in common (other people, places and
+cameras): `dev` to choose settings on and `test` to report. checksums.json holds the checksums of
+both worlds; `record` writes it.
 """
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from .checksum import Checksum, checksum, checksum_of_tree, environment
-from .checksums import CHECKSUMS, ENVIRONMENT
-from .layout import DemoError, DemoOptions, Shot, plan
-from .tree import encode
 from tqdm import tqdm
 
-REPORT, CHOOSE = "report", "choose"
-SEEDS = {REPORT: 1, CHOOSE: 101}
-PROBED = 2  # identities whose images stand for the tree in the tests
+from synthvi.checksum import Checksum, checksum, checksum_of_tree, environment
+from synthvi.layout import DemoError, DemoOptions, Shot, plan
+from synthvi.writer import encode
+
+SEEDS = {"dev": 101, "test": 1}  # of the worlds
+SAMPLED = 2  # identities 1 to SAMPLED are rendered and compared by the tests
 
 BENCHMARKS: dict[str, DemoOptions] = {
     "SynthVI-S": DemoOptions(
@@ -44,47 +42,51 @@ BENCHMARKS: dict[str, DemoOptions] = {
         difficulty="muted",
     ),
 }
-_RECORD = Path(__file__).with_name("checksums.py")
-_HEAD = '''"""Checksums of the frozen benchmarks, written by `tools/make_demo_data.py --record`."""
-
-from .checksum import Checksum
-
-'''
+CHECKSUMS = Path(__file__).with_name("checksums.json")
 
 
-def benchmark(name: str, choosing: bool = False) -> DemoOptions:
-    """The options of a named benchmark, of the world to report or of the one to choose on.
+def benchmark(name: str, world: str = "test") -> DemoOptions:
+    """Options of a world ("dev" or "test") of a benchmark.
 
     Raises:
-        DemoError: no benchmark of that name.
+        DemoError: `name` is not a key of BENCHMARKS.
     """
     if name not in BENCHMARKS:
         raise DemoError(f"benchmark {name}: choose from {', '.join(BENCHMARKS)}")
-    fixed = {**vars(BENCHMARKS[name]), "seed": SEEDS[CHOOSE if choosing else REPORT]}
-    return DemoOptions(**fixed)
+    return replace(BENCHMARKS[name], seed=SEEDS[world])
 
 
-def probe(options: DemoOptions) -> Checksum:
-    """The checksum of the images of identities 1 to PROBED, rendered now.
+def recorded(name: str, world: str, part: str) -> Checksum | None:
+    """The recorded checksum of a `part`, "sample" or "tree"; None if there is none."""
+    entry = _read()["checksums"].get(f"{name} {world} {part}")
+    return Checksum(entry["images"], entry["sha256"], tuple(entry["means"])) if entry else None
 
-    An image depends on nothing but the options and its own place in the plan, so a renderer that
-    gives these gives the whole tree.
+
+def recorded_environment() -> str:
+    """`checksum.environment()` of the machine that recorded the checksums."""
+    return _read()["environment"]
+
+
+def sample(options: DemoOptions) -> Checksum:
+    """Render the images of identities 1 to SAMPLED and return their checksum.
+
+    An image depends on the options and its own entry in the plan only, so a renderer that
+    reproduces the sample reproduces the whole tree.
     """
-    return _rendered(options, [s for s in plan(options).shots if s.pid <= PROBED], workers=1)
+    return _rendered(options, [s for s in plan(options).shots if s.pid <= SAMPLED], workers=1)
 
 
-def verify(root: Path, name: str, choosing: bool = False) -> str:
-    """Compare a tree on disk with the benchmark's checksum; a line that says how equal it is.
+def verify(root: Path, name: str, world: str = "test") -> str:
+    """Compare a tree on disk with the recorded checksum; returns a line that describes the result.
 
     Raises:
-        DemoError: the tree holds other pictures, or its checksum was never recorded.
+        DemoError: the tree holds other pictures, or no checksum is recorded.
     """
-    world = CHOOSE if choosing else REPORT
-    expected = CHECKSUMS.get(f"{name} {world} tree")
+    expected = recorded(name, world, "tree")
     if expected is None:
         raise DemoError(
             f"{name}: the checksum of the whole tree ({world}) is not recorded; "
-            f"--benchmark {name} --record renders it twice and records it"
+            f"--benchmark {name} --record renders both worlds and records it"
         )
     found = checksum_of_tree(root)
     if found.sha256 == expected.sha256:
@@ -92,7 +94,7 @@ def verify(root: Path, name: str, choosing: bool = False) -> str:
     if found.agrees(expected):
         return (
             f"{name} ({world}): {found.images} images, the recorded pictures up to rounding "
-            f"(recorded with {ENVIRONMENT}, here {environment()})"
+            f"(recorded with {recorded_environment()}, here {environment()})"
         )
     raise DemoError(
         f"{root}: {found.images} images that are not {name} ({world}, "
@@ -101,16 +103,24 @@ def verify(root: Path, name: str, choosing: bool = False) -> str:
 
 
 def record(name: str, workers: int = 0, whole: bool = True) -> dict[str, Checksum]:
-    """Render both worlds of a benchmark without writing images, and write their checksums into
-    checksums.py; `whole` False renders the probes alone and drops the checksums of whole trees."""
-    kept = {key: value for key, value in CHECKSUMS.items() if key.split()[0] != name}
+    """Render both worlds of a benchmark in memory and write their checksums to checksums.json.
+
+    Args:
+        name: key of BENCHMARKS.
+        workers: number of processes; 0 means one per core.
+        whole: False renders the samples only and drops the checksums of the whole trees.
+
+    Returns:
+        The new checksums, by "<benchmark> <world> <part>".
+    """
+    kept = {k: v for k, v in _read()["checksums"].items() if k.split()[0] != name}
     made = {}
     for world in SEEDS:
-        options = benchmark(name, world == CHOOSE)
-        made[f"{name} {world} probe"] = probe(options)
+        options = benchmark(name, world)
+        made[f"{name} {world} sample"] = sample(options)
         if whole:
             made[f"{name} {world} tree"] = _rendered(options, plan(options).shots, workers)
-    _write({**kept, **made})
+    _write({**kept, **{key: asdict(value) for key, value in made.items()}})
     return made
 
 
@@ -124,21 +134,16 @@ def _files(options: DemoOptions, shots: list[Shot], workers: int) -> Iterator[tu
         yield from zip(paths, map(job, shots))
         return
     with ProcessPoolExecutor(workers or None, mp_context=get_context("spawn")) as pool:
-        yield from zip(
-            paths,
-            tqdm(pool.map(job, shots, chunksize=60), total=len(shots), desc="checksum", unit="img"),
-        )
+        files = pool.map(job, shots, chunksize=60)
+        yield from zip(paths, tqdm(files, total=len(shots), desc="checksum", unit="img"))
 
 
-def _write(sums: dict[str, Checksum]) -> None:
-    lines = [_HEAD, f'ENVIRONMENT = "{environment()}"\n\nCHECKSUMS: dict[str, Checksum] = {{\n']
-    for key, value in sorted(sums.items()):
-        lines.append(
-            f'    "{key}": Checksum(\n        {value.images},\n        "{value.sha256}",\n'
-            "        (\n"
-        )
-        for i in range(0, len(value.means), 8):
-            row = ", ".join(map(str, value.means[i : i + 8]))
-            lines.append(f"            {row},\n")
-        lines.append("        ),\n    ),\n")
-    _RECORD.write_text("".join(lines) + "}\n")
+def _read() -> dict:
+    return json.loads(CHECKSUMS.read_text())
+
+
+def _write(entries: dict[str, dict]) -> None:
+    """One line per checksum, so that a change shows in a diff as what it is."""
+    lines = [f'  "{key}": {json.dumps(entries[key])}' for key in sorted(entries)]
+    head = f'{{"environment": {json.dumps(environment())},\n"checksums": {{\n'
+    CHECKSUMS.write_text(head + ",\n".join(lines) + "\n}}\n")

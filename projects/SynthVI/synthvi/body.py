@@ -1,80 +1,49 @@
-"""A walking body: joints of a pose, and the solids that a person shows in it."""
+"""A walking body: the joints of a pose, and all solids of a person in it."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from . import carry, head, outfit
-from .person import SKIRTS, Person
-from .solids import Limb, Solid, Stack, Surface, uniform
 
-# The trunk from crotch to neck: half-widths in body heights, after common anthropometric tables.
-HEIGHTS = np.array(
-    [0.44, 0.48, 0.515, 0.55, 0.585, 0.62, 0.66, 0.70, 0.74, 0.775, 0.80, 0.82, 0.837, 0.86]
-)
-LATERAL = np.array(
-    [
-        0.086,
-        0.094,
-        0.096,
-        0.092,
-        0.084,
-        0.079,
-        0.082,
-        0.089,
-        0.096,
-        0.103,
-        0.104,
-        0.094,
-        0.066,
-        0.036,
-    ]
-)
-FORWARD = np.array(
-    [
-        0.064,
-        0.070,
-        0.073,
-        0.069,
-        0.063,
-        0.060,
-        0.063,
-        0.068,
-        0.071,
-        0.068,
-        0.060,
-        0.050,
-        0.042,
-        0.034,
-    ]
-)
-AXIS = np.array(
-    [
-        -0.006,
-        -0.009,
-        -0.010,
-        -0.006,
-        0.0,
-        0.004,
-        0.005,
-        0.006,
-        0.005,
-        0.0,
-        -0.004,
-        -0.004,
-        -0.002,
-        0.0,
-    ]
-)
-HIP, SHOULDER, FREE = 0.510, 0.784, 0.5  # FREE: below it a coat or skirt hangs free
+from synthvi import accessories, head, outfit
+from synthvi.person import SKIRTS, Person
+from synthvi.solids import Limb, Solid, Stack, Surface, uniform
+
+# The trunk from crotch to neck in body heights, after common anthropometric tables: height,
+# half-width, half-depth, forward shift of the axis.
+_TRUNK = [
+    (0.44, 0.086, 0.064, -0.006),
+    (0.48, 0.094, 0.07, -0.009),
+    (0.515, 0.096, 0.073, -0.01),
+    (0.55, 0.092, 0.069, -0.006),
+    (0.585, 0.084, 0.063, 0),
+    (0.62, 0.079, 0.06, 0.004),
+    (0.66, 0.082, 0.063, 0.005),
+    (0.7, 0.089, 0.068, 0.006),
+    (0.74, 0.096, 0.071, 0.005),
+    (0.775, 0.103, 0.068, 0),
+    (0.8, 0.104, 0.06, -0.004),
+    (0.82, 0.094, 0.05, -0.004),
+    (0.837, 0.066, 0.042, -0.002),
+    (0.86, 0.036, 0.034, 0),
+]
+HEIGHTS, LATERAL, FORWARD, AXIS = np.array(_TRUNK).T.copy()
+HIP, SHOULDER, HANG_BELOW = 0.510, 0.784, 0.5  # below the last, a coat or skirt hangs freely
 THIGH, SHIN, UPPER_ARM, FOREARM = 0.238, 0.236, 0.165, 0.142
 ANKLE = 0.036
 
 
 @dataclass(frozen=True)
 class Pose:
-    """What changes from step to step: walking `phase` (radians), `stride` and `swing` factors (0
-    stands still), `head_turn` and `elbow` bend (radians); `raised` is the arm (-1 right, 1 left, 0
-    none) that holds a phone or a collar."""
+    """A moment of a walk.
+
+    Attributes:
+        phase: of the step, in radians.
+        stride: factor on the stride of the gait; 0 stands still.
+        swing: factor on the swing of the arms.
+        head_turn: yaw of the head relative to the trunk, in radians.
+        elbow: bend of the elbows in radians.
+        raised: arm that is raised, as with a phone: -1 right, 1 left, 0 none.
+    """
 
     phase: float
     stride: float
@@ -86,7 +55,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Joints:
-    """Points of each side, (2, 3) arrays: row 0 right, 1 left; (lateral, height, forward)."""
+    """Points (lateral, height, forward) of each side, as arrays (2, 3): row 0 right, row 1 left."""
 
     hip: np.ndarray
     knee: np.ndarray
@@ -98,7 +67,7 @@ class Joints:
 
 
 def sample_pose(rng: np.random.Generator) -> Pose:
-    """A moment of a walk; one time in six the person stands, one in eight raises an arm."""
+    """Sample a pose; one in six persons stands, one in eight raises an arm."""
     moving = 0.12 if rng.random() < 1 / 6 else 1.0
     return Pose(
         float(rng.uniform(0, 2 * np.pi)),
@@ -111,31 +80,32 @@ def sample_pose(rng: np.random.Generator) -> Pose:
 
 
 def joints(person: Person, pose: Pose) -> Joints:
-    """Forward kinematics of a walk: legs swing in opposition, arms against legs, feet reach ground.
+    """Forward kinematics of a walk; the lower foot stands on the ground.
 
-    Source: the usual sagittal gait sketch; hips follow a sine, the knee bends in the swing phase.
+    Legs swing in opposition to each other and arms to legs. The hip angle is a sine, and the knee
+    bends in the swing phase, as in common descriptions of gait.
     """
     side, build = np.array([-1.0, 1.0]), person.build
     phase = pose.phase + np.array([0.0, np.pi])
-    reach = person.gait.stride * pose.stride * _freedom(person)
+    reach = person.gait.stride * pose.stride * _stride_limit(person)
     thigh = reach * np.sin(phase) + 0.03
     flex = 0.06 + 1.9 * reach * np.maximum(np.cos(phase), 0) ** 1.5
-    hip = _point(side * 0.050 * (0.6 + 0.4 * build.girth) * build.hips, HIP, AXIS[2])
-    knee = hip + _swing(thigh, THIGH)
-    ankle = knee + _swing(thigh - flex, SHIN)
+    hip = _points(side * 0.050 * (0.6 + 0.4 * build.girth) * build.hips, HIP, AXIS[2])
+    knee = hip + _segment(thigh, THIGH)
+    ankle = knee + _segment(thigh - flex, SHIN)
     foot = np.clip(thigh - flex + np.where(np.cos(phase) > 0, 0.25, 0.05), -0.9, 0.5)
-    toe = ankle + 0.092 * _point(0.15 * side, np.sin(foot), np.cos(foot)) - [0.0, 0.020, 0.0]
-    burden = np.where(side == person.bag.side, 0.5, 1.0) if person.bag.kind != "none" else 1.0
-    arm = 0.08 - person.gait.swing * pose.swing * np.sin(phase) * burden
+    toe = ankle + 0.092 * _points(0.15 * side, np.sin(foot), np.cos(foot)) - [0.0, 0.020, 0.0]
+    load = np.where(side == person.bag.side, 0.5, 1.0) if person.bag.kind != "none" else 1.0
+    arm = 0.08 - person.gait.swing * pose.swing * np.sin(phase) * load
     wide = 0.101 * (0.4 + 0.6 * build.girth) * build.shoulders
     twist = -0.10 * reach * side * np.sin(pose.phase)
-    shoulder = _point(side * wide, SHOULDER, build.lean * (SHOULDER - 0.5) + AXIS[10] + twist)
-    spread = _point(side * (0.016 + 0.024 * build.girth), 0.0, 0.0)
+    shoulder = _points(side * wide, SHOULDER, build.lean * (SHOULDER - 0.5) + AXIS[10] + twist)
+    spread = _points(side * (0.016 + 0.024 * build.girth), 0.0, 0.0)
     lifted = side == pose.raised
-    elbow = shoulder + _swing(np.where(lifted, 0.35, arm), UPPER_ARM) + spread
+    elbow = shoulder + _segment(np.where(lifted, 0.35, arm), UPPER_ARM) + spread
     hand = (
         elbow
-        + _swing(np.where(lifted, 2.35, arm + pose.elbow), FOREARM)
+        + _segment(np.where(lifted, 2.35, arm + pose.elbow), FOREARM)
         + np.where(lifted[:, None], -1.4, 0.3) * spread
     )
     down = np.array([0.0, float(ankle[:, 1].min()) - ANKLE, 0.0])
@@ -150,24 +120,24 @@ def joints(person: Person, pose: Pose) -> Joints:
     )
 
 
-def _freedom(person: Person) -> float:
-    """How far a stride goes in what is worn: a long skirt makes small steps."""
+def _stride_limit(person: Person) -> float:
+    """Factor on the stride: a long skirt allows small steps only."""
     return 0.55 if person.bottom.kind == "long skirt" and person.top.kind != "dress" else 1.0
 
 
-def _point(
+def _points(
     lateral: np.ndarray, height: np.ndarray | float, forward: np.ndarray | float
 ) -> np.ndarray:
     return np.stack(np.broadcast_arrays(lateral, height, forward), axis=1).astype(float)
 
 
-def _swing(angle: np.ndarray, length: float) -> np.ndarray:
-    """A segment hanging down, swung forward by `angle` (2,) -> (2, 3)."""
-    return length * _point(np.zeros(2), -np.cos(angle), np.sin(angle))
+def _segment(angle: np.ndarray, length: float) -> np.ndarray:
+    """A segment hanging down, turned forward by `angle` (2,) -> (2, 3)."""
+    return length * _points(np.zeros(2), -np.cos(angle), np.sin(angle))
 
 
-def profile(person: Person) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The trunk at HEIGHTS: half-widths sideways and front to back, and its axis' forward shift."""
+def trunk_profile(person: Person) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half-width, half-depth and forward shift of the trunk's axis at HEIGHTS."""
     build = person.build
     upper = np.clip((HEIGHTS - 0.60) / 0.12, 0, 1) * (HEIGHTS < 0.83)
     lower = np.clip((0.62 - HEIGHTS) / 0.08, 0, 1)
@@ -182,13 +152,13 @@ def profile(person: Person) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def solids(person: Person, pose: Pose) -> list[Solid]:
     """All solids of a person in a pose."""
     j = joints(person, pose)
-    shape = profile(person)
-    parts = [*_trunk(person, shape, j), *head.solids(person, pose.head_turn)]
+    shape = trunk_profile(person)
+    parts = [*_trunk(person, shape, j), *head.head_solids(person, pose.head_turn)]
     for side in (0, 1):
         parts += _leg(person, j, side) + _arm(person, j, side)
     side = (person.bag.side + 1) // 2
-    return parts + carry.bag(
-        carry.Wearer(
+    return parts + accessories.bag(
+        accessories.Wearer(
             person, float(shape[0].max()), float(shape[1].max()), j.shoulder[side], j.hand[side]
         )
     )
@@ -213,7 +183,7 @@ def _trunk(person: Person, shape: tuple[np.ndarray, ...], j: Joints) -> list[Sol
     if top.kind != "dress":
         skirt = bottom.kind in SKIRTS
         heights = np.linspace(bottom.edge if skirt else 0.462, 0.62, 9)
-        flare = bottom.ease[1] / (FREE - bottom.edge) if skirt else 0.0
+        flare = bottom.ease[1] / (HANG_BELOW - bottom.edge) if skirt else 0.0
         parts.append(
             _tube(shape, j, heights, bottom.ease[0], flare, outfit.hip_surface(person), 0.004)
         )
@@ -252,7 +222,7 @@ def _garment(
     flare: float,
     bias: float,
 ) -> Stack:
-    """The upper garment; its shoulders are rounded into the sleeves."""
+    """The upper garment from `hem` to `neck`."""
     surface = outfit.top_surface(person, float(shape[0].max()) + ease)
     return _tube(shape, j, np.linspace(hem, neck, 18), ease, flare, surface, bias)
 
@@ -266,20 +236,20 @@ def _tube(
     surface: Surface,
     bias: float,
 ) -> Stack:
-    """Cloth around the trunk; below FREE it hangs, flares, and gives way to the walking legs."""
+    """Cloth around the trunk; below HANG_BELOW it hangs, flares and follows the walking legs."""
     a, b, axis = (np.interp(heights, HEIGHTS, part) for part in shape)
-    below = np.maximum(FREE - heights, 0)
+    below = np.maximum(HANG_BELOW - heights, 0)
     ease = ease * (heights < 0.82) + flare * below
     front, back = (_leg_reach(j, heights, sign) for sign in (1, -1))
     hangs = below > 0.06
     centre = np.where(hangs, (front - back) / 2, axis)
     b = np.where(hangs, np.maximum((front + back) / 2, b * 0.9), b)
-    a = np.where(below > 0, np.maximum(a, np.interp(FREE, HEIGHTS, shape[0])), a)
+    a = np.where(below > 0, np.maximum(a, np.interp(HANG_BELOW, HEIGHTS, shape[0])), a)
     return Stack(heights, a + ease, b + ease, surface, axis=centre, bias=bias)
 
 
 def _leg_reach(j: Joints, heights: np.ndarray, sign: int) -> np.ndarray:
-    """How far (positive) the legs stand out forward or backward at some heights."""
+    """How far the legs reach forward (`sign` 1) or backward (-1) at some heights."""
     reach = []
     for side in (0, 1):
         line = np.stack([j.ankle[side], j.knee[side], j.hip[side]])
@@ -289,7 +259,7 @@ def _leg_reach(j: Joints, heights: np.ndarray, sign: int) -> np.ndarray:
 
 
 def _leg(person: Person, j: Joints, side: int) -> list[Solid]:
-    """A bare leg in its shoe, then cloth drawn over thigh and shin as far down as it reaches."""
+    """A bare leg with its shoe, and the cloth over thigh and shin as far down as it reaches."""
     bottom, girth = person.bottom, 0.3 + 0.7 * person.build.girth
     thigh = tuple(girth * r for r in (0.056, 0.051, 0.044, 0.036))
     shin = tuple(0.3 * r + 0.7 * girth * r for r in (0.035, 0.038, 0.029, 0.021))
@@ -332,7 +302,7 @@ def _foot(person: Person, j: Joints, side: int) -> list[Solid]:
 def _clothed(
     start: np.ndarray, end: np.ndarray, radii: np.ndarray, legs: outfit.Legs, length: float
 ) -> Limb:
-    """A trouser tube along a bone, open and cut straight after `length`."""
+    """A trouser leg along a bone, cut off after `length`."""
     bone = float(np.linalg.norm(end - start))
     cut = (lambda p: p.inside(length - p.y)) if length < bone else None
     return Limb(start, end, tuple(radii), Surface(legs.cloth, legs.stripes, cut), bias=0.002)

@@ -1,10 +1,10 @@
-"""What a rendered tree is compared by: the bytes of its files, and robust means of its pixels.
+"""Checksums of rendered images: exact by SHA-256, and up to rounding by mean grey values.
 
-Rendering uses the same numbers in the same order everywhere, so equal versions give equal bytes
-for any number of workers. Another numpy, processor or JPEG library may round the last bit of a
-sine or a cosine differently and change single grey values by one. Therefore a checksum has two
-parts: `sha256` of the files, equal only in an equal environment, and `means`, which no rounding
-moves by more than TOLERANCE grey values, while another seed, level or renderer does.
+Rendering does the same operations in the same order everywhere, so the same versions give the same
+bytes for any number of processes. Another numpy, processor or JPEG library may round a last bit
+differently and change single grey values by one. A checksum therefore has two parts: `sha256` of
+the files, equal in an equal environment only, and `means`, which rounding moves by less than
+TOLERANCE grey values, while another seed, level or renderer moves them by more.
 """
 
 import hashlib
@@ -16,21 +16,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
-TOLERANCE = 0.05  # grey values 0..255, of a mean over at least a few dozen images
+TOLERANCE = 0.05  # grey values 0..255, for a mean over at least a few dozen images
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """Of `images` files: `sha256` over their paths and bytes in the order of the paths, and
-    `means`, for each camera folder in order: the mean grey value of the upper, middle and lower
-    third, and of the difference between neighbours in a row."""
+    """Checksum of a set of image files.
+
+    Attributes:
+        images: number of files.
+        sha256: hex digest over paths and contents, in the order of the paths.
+        means: four numbers per camera folder, in the order of the folders: mean grey value of the
+            upper, middle and lower third, and mean difference of horizontal neighbours.
+    """
 
     images: int
     sha256: str
     means: tuple[float, ...]
 
     def agrees(self, other: "Checksum") -> bool:
-        """Whether both are of the same pictures, up to rounding."""
+        """Whether both are checksums of the same pictures, up to rounding."""
         return (
             self.images == other.images
             and len(self.means) == len(other.means)
@@ -39,19 +44,19 @@ class Checksum:
 
 
 def checksum(files: Iterable[tuple[str, bytes]]) -> Checksum:
-    """The checksum of (path below the root, content) pairs, which must come in order of paths."""
+    """Checksum of (path below the root, content) pairs, which must be sorted by path."""
     digest, count = hashlib.sha256(), 0
     cameras: dict[str, list[list[float]]] = {}
     for path, content in files:
         digest.update(path.encode() + b"\0" + content)
-        cameras.setdefault(path.split("/")[0], []).append(_measure(content))
+        cameras.setdefault(path.split("/")[0], []).append(_grey_means(content))
         count += 1
     means = [np.mean(rows, axis=0) for _, rows in sorted(cameras.items())]
     return Checksum(count, digest.hexdigest(), tuple(np.round(np.concatenate(means), 3).tolist()))
 
 
 def checksum_of_tree(root: Path) -> Checksum:
-    """The checksum of all JPEG files in the camera folders of a tree in SYSU-MM01's layout."""
+    """Checksum of all JPEG files in the camera folders of a tree in SYSU-MM01's layout."""
     paths = sorted(path.relative_to(root).as_posix() for path in root.glob("cam*/*/*.jpg"))
     return checksum((path, (root / path).read_bytes()) for path in paths)
 
@@ -61,7 +66,7 @@ def environment() -> str:
     return f"numpy {np.__version__}, libjpeg {features.version('jpg')}"
 
 
-def _measure(content: bytes) -> list[float]:
+def _grey_means(content: bytes) -> list[float]:
     grey = np.asarray(Image.open(BytesIO(content)).convert("L"), np.float64)
     thirds = [float(part.mean()) for part in np.array_split(grey, 3)]
     return [*thirds, float(np.abs(np.diff(grey, axis=1)).mean())]

@@ -1,26 +1,29 @@
-"""A head: skull, face, hair, hat."""
+"""Solids of the head: skull, face, hair, hat."""
+
+from collections.abc import Callable
 
 import numpy as np
-from . import carry, outfit
-from .person import Person
-from .solids import Limb, Solid, Stack, Surface, plain, uniform
+
+from synthvi import accessories, outfit
+from synthvi.person import Person
+from synthvi.solids import Limb, Solid, Stack, Surface, plain, uniform
 
 CHIN, CROWN = 0.866, 0.998
 WIDE, LONG = 0.045, 0.057
-FORWARD = 0.012  # of the head's axis before the neck's
+FORWARD = 0.012  # of the axis of the head in front of that of the neck
 
 
 def egg(low: float, high: float, width: float, length: float, jaw: float = 0.0) -> tuple:
-    """Heights and half-widths of an egg between two heights; `jaw` narrows its lower end."""
+    """Heights, half-widths and half-depths of an egg; `jaw` narrows its lower end."""
     u = np.sin(np.linspace(-0.5 * np.pi, 0.5 * np.pi, 13))
     bow = np.maximum(1 - u * u, 0) ** 0.45 * (1 + jaw * np.minimum(u, 0))
     return (low + high) / 2 + (high - low) / 2 * u, width * bow, length * bow
 
 
-def solids(person: Person, turn: float) -> list[Solid]:
-    """Head, nose, ears, hair and hat, turned by `turn` radians against the trunk."""
+def head_solids(person: Person, turn: float) -> list[Solid]:
+    """Head, nose, ears, hair and hat, turned by `turn` radians relative to the trunk."""
     axis = FORWARD + person.build.lean * 0.45
-    place = {"centre": (0.0, axis), "turn": turn}
+    placement = {"centre": (0.0, axis), "turn": turn}
 
     def at(lateral: float, height: float, forward: float) -> np.ndarray:
         sin, cos = np.sin(turn), np.cos(turn)
@@ -30,7 +33,7 @@ def solids(person: Person, turn: float) -> list[Solid]:
 
     skin = uniform(person.palette["skin"], 0.0)
     parts: list[Solid] = [
-        Stack(*egg(CHIN, CROWN, WIDE, LONG, jaw=0.24), outfit.face_surface(person), **place),
+        Stack(*egg(CHIN, CROWN, WIDE, LONG, jaw=0.24), outfit.face_surface(person), **placement),
         Limb(at(0, 0.940, 0.054), at(0, 0.921, 0.064), (0.005, 0.009), skin),
     ]
     if person.hair.style not in ("bob", "long", "afro"):
@@ -40,10 +43,12 @@ def solids(person: Person, turn: float) -> list[Solid]:
             )
             for side in (-1, 1)
         ]
-    return parts + _hair(person, place, at) + carry.hat(person, place, turn, axis)
+    return parts + _hair(person, placement, at) + accessories.hat(person, placement, turn, axis)
 
 
-def _hair(person: Person, place: dict, at) -> list[Solid]:
+def _hair(
+    person: Person, placement: dict, at: Callable[[float, float, float], np.ndarray]
+) -> list[Solid]:
     style, cloth = person.hair.style, plain(person.palette["hair"])
     if style == "bald" or person.hat.kind == "hood":
         return []
@@ -62,11 +67,11 @@ def _hair(person: Person, place: dict, at) -> list[Solid]:
             b,
             Surface(cloth, cut=outfit.hairline(low, fringe), rough=1.2),
             bias=0.003,
-            **place,
+            **placement,
         )
     ]
     if style in ("long", "bob"):
-        back = {**place, "centre": (0.0, place["centre"][1] - 0.008)}
+        back = {**placement, "centre": (0.0, placement["centre"][1] - 0.008)}
         parts.append(Stack(heights, a, b * 0.95, surface, bias=-0.11, **back))
     if style == "tail":
         parts += [
@@ -78,7 +83,8 @@ def _hair(person: Person, place: dict, at) -> list[Solid]:
     return parts
 
 
-# style: half-widths in head widths (sideways, front to back), top, lowest height, edge on the brow
+# style: half-width and half-depth as factors on those of the head, heights of the top, of the
+# lowest hair and of the edge on the forehead
 STYLES = {
     "short": (1.10, 1.08, 1.008, 0.893, 0.976),
     "side": (1.12, 1.13, 1.022, 0.905, 0.968),

@@ -1,7 +1,8 @@
-"""Which images and which lists make up a tree in the exact layout of a real data set.
+"""Which images and lists make up a tree in the exact folder layout of a real data set.
 
-A layout is a plan: shots to render and small files to write. Every image depends only on the words
-of its seed, (seed, identity, camera, frame), never on the order in which it is rendered.
+A layout is a function from options to a plan: the images to render and the small files to write.
+Every image depends on its own seed only, (seed, identity, camera, frame), and never on the order of
+rendering.
 """
 
 from collections.abc import Callable
@@ -11,16 +12,16 @@ from io import BytesIO
 
 import numpy as np
 import scipy.io
-from .camera import CameraSpec, make_camera
-from .levels import LEVELS, Level
-from .people import sample_person
-from .person import Person, as_thermal
-from .render import render, sample_moment
 
-from icre.modality import INFRARED, VISIBLE
+from synthvi.camera import CameraSpec, make_camera
+from synthvi.identities import sample_person
+from synthvi.levels import LEVELS, Level
+from synthvi.modality import INFRARED, VISIBLE
+from synthvi.person import Person, as_thermal
+from synthvi.render import render, sample_moment
 
-RENDERER = 6  # raise it when the same arguments would give other bytes
-TRIALS = 10  # gallery draws of SYSU-MM01, splits of RegDB
+RENDERER = 6  # version of the renderer: raise it when the same options give other bytes
+TRIALS = 10  # gallery samplings of SYSU-MM01, splits of RegDB
 SYSU_CAMERAS = tuple(
     CameraSpec(number, INFRARED if number in (3, 6) else VISIBLE, place)
     for number, place in ((1, 1), (2, 2), (3, 2), (4, 4), (5, 5), (6, 6))
@@ -34,16 +35,27 @@ LLCM_CAMERAS = range(1, 10)
 
 
 class DemoError(Exception):
-    """Demo data cannot be made; the message is one line that says why and what to do."""
+    """Invalid options or an unusable folder; the message is one line with what to do."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What decides the bytes of a demo tree.
+    """All that decides the bytes of a tree.
 
-    `ids` counts training identities (validation ones included), `test_ids` test identities;
-    `train_images` and `test_images` are per identity and camera; `height` and `width` in pixels;
-    `difficulty` is a key of levels.LEVELS.
+    Attributes:
+        layout: key of LAYOUTS.
+        ids: number of training identities, those for validation included.
+        test_ids: number of test identities.
+        train_images: images of a training identity in each camera.
+        test_images: images of a test identity in each camera.
+        height: image height in pixels.
+        width: image width in pixels.
+        seed: of the world: people, places, cameras and everything that happens.
+        difficulty: key of levels.LEVELS.
+        renderer: version of the renderer.
+
+    Raises:
+        DemoError: a value is outside its range.
     """
 
     layout: str = "sysu"
@@ -58,7 +70,6 @@ class DemoOptions:
     renderer: int = RENDERER
 
     def __post_init__(self) -> None:
-        """Raises DemoError on a value that no tree can have."""
         if self.layout not in LAYOUTS:
             raise DemoError(f"layout {self.layout}: choose from {', '.join(LAYOUTS)}")
         if self.difficulty not in LEVELS:
@@ -76,37 +87,44 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class Shot:
-    """One image to render: its path below the root, who, which camera, and the seed words of its
-    `moment` (what happens) and `sensor` (crop of the scene, light, noise)."""
+    """One image to render.
+
+    Attributes:
+        path: below the root of the tree.
+        pid: identity.
+        camera: which camera takes it.
+        moment_seed: seeds pose, direction and box; equal for images taken at the same moment.
+        sensor_seed: seeds the crop of the background, light and noise.
+    """
 
     path: str
     pid: int
     camera: CameraSpec
-    moment: tuple[int, ...]
-    sensor: tuple[int, ...]
+    moment_seed: tuple[int, ...]
+    sensor_seed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a tree: `shots` to render, and `files`, path below the root -> content."""
+    """Content of a tree: `shots` to render and `files`, path below the root -> content."""
 
     shots: list[Shot]
     files: dict[str, bytes]
 
 
 def plan(options: DemoOptions) -> Plan:
-    """The tree that `options` ask for."""
+    """All images and files of a tree; nothing is rendered."""
     return LAYOUTS[options.layout](options)
 
 
 def render_shot(options: DemoOptions, shot: Shot) -> tuple[np.ndarray, int]:
-    """Image (height, width, 3) uint8 of a shot, and its camera's JPEG quality."""
+    """Render an image (height, width, 3) uint8; returns it and its camera's JPEG quality."""
     camera = make_camera(options.seed, shot.camera, (options.height, options.width))
     level = LEVELS[options.difficulty]
-    moment = sample_moment(np.random.default_rng([options.seed, 31, *shot.moment]), level)
-    sensor = np.random.default_rng([options.seed, 37, *shot.sensor])
+    moment = sample_moment(np.random.default_rng([options.seed, 31, *shot.moment_seed]), level)
+    sensor_rng = np.random.default_rng([options.seed, 37, *shot.sensor_seed])
     person = _person(options.seed, shot.pid, shot.camera.thermal, level)
-    return render(person, camera, moment, level, sensor), camera.quality
+    return render(person, camera, moment, level, sensor_rng), camera.jpeg_quality
 
 
 @lru_cache(maxsize=8)
@@ -115,15 +133,15 @@ def _person(seed: int, pid: int, thermal: bool, level: Level) -> Person:
     return as_thermal(person) if thermal else person
 
 
-def split_identities(options: DemoOptions, draw: int = 0) -> dict[str, list[int]]:
-    """Ascending identity lists `train`, `val`, `test`, shuffled by the seed over 1..ids + test_ids.
+def split_identities(options: DemoOptions, split: int = 0) -> dict[str, list[int]]:
+    """Split the identities 1..ids + test_ids into sorted lists `train`, `val` and `test`.
 
-    Families are shuffled as a whole, so that a test identity meets its look-alikes in the test.
-    Validation takes 99 of 395 of the training identities, as in SYSU-MM01. Each `draw` is another
-    shuffle.
+    Families are shuffled as a whole, so that a test identity meets its look-alikes in the test set.
+    99 of 395 training identities are for validation, as in SYSU-MM01. Each number `split` gives
+    another shuffle.
     """
     total, size = options.ids + options.test_ids, LEVELS[options.difficulty].family
-    families = np.random.default_rng([options.seed, 5, draw]).permutation(-(-total // size))
+    families = np.random.default_rng([options.seed, 5, split]).permutation(-(-total // size))
     order = [
         pid
         for family in families.tolist()
@@ -141,33 +159,37 @@ def _frames(options: DemoOptions, is_test: bool) -> range:
     return range(1, (options.test_images if is_test else options.train_images) + 1)
 
 
-def _comma(ids: list[int]) -> bytes:
+def _id_list(ids: list[int]) -> bytes:
     return (",".join(map(str, ids)) + "\n").encode()
 
 
-def _lines(shots: list[Shot], label: dict[int, int]) -> bytes:
-    return "".join(f"{s.path} {label[s.pid]}\n" for s in shots if s.pid in label).encode()
+def _label_lines(shots: list[Shot], labels: dict[int, int]) -> bytes:
+    """Lines "<path> <label>" of the shots whose identity has a label."""
+    return "".join(f"{s.path} {labels[s.pid]}\n" for s in shots if s.pid in labels).encode()
 
 
 def _sysu(options: DemoOptions) -> Plan:
-    """SYSU-MM01: cam1..cam6/<id:04d>/<frame:04d>.jpg, and exp/ with identity lists and draws."""
+    """SYSU-MM01: cam1..cam6/<id>/<frame>.jpg, exp/{train,val,test}_id.txt, the gallery file."""
     splits = split_identities(options)
     test = set(splits["test"])
-    shots = [
-        Shot(f"cam{camera.number}/{pid:04d}/{frame:04d}.jpg", pid, camera, words, words)
-        for pid in range(1, options.ids + options.test_ids + 1)
-        for camera in SYSU_CAMERAS
-        for frame in _frames(options, pid in test)
-        for words in [(pid, camera.number, frame)]
-    ]
-    files = {f"exp/{name}_id.txt": _comma(ids) for name, ids in splits.items()}
+    shots = []
+    for pid in range(1, options.ids + options.test_ids + 1):
+        for camera in SYSU_CAMERAS:
+            for frame in _frames(options, pid in test):
+                path = f"cam{camera.number}/{pid:04d}/{frame:04d}.jpg"
+                seed = (pid, camera.number, frame)
+                shots.append(Shot(path, pid, camera, seed, seed))
+    files = {f"exp/{name}_id.txt": _id_list(ids) for name, ids in splits.items()}
     files["exp/rand_perm_cam.mat"] = _rand_perm_cam(options, test)
     return Plan(shots, files)
 
 
 def _rand_perm_cam(options: DemoOptions, test: set[int]) -> bytes:
-    """The gallery draws in the official file's structure: (6, 1) cells of (ids, 1) cells of
-    (trials, images) permutations of 1..images; uint8 as there, wider for more than 255 images."""
+    """The gallery samplings in the structure of SYSU-MM01's file.
+
+    (6, 1) cells, one per camera, of (ids, 1) cells of (trials, images) permutations of 1..images;
+    uint8 as in the release, wider for more than 255 images.
+    """
     rng = np.random.default_rng([options.seed, 41])
     total = options.ids + options.test_ids
     cameras = np.empty((len(SYSU_CAMERAS), 1), object)
@@ -175,14 +197,14 @@ def _rand_perm_cam(options: DemoOptions, test: set[int]) -> bytes:
         cells = np.empty((total, 1), object)
         for pid in range(1, total + 1):
             count = len(_frames(options, pid in test))
-            draws = [rng.permutation(count) + 1 for _ in range(TRIALS)]
-            cells[pid - 1, 0] = np.array(draws, np.min_scalar_type(count))
+            trials = [rng.permutation(count) + 1 for _ in range(TRIALS)]
+            cells[pid - 1, 0] = np.array(trials, np.min_scalar_type(count))
         cameras[camera, 0] = cells
     return _mat_bytes(rand_perm_cam=cameras)
 
 
 def _mat_bytes(**variables: np.ndarray) -> bytes:
-    """A MATLAB v5 file; its header, which would tell the time of writing, is made constant."""
+    """A MATLAB v5 file with a constant header, which otherwise holds the time of writing."""
     buffer = BytesIO()
     scipy.io.savemat(buffer, variables)
     return b"MATLAB 5.0 MAT-file, rendered demo data".ljust(116) + buffer.getvalue()[116:]
@@ -191,30 +213,29 @@ def _mat_bytes(**variables: np.ndarray) -> bytes:
 def _regdb(options: DemoOptions) -> Plan:
     """RegDB: {Visible,Thermal}/<id>/*.bmp, taken at the same moments, and ten random splits.
 
-    Every identity has `test_images` images per modality, for it is tested in some split. Labels
+    Every identity has `test_images` images per modality, because it is tested in some split. Labels
     count from 0 within each list, as in the release.
     """
-    total = options.ids + options.test_ids
     shots = [
         Shot(
             f"{folder}/{pid}/person_{folder[0].lower()}_{frame:05d}_{pid}.bmp",
             pid,
             camera,
-            (pid, 0, frame),
-            (pid, camera.number, frame),
+            moment_seed=(pid, 0, frame),
+            sensor_seed=(pid, camera.number, frame),
         )
         for folder, camera in REGDB_CAMERAS.items()
-        for pid in range(1, total + 1)
+        for pid in range(1, options.ids + options.test_ids + 1)
         for frame in _frames(options, True)
     ]
     files = {}
     for split in range(1, TRIALS + 1):
-        ids = split_identities(options, draw=split)
+        ids = split_identities(options, split)
         for name, members in (("train", ids["train"] + ids["val"]), ("test", ids["test"])):
-            label = {pid: number for number, pid in enumerate(sorted(members))}
+            labels = {pid: label for label, pid in enumerate(sorted(members))}
             for folder in REGDB_CAMERAS:
                 chosen = [shot for shot in shots if shot.path.startswith(folder)]
-                files[f"idx/{name}_{folder.lower()}_{split}.txt"] = _lines(chosen, label)
+                files[f"idx/{name}_{folder.lower()}_{split}.txt"] = _label_lines(chosen, labels)
     return Plan(shots, files)
 
 
@@ -222,19 +243,19 @@ def _llcm(options: DemoOptions) -> Plan:
     """LLCM: nine cameras, each by day and by infrared; test_nir/cam3 is missing, as released."""
     splits = split_identities(options)
     train = sorted(splits["train"] + splits["val"])
-    shots, files = [], {"idx/test_id.txt": _comma(splits["test"])}
-    for folder, modality in LLCM_FOLDERS.items():
-        learn = [
-            _llcm_shot(folder, modality, pid, camera, frame, False)
+    labels = {pid: label for label, pid in enumerate(train)}
+    shots, files = [], {"idx/test_id.txt": _id_list(splits["test"])}
+    for folder in LLCM_FOLDERS:
+        train_shots = [
+            _llcm_shot(folder, pid, camera, frame, is_test=False)
             for pid in train
             for camera in LLCM_CAMERAS
             for frame in _frames(options, False)
         ]
-        label = {pid: number for number, pid in enumerate(train)}
-        files[f"idx/train_{folder}.txt"] = _lines(learn, label)
-        shots += learn
+        files[f"idx/train_{folder}.txt"] = _label_lines(train_shots, labels)
+        shots += train_shots
         shots += [
-            _llcm_shot(folder, modality, pid, camera, frame, True)
+            _llcm_shot(folder, pid, camera, frame, is_test=True)
             for camera in LLCM_CAMERAS
             if (folder, camera) != ("nir", 3)
             for pid in splits["test"]
@@ -243,15 +264,14 @@ def _llcm(options: DemoOptions) -> Plan:
     return Plan(shots, files)
 
 
-def _llcm_shot(
-    folder: str, modality: int, pid: int, camera: int, frame: int, is_test: bool
-) -> Shot:
-    second = (pid * 7919 + camera * 3571 + frame * 97) % 240000
+def _llcm_shot(folder: str, pid: int, camera: int, frame: int, is_test: bool) -> Shot:
+    modality = LLCM_FOLDERS[folder]
+    second = (pid * 7919 + camera * 3571 + frame * 97) % 240000  # in place of the time of day
     name = f"{pid:04d}_c{camera:02d}_s{second:06d}_f{frame:04d}_{folder}.jpg"
-    folder_of = f"test_{folder}/cam{camera}" if is_test else folder
-    words = (pid, camera, frame, modality)
+    parent = f"test_{folder}/cam{camera}" if is_test else folder
+    seed = (pid, camera, frame, modality)
     spec = CameraSpec(camera, modality, place=camera)
-    return Shot(f"{folder_of}/{pid:04d}/{name}", pid, spec, words, words)
+    return Shot(f"{parent}/{pid:04d}/{name}", pid, spec, seed, seed)
 
 
 LAYOUTS: dict[str, Callable[[DemoOptions], Plan]] = {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm}

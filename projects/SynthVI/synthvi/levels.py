@@ -1,24 +1,27 @@
-"""How hard rendered data is: one table, all numbers of each named level."""
+"""Levels of difficulty of rendered data: one table with all numbers of each level."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Level:
-    """What a level of difficulty fixes.
+    """Settings of a level of difficulty.
 
-    Args:
-        family: identities that are made from one common ancestor; 1: all are independent.
-        changes: traits seen in both modalities that tell a member of a family from its ancestor.
-        patterned: share of tops with a pattern; trousers, bags and hats have less, in proportion.
-        contrast: share of second materials that are sure to stand out, in each modality apart.
-        occluded: share of images with something or somebody before the person.
-        dusk: share of outdoor visible images taken at dusk; as many again are in plain sun.
-        noise: factor on the sensor's noise.
-        blur: factor on the lens' and the walk's blur.
-        jitter: factor on the errors of the person's box.
-        colours: how far materials may lie from two tones, dark and light, in each modality apart: 1 as
-            drawn, 0 uniforms. The less, the less colour or infrared brightness names anybody.
+    Attributes:
+        family: number of identities derived from one common ancestor; 1 means all independent.
+        changes: number of traits, visible in both modalities, in which a member of a family is
+            changed.
+        patterned: share of tops with a pattern; trousers, bags and hats have proportionally fewer.
+        contrast: share of second materials that are made to differ clearly from the first, in
+            each modality separately.
+        occluded: share of images with an object or a passer-by in front of the person.
+        dusk: share of outdoor visible images taken at dusk; the same share is taken in full sun.
+        noise: factor on the sensor noise.
+        blur: factor on lens and motion blur.
+        jitter: factor on the errors of the bounding box.
+        colours: share that is left of each material's distance to the nearer of two tones, dark
+            and light, in each modality separately. 1 keeps the sampled materials, 0 gives uniforms;
+            the smaller, the less colour or infrared brightness identifies a person.
     """
 
     family: int

@@ -1,13 +1,14 @@
-"""What a body wears, as surfaces: garments, their prints and openings, face and hair."""
+"""Surfaces of a person: garments with prints and openings, legs, sleeves, face and hairline."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from . import exact
-from .materials import Cloth, Material
-from .person import SKIRTS, Person
-from .solids import Mask, Patch, Surface, plain
+
+from synthvi import portable_math
+from synthvi.materials import Cloth, Material
+from synthvi.person import SKIRTS, Person
+from synthvi.solids import Mask, Patch, Surface, plain
 
 DARK = plain(Material((0.012, 0.010, 0.010), 0.05))
 WHITE = Material((0.62, 0.62, 0.60), 0.55)
@@ -17,12 +18,12 @@ BARE_NECK = ("tank", "tee", "dress")
 
 
 def shade_of(material: Material, share: float) -> Cloth:
-    """Plain cloth of the same stuff, darker or lighter: seams, pockets, linings."""
-    return plain(material.times(share))
+    """Plain cloth of the same material, darker or lighter: seams, pockets, linings."""
+    return plain(material.scaled(share))
 
 
 def top_surface(person: Person, radius: float) -> Surface:
-    """The upper garment around the trunk, `radius` its half-width."""
+    """Surface of the upper garment around the trunk; `radius` is its half-width."""
     top, accent, base = person.top, person.accent, person.palette["top"]
     mark = plain(person.palette["accent"])
     over: list[tuple[Mask, Cloth]] = []
@@ -47,7 +48,7 @@ def top_surface(person: Person, radius: float) -> Surface:
 
 
 PRINTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "disc": lambda s, y: 0.042 - exact.length(s, y - CHEST),
+    "disc": lambda s, y: 0.042 - portable_math.hypot(s, y - CHEST),
     "bar": lambda s, y: np.minimum(0.07 - np.abs(s), 0.02 - np.abs(y - CHEST)),
     "panel": lambda s, y: np.minimum(0.05 - np.abs(s), 0.06 - np.abs(y - CHEST + 0.02)),
     "lines": lambda s, y: np.minimum(
@@ -63,20 +64,20 @@ PRINTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def _prints(person: Person, radius: float, mark: Cloth) -> list[tuple[Mask, Cloth]]:
-    """The print on the chest (none where an open front would cut it) and, on some, on the back."""
+    """The print on the chest, unless an open front would cut it, and on the back if it has one."""
     shape = PRINTS[person.accent.print]
     over: list[tuple[Mask, Cloth]] = []
     if not person.top.opening:
-        over.append((lambda p: p.inside(shape(p.tau * radius, p.y)), mark))
+        over.append((lambda p: p.inside(shape(p.angle * radius, p.y)), mark))
     if person.accent.back:
         over.append(
-            (lambda p: p.inside(shape((p.tau - np.sign(p.tau) * np.pi) * radius, p.y)), mark)
+            (lambda p: p.inside(shape((p.angle - np.sign(p.angle) * np.pi) * radius, p.y)), mark)
         )
     return over
 
 
 def _front_of(person: Person, radius: float) -> list[tuple[Mask, Cloth]]:
-    """An open front with the layer below, or a closed one with its button tape."""
+    """An open front that shows the layer below, or a closed one with its buttons or zip."""
     top, base = person.top, person.palette["top"]
     if top.opening:
         return [
@@ -84,11 +85,11 @@ def _front_of(person: Person, radius: float) -> list[tuple[Mask, Cloth]]:
             (lambda p: _gap(p, top.opening, radius), person.cloth("inner", person.fabric.inner)),
         ]
     if top.kind in OPENABLE:
-        return [(lambda p: p.inside(0.005 - np.abs(p.tau) * radius), shade_of(base, 0.5))]
+        return [(lambda p: p.inside(0.005 - np.abs(p.angle) * radius), shade_of(base, 0.5))]
     if top.kind == "polo":
         return [
             (
-                lambda p: p.inside(np.minimum(0.007 - np.abs(p.tau) * radius, p.y - 0.755)),
+                lambda p: p.inside(np.minimum(0.007 - np.abs(p.angle) * radius, p.y - 0.755)),
                 shade_of(base, 0.6),
             )
         ]
@@ -101,12 +102,12 @@ def _neckline(person: Person) -> list[tuple[Mask, Cloth]]:
     if kind in BARE_NECK:
         skin = plain(person.palette["skin"])
         deep = 0.035 if kind != "tee" else 0.016
-        over = [(lambda p: p.inside(p.y - 0.835 + deep * exact.cos(p.tau)), skin)]
+        over = [(lambda p: p.inside(p.y - 0.835 + deep * portable_math.cos(p.angle)), skin)]
         if kind == "tank":
             over.append(
                 (
                     lambda p: p.inside(
-                        np.minimum(p.y - 0.765, 0.35 - np.abs(np.abs(p.tau) - np.pi / 2))
+                        np.minimum(p.y - 0.765, 0.35 - np.abs(np.abs(p.angle) - np.pi / 2))
                     ),
                     skin,
                 )
@@ -117,44 +118,46 @@ def _neckline(person: Person) -> list[tuple[Mask, Cloth]]:
         return [
             (
                 lambda p: p.inside(
-                    np.minimum(p.y - 0.815 + lapel * np.maximum(exact.cos(p.tau), 0), 1.0)
+                    np.minimum(p.y - 0.815 + lapel * np.maximum(portable_math.cos(p.angle), 0), 1.0)
                 ),
                 shade_of(base, 1.35),
             )
         ]
-    return [(lambda p: p.inside(p.y - 0.828 + 0.012 * exact.cos(p.tau)), shade_of(base, 0.7))]
+    return [
+        (lambda p: p.inside(p.y - 0.828 + 0.012 * portable_math.cos(p.angle)), shade_of(base, 0.7))
+    ]
 
 
 def _gap(patch: Patch, angle: float, radius: float) -> np.ndarray:
-    """The gap of an open jacket: a V that is widest at the hem."""
+    """Opening of a jacket: a V that is widest at the hem."""
     wide = angle * (0.55 + 0.9 * np.maximum(0.8 - patch.y, 0))
-    return patch.inside((wide - np.abs(patch.tau)) * radius)
+    return patch.inside((wide - np.abs(patch.angle)) * radius)
 
 
 def _pouch(patch: Patch) -> np.ndarray:
     return patch.inside(
         np.minimum(
-            0.08 - 0.5 * np.maximum(patch.y - 0.56, 0) - np.abs(patch.s),
+            0.08 - 0.5 * np.maximum(patch.y - 0.56, 0) - np.abs(patch.arc),
             0.035 - np.abs(patch.y - 0.56),
         )
     )
 
 
 def _sash(patch: Patch, radius: float, side: int) -> np.ndarray:
-    """A strap from one shoulder to the other hip: a plane through the trunk, seen on both sides."""
+    """A strap from one shoulder to the other hip, on front and back."""
     slope = -0.30 / 0.16 * side
-    line = 0.83 + slope * (radius * exact.sin(patch.tau) + side * 0.06)
+    line = 0.83 + slope * (radius * portable_math.sin(patch.angle) + side * 0.06)
     return patch.inside(0.011 - np.abs(patch.y - line) / np.hypot(1, slope))
 
 
 def _braces(patch: Patch, radius: float) -> np.ndarray:
-    off_centre = np.abs(np.abs(radius * exact.sin(patch.tau)) - 0.062)
-    front = np.minimum(exact.cos(patch.tau) * radius, patch.y - 0.67)
+    off_centre = np.abs(np.abs(radius * portable_math.sin(patch.angle)) - 0.062)
+    front = np.minimum(portable_math.cos(patch.angle) * radius, patch.y - 0.67)
     return patch.inside(np.minimum(0.014 - off_centre, front))
 
 
 def hip_surface(person: Person) -> Surface:
-    """Trousers or skirt around the hips: belt, fly, pockets on the seat."""
+    """Surface of trousers or skirt around the hips, with belt and pockets."""
     bottom, base = person.bottom, person.palette["bottom"]
     over: list[tuple[Mask, Cloth]] = []
     if bottom.pockets and bottom.kind not in SKIRTS:
@@ -167,14 +170,14 @@ def hip_surface(person: Person) -> Surface:
 
 
 def _seat_pockets(patch: Patch) -> np.ndarray:
-    off = np.abs(np.pi - np.abs(patch.tau)) * 0.085 - 0.042
+    off = np.abs(np.pi - np.abs(patch.angle)) * 0.085 - 0.042
     frame = np.maximum(np.abs(off) - 0.024, np.abs(patch.y - 0.525) - 0.028)
     return patch.inside(0.004 - np.abs(frame))
 
 
 class Legs(NamedTuple):
-    """Surfaces of a leg: bare `thigh` and `shin` (socks and boots on it), and the `cloth` of
-    trousers with its `stripes`; `cloth` is None under a skirt."""
+    """Surfaces of a leg: bare `thigh`, `shin` with sock and boot, and the `cloth` of trousers (None
+    under a skirt) with its `stripes`."""
 
     thigh: Surface
     shin: Surface
@@ -183,14 +186,14 @@ class Legs(NamedTuple):
 
 
 def leg_surfaces(person: Person, shin: float) -> Legs:
-    """What a leg shows; heights run down from the hip or the knee; `shin` is long."""
+    """Surfaces of a leg; lengths run down from hip and knee, `shin` is that of the shin."""
     bottom, shoes = person.bottom, person.shoes
     skirted = bottom.kind in SKIRTS or person.top.kind == "dress"
     stripes = ()
     if bottom.seam:
         stripes = (
             (
-                lambda p: p.inside(0.012 - np.abs(np.abs(p.tau) - np.pi / 2) * 0.05),
+                lambda p: p.inside(0.012 - np.abs(np.abs(p.angle) - np.pi / 2) * 0.05),
                 plain(person.palette["seam"]),
             ),
         )
@@ -211,7 +214,7 @@ def leg_surfaces(person: Person, shin: float) -> Legs:
 
 
 def sleeve_surfaces(person: Person, upper: float, fore: float) -> tuple[Surface, Surface]:
-    """Upper arm and forearm: cloth down to the sleeve's end, then skin."""
+    """Surfaces of upper arm and forearm of these lengths: the sleeve, then skin."""
     top, accent, skin = person.top, person.accent, plain(person.palette["skin"])
     mark = plain(person.palette["accent"])
     below = person.cloth("inner", person.fabric.inner)
@@ -223,7 +226,7 @@ def sleeve_surfaces(person: Person, upper: float, fore: float) -> tuple[Surface,
     first, second = min(top.sleeve, 1) * upper * 1.15, (top.sleeve - 1) * fore
     over: list[tuple[Mask, Cloth]] = []
     if accent.sleeves == "stripe":
-        over.append((lambda p: p.inside(0.011 - np.abs(np.abs(p.tau) - np.pi / 2) * 0.03), mark))
+        over.append((lambda p: p.inside(0.011 - np.abs(np.abs(p.angle) - np.pi / 2) * 0.03), mark))
     cuff = [
         (lambda p, end=end: p.inside(p.y - end + 0.03), mark)
         if accent.sleeves == "cuff"
@@ -232,7 +235,7 @@ def sleeve_surfaces(person: Person, upper: float, fore: float) -> tuple[Surface,
     ]
     ends = [(lambda p, end=end: p.inside(p.y - end), skin) for end in (first, second)]
     short = top.sleeve <= 1
-    upper_over = over + [cuff[0], ends[0]] if short else over
+    upper_over = [*over, cuff[0], ends[0]] if short else over
     return (Surface(cloth, tuple(upper_over)), Surface(cloth, (*over, cuff[1], ends[1])))
 
 
@@ -242,14 +245,14 @@ def face_surface(person: Person) -> Surface:
     over: list[tuple[Mask, Cloth]] = []
     if person.hair.beard:
         over.append(
-            (lambda p: p.inside(np.minimum(0.917 - p.y, (1.45 - np.abs(p.tau)) * 0.05)), hair)
+            (lambda p: p.inside(np.minimum(0.917 - p.y, (1.45 - np.abs(p.angle)) * 0.05)), hair)
         )
     over.append((lambda p: _pair(p, 0.42, 0.944, 0.011, 0.0035), DARK))
     over.append((lambda p: _pair(p, 0.44, 0.953, 0.014, 0.003), hair))
     over.append(
         (
             lambda p: p.inside(
-                np.minimum(0.015 - np.abs(p.tau) * 0.048, 0.0035 - np.abs(p.y - 0.903))
+                np.minimum(0.015 - np.abs(p.angle) * 0.048, 0.0035 - np.abs(p.y - 0.903))
             ),
             shade_of(skin, 0.5),
         )
@@ -257,17 +260,17 @@ def face_surface(person: Person) -> Surface:
     return Surface(plain(skin), tuple(over), rough=0.0)
 
 
-def _pair(patch: Patch, tau: float, y: float, wide: float, high: float) -> np.ndarray:
-    """Two flat ellipses on either side of the face."""
-    off = (np.abs(patch.tau) - tau) * 0.048
-    return patch.inside((1 - exact.length(off / wide, (patch.y - y) / high)) * high)
+def _pair(patch: Patch, angle: float, y: float, wide: float, high: float) -> np.ndarray:
+    """Coverage of two flat ellipses, one on either side of the face: eyes or brows."""
+    off = (np.abs(patch.angle) - angle) * 0.048
+    return patch.inside((1 - portable_math.hypot(off / wide, (patch.y - y) / high)) * high)
 
 
 def hairline(low: float, fringe: float) -> Mask:
-    """Hair everywhere but on the face: forehead above `fringe`, ears, down to `low` behind."""
+    """Mask of hair: above the height `fringe` in front, above `low` at sides and back."""
 
     def mask(patch: Patch) -> np.ndarray:
-        front = np.clip((1.7 - np.abs(patch.tau)) / 0.5, 0, 1)
+        front = np.clip((1.7 - np.abs(patch.angle)) / 0.5, 0, 1)
         return patch.inside(patch.y - (low + (fringe - low) * front))
 
     return mask

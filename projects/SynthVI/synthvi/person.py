@@ -1,21 +1,22 @@
-"""An identity: everything about a person that stays the same from camera to camera.
+"""Identities: everything about a person that stays the same in all cameras.
 
-It has two halves. `Person`'s traits are geometry: build, cut, pattern, print, hair, hat, shoes and
-bag; they show in both modalities. Its `palette` says what each part is made of: a material's `rgb`
-shows in visible light only, its `nir` in infrared only, and neither predicts the other.
+The traits of a `Person` are geometry (build, cut, pattern, print, hair, hat, shoes, bag) and show
+in both modalities. Its `palette` holds the material of each part: a material's `rgb` shows in
+visible light only, its `nir` in infrared only, and neither predicts the other.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from .materials import Cloth, Material, Weave
+from synthvi.materials import Cloth, Material, Weave
 
+PLAIN = Weave()
 SKIRTS = ("skirt", "long skirt")
 
 
 @dataclass(frozen=True)
 class Build:
-    """`height` in metres; the others scale widths (1 = average); `lean` in radians."""
+    """`height` in metres, `lean` in radians, the others as factors on the average."""
 
     height: float
     girth: float
@@ -28,7 +29,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Hair:
-    """Style (a key of people.HAIR) and beard."""
+    """Hair `style` (a key of identities.HAIR) and whether there is a beard."""
 
     style: str
     beard: bool
@@ -36,7 +37,7 @@ class Hair:
 
 @dataclass(frozen=True)
 class Hat:
-    """Hat (a key of HATS), its weave, and a scarf."""
+    """`kind` of hat (a key of identities.HATS), its weave, and whether a scarf is worn."""
 
     kind: str
     weave: Weave
@@ -45,8 +46,17 @@ class Hat:
 
 @dataclass(frozen=True)
 class Top:
-    """Cut of the upper garment; `hem` is a height on the body, `opening` an angle (0 = closed),
-    `tail` how far the layer below shows under the hem."""
+    """Cut of the upper garment.
+
+    Attributes:
+        kind: key of identities.TOPS.
+        hem: height of the lower edge in body heights.
+        sleeve: length in arm segments, 0 to 2.
+        ease: distance of the cloth from the body in body heights.
+        flare: how much wider it becomes below the hips.
+        opening: half-angle in radians of an open front; 0 is closed.
+        tail: how far the layer below shows under the hem, in body heights.
+    """
 
     kind: str
     hem: float
@@ -59,7 +69,7 @@ class Top:
 
 @dataclass(frozen=True)
 class Fabric:
-    """Weaves of the upper garment and of what is worn below it."""
+    """Weaves of the upper garment and of the layer under it."""
 
     top: Weave
     inner: Weave
@@ -67,9 +77,15 @@ class Fabric:
 
 @dataclass(frozen=True)
 class Accent:
-    """Where the top's accent material shows: above the height `yoke`, on the sleeves (`sleeves`:
-    "none", "all", "stripe", "cuff"), in a band at the hem, and as a `print` (a key of PRINTS) on
-    the chest, on the back too where `back` holds."""
+    """Where the upper garment shows its accent material.
+
+    Attributes:
+        yoke: above this height, in body heights; 1 is nowhere.
+        sleeves: "none", "all", "stripe" or "cuff".
+        hem_band: in a band at the hem.
+        print: shape on the chest, a key of identities.PRINTS.
+        back: whether the print is on the back too.
+    """
 
     yoke: float
     sleeves: str
@@ -80,7 +96,16 @@ class Accent:
 
 @dataclass(frozen=True)
 class Bottom:
-    """Cut of the lower garment: `edge` is a height; `pockets`, `belt`, a stripe along the seam."""
+    """Cut of the lower garment.
+
+    Attributes:
+        kind: key of identities.BOTTOMS.
+        edge: height of the lower edge in body heights.
+        ease: distance of the cloth from the leg at the thigh and at the edge, in body heights.
+        pockets: on the seat.
+        belt: whether a belt shows.
+        seam: a stripe along the outer seam.
+    """
 
     kind: str
     edge: float
@@ -92,7 +117,7 @@ class Bottom:
 
 @dataclass(frozen=True)
 class Shoes:
-    """Height of the `boot`, of a light `sole`, of the `sock` (0: none), and tights or bare legs."""
+    """Heights of `boot` and `sock` (0: none) in body heights; a light `sole`; `tights`."""
 
     boot: float
     sole: bool
@@ -102,7 +127,7 @@ class Shoes:
 
 @dataclass(frozen=True)
 class Bag:
-    """A bag (a key of BAGS) of `size` (1 = average), worn on `side` (-1 right, 1 left)."""
+    """`kind` of bag (a key of identities.BAGS), `size` (1: average), `side` (-1 right, 1 left)."""
 
     kind: str
     size: float
@@ -112,7 +137,7 @@ class Bag:
 
 @dataclass(frozen=True)
 class Gait:
-    """Amplitudes in radians of the legs' `stride` and the arms' `swing`."""
+    """Amplitudes in radians: `stride` of the legs and `swing` of the arms."""
 
     stride: float
     swing: float
@@ -120,7 +145,7 @@ class Gait:
 
 @dataclass(frozen=True)
 class Person:
-    """One identity: nine traits of geometry and a gait, and `palette`: part -> material."""
+    """An identity: traits of geometry, a gait, and `palette`, part -> material."""
 
     build: Build
     hair: Hair
@@ -135,16 +160,16 @@ class Person:
     gait: Gait
     palette: Mapping[str, Material]
 
-    def cloth(self, part: str, weave: Weave = Weave()) -> Cloth:
-        """The cloth of a part of the palette; its second material is `<part> second` there."""
+    def cloth(self, part: str, weave: Weave = PLAIN) -> Cloth:
+        """Cloth of a part of the palette, with the part `<part> second` as second material."""
         base = self.palette[part]
         return Cloth(base, self.palette.get(f"{part} second", base), weave)
 
 
 def as_thermal(person: Person) -> Person:
-    """The same person for a long-wave camera: materials show their warmth instead of reflectance.
+    """The same person for a thermal camera: `nir` becomes emitted warmth in place of reflectance.
 
-    Skin is warm; clothes keep part of the differences of their `nir`, as thick and thin cloth do.
+    Skin is warmest; clothes keep part of the differences of their `nir`, like thick and thin cloth.
     """
     return replace(
         person,

@@ -1,26 +1,33 @@
-"""One image: a person at a moment, before a camera."""
+"""Render one image: a person at a moment in front of a camera."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from .body import Pose, sample_pose, solids
-from .camera import Camera, expose, sample_hour
-from .levels import Level
-from .materials import GARMENT_COLOURS, Cloth, Weave, draw_contrast, draw_material
-from .people import draw_person
-from .person import Person, as_thermal
-from .raster import Canvas, View
-from .shade import ground_shadow, lit
+
+from synthvi.body import Pose, sample_pose, solids
+from synthvi.camera import Camera, expose, sample_lighting
+from synthvi.identities import sample_independent_person
+from synthvi.levels import Level
+from synthvi.materials import GARMENT_COLOURS, Cloth, Weave, sample_contrasting, sample_material
+from synthvi.person import Person, as_thermal
+from synthvi.raster import Canvas, View
+from synthvi.shading import ground_shadow, reflected_light
 
 DIRECTIONS = 8
-FILLS = 0.875  # share of the box's height that a person of 1.70 m fills
-PASSERS = 0.35  # share of occlusions that are another person
+BOX_FILL = 0.875  # share of the image height that a person of 1.70 m fills
+PASSER_BY_SHARE = 0.35  # of occlusions
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What a camera does not decide: pose, walking direction `yaw`, and the jitter of the box
-    (`scale` factor, `shift` (x, y) in fractions of the box)."""
+    """What is the same in all cameras that see a moment.
+
+    Attributes:
+        pose: of the person.
+        yaw: walking direction in radians, as in raster.View.
+        scale: factor on the size of the person in the bounding box.
+        shift: (x, y) of the person in fractions of the bounding box.
+    """
 
     pose: Pose
     yaw: float
@@ -29,7 +36,7 @@ class Moment:
 
 
 def sample_moment(rng: np.random.Generator, level: Level) -> Moment:
-    """One of eight walking directions, a little off, at a random phase of the walk."""
+    """Sample a pose, one of eight walking directions with noise, and the error of the box."""
     yaw = 2 * np.pi * rng.integers(DIRECTIONS) / DIRECTIONS + rng.normal(0, 0.1)
     k = level.jitter
     return Moment(
@@ -43,11 +50,11 @@ def sample_moment(rng: np.random.Generator, level: Level) -> Moment:
 def render(
     person: Person, camera: Camera, moment: Moment, level: Level, rng: np.random.Generator
 ) -> np.ndarray:
-    """Image (height, width, 3) uint8 of the camera's size; `rng` decides crop, light and noise."""
-    height, width = (camera.shrink * n for n in camera.size)
+    """Render an image (height, width, 3) uint8; `rng` decides crop, light, occlusion and noise."""
+    height, width = (camera.supersampling * n for n in camera.size)
     background = _crop(camera.panorama, height, width, rng)
     folds = _crop(camera.folds, height, width, rng)
-    hour = sample_hour(camera, level, rng)
+    lighting = sample_lighting(camera, level, rng)
     canvas = Canvas(
         (height, width),
         _view(person, camera, moment, (height, width), rng),
@@ -55,13 +62,13 @@ def render(
         folds,
     )
     body = solids(person, moment.pose)
-    around = hour.around.astype(np.float32)[:, None, None]
-    image = background * around * ground_shadow(canvas, body, hour.light)
+    strength = lighting.background.astype(np.float32)[:, None, None]
+    image = background * strength * ground_shadow(canvas, body, lighting.light)
     canvas.paint(body)
     if rng.random() < level.occluded:
         _occlude(canvas, camera, level, rng)
-    image = image * (1 - canvas.cover) + lit(canvas, hour.light)
-    return expose(camera, image, hour, level, rng)
+    image = image * (1 - canvas.cover) + reflected_light(canvas, lighting.light)
+    return expose(camera, image, lighting, level, rng)
 
 
 def _crop(field: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -73,31 +80,31 @@ def _crop(field: np.ndarray, height: int, width: int, rng: np.random.Generator) 
 def _view(
     person: Person, camera: Camera, moment: Moment, size: tuple[int, int], rng: np.random.Generator
 ) -> View:
-    """The camera's view, scaled so that the person fills the box as a detector cuts it."""
+    """The view, scaled so that the person fills the image as in the box of a detector."""
     height, width = size
     distance = camera.distance * float(rng.uniform(0.85, 1.2))
     unit = View(moment.yaw, camera.height, distance, 1.0, (0.0, 0.0))
     tall = float(unit.project(0.0, 1.0, 0.0)[1])
-    grown = 0.6 + 0.4 * person.build.height / 1.7
+    stature = 0.6 + 0.4 * person.build.height / 1.7
     return View(
         moment.yaw,
         camera.height,
         distance,
-        FILLS * height * moment.scale * grown / tall,
+        BOX_FILL * height * moment.scale * stature / tall,
         (width * (0.5 + moment.shift[0]), height * (0.945 + moment.shift[1])),
     )
 
 
 def _occlude(canvas: Canvas, camera: Camera, level: Level, rng: np.random.Generator) -> None:
-    """Something nearer than the person: a passer-by half in the box, a post, or a low thing."""
+    """Paint an object in front of the person: a passer-by, a post, or a low wall."""
     height, width = canvas.cover.shape
-    if rng.random() < PASSERS:
+    if rng.random() < PASSER_BY_SHARE:
         side = int(rng.choice((-1, 1)))
-        passer = draw_person(rng, level)
+        passer = sample_independent_person(rng, level)
         passer = as_thermal(passer) if camera.spec.thermal else passer
         view = canvas.view
         canvas.depth -= 2.0
-        canvas.look_from(
+        canvas.set_view(
             View(
                 float(rng.uniform(0, 2 * np.pi)),
                 view.height,
@@ -110,12 +117,12 @@ def _occlude(canvas: Canvas, camera: Camera, level: Level, rng: np.random.Genera
             )
         )
         canvas.paint(solids(passer, sample_pose(rng)))
-        canvas.look_from(view)
+        canvas.set_view(view)
         return
     post = rng.random() < 0.5
     wide = width * (rng.uniform(0.06, 0.12) if post else rng.uniform(0.2, 0.5))
     left = rng.uniform(0, width - wide) if post else rng.choice((0.0, width - wide))
-    _slab(
+    _paint_barrier(
         canvas,
         float(left),
         float(wide),
@@ -124,8 +131,10 @@ def _occlude(canvas: Canvas, camera: Camera, level: Level, rng: np.random.Genera
     )
 
 
-def _slab(canvas: Canvas, left: float, wide: float, top: float, rng: np.random.Generator) -> None:
-    """A round post or a low wall, painted over the drawn surfaces."""
+def _paint_barrier(
+    canvas: Canvas, left: float, wide: float, top: float, rng: np.random.Generator
+) -> None:
+    """Paint a round post or a low wall, `wide` pixels from `left` and from `top` downwards."""
     height, width = canvas.cover.shape
     x = np.arange(width, dtype=np.float32)[None, :] + 0.5
     y = np.arange(height, dtype=np.float32)[:, None] + 0.5
@@ -134,9 +143,9 @@ def _slab(canvas: Canvas, left: float, wide: float, top: float, rng: np.random.G
         * np.clip(left + wide - x + 0.5, 0, 1)
         * np.clip(y - top + 0.5, 0, 1)
     ).astype(np.float32)
-    base = draw_material(rng, GARMENT_COLOURS)
+    base = sample_material(rng, GARMENT_COLOURS)
     weave = Weave(str(rng.choice(["plain", "hoops", "tiles"])), 0.12)
-    cloth = Cloth(base, draw_contrast(rng, base, 0.3), weave)
+    cloth = Cloth(base, sample_contrasting(rng, base, 0.3), weave)
     px = canvas.view.px
     colour = cloth.colour(canvas.modality, y / px + 0 * x, x / px + 0 * y, px)
     across = np.clip(2 * (x - left) / wide - 1, -1, 1).astype(np.float32)

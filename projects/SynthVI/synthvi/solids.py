@@ -1,31 +1,42 @@
-"""The two solids a person is built of, and the surfaces that dress them.
+"""The two kinds of solids that a person consists of, and their surfaces.
 
 Lengths are in body heights. A point is (lateral, height, forward): lateral grows to the person's
-left, forward is where the person walks. The angle `tau` runs around a solid: 0 in front, +pi/2 on
-the left, +-pi behind. A surface is a function of (height, tau), so patterns, prints, straps and
-open jackets turn with the person by themselves.
+left, forward is the walking direction. Angles run around a solid: 0 in front, +pi/2 on the left,
++-pi behind. A surface is a function of height and angle, so that patterns, prints, straps and open
+jackets turn with the person.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from .materials import Cloth, Material
+
+from synthvi.materials import Cloth, Material
 
 
 @dataclass(frozen=True)
 class Patch:
-    """Visible surface points of one solid, arrays (h, w): `y` height (or length along a limb),
-    `tau` angle, `s` arc length; `px` is pixels per body height."""
+    """Visible surface points of one solid, as arrays (h, w).
+
+    Attributes:
+        y: height, or length along a limb, in body heights.
+        angle: in radians.
+        arc: arc length around the solid in body heights.
+        px: pixels per body height.
+    """
 
     y: np.ndarray
-    tau: np.ndarray
-    s: np.ndarray
+    angle: np.ndarray
+    arc: np.ndarray
     px: float
 
-    def inside(self, signed: np.ndarray) -> np.ndarray:
-        """Coverage 0..1 of the region where `signed` (body heights) is positive, one pixel soft."""
-        return np.clip(signed * np.float32(self.px) + np.float32(0.5), 0, 1)
+    def inside(self, distance: np.ndarray) -> np.ndarray:
+        """Coverage 0..1 of a region with an edge one pixel wide.
+
+        Args:
+            distance: signed distance to the edge in body heights, positive inside.
+        """
+        return np.clip(distance * np.float32(self.px) + np.float32(0.5), 0, 1)
 
 
 Mask = Callable[[Patch], np.ndarray]
@@ -33,9 +44,13 @@ Mask = Callable[[Patch], np.ndarray]
 
 @dataclass(frozen=True)
 class Surface:
-    """A cloth, then overlays (mask, cloth) painted in order; `cut` keeps a part of the solid.
+    """What a solid looks like.
 
-    `rough` is how strongly cloth folds bend its normals, 0 for skin.
+    Attributes:
+        cloth: of the whole surface.
+        overlays: (mask, cloth) pairs, painted over it in order.
+        cut: coverage of the part of the solid that exists; None is all.
+        rough: how strongly folds bend the normals; 0 for skin.
     """
 
     cloth: Cloth
@@ -45,9 +60,9 @@ class Surface:
 
     def colour(self, patch: Patch, modality: int) -> np.ndarray:
         """Reflectance (C, h, w) of a patch, or (C, 1, 1) where it is uniform."""
-        colour = self.cloth.colour(modality, patch.y, patch.s, patch.px)
+        colour = self.cloth.colour(modality, patch.y, patch.arc, patch.px)
         for mask, cloth in self.overlays:
-            over = cloth.colour(modality, patch.y, patch.s, patch.px)
+            over = cloth.colour(modality, patch.y, patch.arc, patch.px)
             colour = colour + mask(patch) * (over - colour)
         return colour
 
@@ -64,11 +79,18 @@ def uniform(material: Material, rough: float = 0.3) -> Surface:
 
 @dataclass(frozen=True)
 class Stack:
-    """An upright pile of ellipses: at `heights` (ascending) half-widths `lateral` and `forward`.
+    """An upright solid with elliptic cross-sections.
 
-    `centre` is (lateral, forward) of the axis and `axis` its extra forward shift at `heights`;
-    `turn` is an extra yaw in radians. `bias` brings a layer nearer to the camera (body heights), so
-    that a coat hides the leg that would poke through it.
+    Attributes:
+        heights: ascending, (n,).
+        lateral: half-width of the ellipse at each height, (n,).
+        forward: half-depth of the ellipse at each height, (n,).
+        surface: what it looks like.
+        centre: (lateral, forward) of the axis.
+        axis: additional forward shift of the axis at each height, (n,) or a number.
+        turn: additional yaw in radians.
+        bias: by how much it is drawn nearer to the camera, in body heights, so that an outer layer
+            hides an inner one that would poke through it.
     """
 
     heights: np.ndarray
@@ -83,8 +105,15 @@ class Stack:
 
 @dataclass(frozen=True)
 class Limb:
-    """A round rod from `start` to `end` (points), its `radii` evenly spaced along it, with round
-    ends; `bias` as in Stack."""
+    """A round solid with round ends.
+
+    Attributes:
+        start: of the axis (3,).
+        end: of the axis (3,).
+        radii: evenly spaced along the axis.
+        surface: what it looks like.
+        bias: as in Stack.
+    """
 
     start: np.ndarray
     end: np.ndarray

@@ -1,14 +1,15 @@
-"""Draws identities: how often what is worn, and how the members of a family differ."""
+"""Sampling of identities: how often each trait occurs, and how the members of a family differ."""
 
 from dataclasses import replace
 
 import numpy as np
-from . import materials
-from .levels import Level
-from .materials import Material
-from .person import Accent, Bag, Bottom, Build, Fabric, Gait, Hair, Hat, Person, Shoes, Top
 
-# kind: (share, hem (low, high) as height on the body, sleeve in arm lengths 0..2, ease, share open)
+from synthvi import materials
+from synthvi.levels import Level
+from synthvi.materials import Material
+from synthvi.person import Accent, Bag, Bottom, Build, Fabric, Gait, Hair, Hat, Person, Shoes, Top
+
+# kind: (share, range of the hem, sleeve, ease, share with an open front), see person.Top
 TOPS = {
     "tank": (0.05, (0.47, 0.53), 0.0, 0.001, 0.0),
     "tee": (0.20, (0.44, 0.52), 0.55, 0.006, 0.0),
@@ -21,7 +22,7 @@ TOPS = {
     "coat": (0.08, (0.24, 0.38), 1.93, 0.017, 0.45),
     "dress": (0.07, (0.22, 0.36), 0.4, 0.004, 0.0),
 }
-# kind: (share, (shortest, longest) lower edge as height on the body, ease at thigh, at the edge)
+# kind: (share, range of the edge, ease at the thigh, ease at the edge), see person.Bottom
 BOTTOMS = {
     "slim": (0.24, (0.045, 0.07), 0.002, 0.004),
     "straight": (0.26, (0.035, 0.05), 0.006, 0.013),
@@ -84,10 +85,9 @@ BOTTOM_PATTERNS = {
     "blotches": 0.1,
 }
 BAG_PATTERNS = {"hoops": 0.5, "stripes": 0.25, "tiles": 0.15, "dots": 0.1}
-PLAINER = {"bottom": 0.4, "bag": 0.45, "hat": 0.4, "inner": 0.5}  # of a top's share of patterns
+PATTERN_FACTORS = {"bottom": 0.4, "bag": 0.45, "hat": 0.4, "inner": 0.5}  # on the share of tops
 
-
-# Traits by which members of a family differ, and when two values are told apart at a glance.
+# Traits in which members of a family differ -> what of the trait can be recognised in an image.
 TRAITS = {
     "build": lambda b: (round(b.girth * 4), round(b.shoulders * 5)),
     "hair": lambda h: h.style,
@@ -100,84 +100,85 @@ TRAITS = {
     "shoes": lambda s: (s.boot > 0.06, s.tights),
     "bag": lambda b: b.kind,
 }
-CUT = ("top", "fabric", "accent", "bottom", "bottom_weave", "bag")
+CUT_TRAITS = ("top", "fabric", "accent", "bottom", "bottom_weave", "bag")
 
 
 def sample_person(seed: int, pid: int, level: Level) -> Person:
-    """The identity number `pid` of the world `seed`: always the same for the same arguments.
+    """The identity `pid` of the world `seed`: the same arguments give the same person.
 
-    Where the level has families, `level.family` identities in a row have a common ancestor. In
-    turn a member keeps the ancestor's colours but not the cut; keeps the cut but for a few traits,
-    in colours of its own; or keeps both but for those few traits. So neither colour nor cut alone
-    names anybody, and every two members differ in traits that both modalities show.
+    In a level with families, `level.family` consecutive identities have a common ancestor. In turn,
+    a member has the ancestor's colours and another cut, the ancestor's cut and other colours, or
+    both of the ancestor; in addition, `level.changes` traits of each member are changed. So neither
+    colour nor cut alone identifies anybody, and any two members differ in traits that both
+    modalities show.
     """
-    own = draw_person(np.random.default_rng([seed, 11, pid]), level)
+    independent = sample_independent_person(np.random.default_rng([seed, 11, pid]), level)
     if level.family == 1:
-        return own
+        return independent
     family, member = divmod(pid - 1, level.family)
     rng = np.random.default_rng([seed, 13, pid])
-    person = draw_person(np.random.default_rng([seed, 17, family]), level)
+    person = sample_independent_person(np.random.default_rng([seed, 17, family]), level)
     if member % 3 == 0:
-        person = replace(person, **{trait: getattr(own, trait) for trait in CUT})
+        person = replace(person, **{trait: getattr(independent, trait) for trait in CUT_TRAITS})
     elif member % 3 == 1:
-        person = replace(person, palette=own.palette)
+        person = replace(person, palette=independent.palette)
     for trait in rng.permutation(list(TRAITS))[: level.changes]:
-        person = _changed(person, str(trait), rng, level)
-    return replace(person, gait=own.gait)
+        person = _with_other_value(person, str(trait), rng, level)
+    return replace(person, gait=independent.gait)
 
 
-def _changed(person: Person, trait: str, rng: np.random.Generator, level: Level) -> Person:
-    """The person with another value of a trait, one that looks different."""
-    tell = TRAITS[trait]
+def _with_other_value(person: Person, trait: str, rng: np.random.Generator, level: Level) -> Person:
+    """The person with another, recognisably different value of a trait."""
+    appearance = TRAITS[trait]
     while True:
-        value = getattr(draw_person(rng, level), trait)
-        if tell(value) != tell(getattr(person, trait)):
+        value = getattr(sample_independent_person(rng, level), trait)
+        if appearance(value) != appearance(getattr(person, trait)):
             return replace(person, **{trait: value})
 
 
-def draw_person(rng: np.random.Generator, level: Level) -> Person:
-    """A person whose every trait is drawn on its own."""
-    top = _draw_top(rng)
-    weaves = {part: level.patterned * share for part, share in PLAINER.items()}
+def sample_independent_person(rng: np.random.Generator, level: Level) -> Person:
+    """Sample a person whose traits are independent of each other."""
+    top = _sample_top(rng)
+    weaves = {part: level.patterned * share for part, share in PATTERN_FACTORS.items()}
     return Person(
-        build=_draw_build(rng),
-        hair=_draw_hair(rng),
+        build=_sample_build(rng),
+        hair=_sample_hair(rng),
         hat=Hat(
-            _pick(rng, HATS),
-            materials.draw_weave(rng, {"thin hoops": 1.0}, weaves["hat"], (0.03, 0.04)),
+            _choose(rng, HATS),
+            materials.sample_weave(rng, {"thin hoops": 1.0}, weaves["hat"], (0.03, 0.04)),
             bool(rng.random() < 0.1),
         ),
         top=top,
         fabric=Fabric(
-            materials.draw_weave(rng, TOP_PATTERNS, level.patterned, (0.055, 0.12)),
-            materials.draw_weave(rng, TOP_PATTERNS, weaves["inner"]),
+            materials.sample_weave(rng, TOP_PATTERNS, level.patterned, (0.055, 0.12)),
+            materials.sample_weave(rng, TOP_PATTERNS, weaves["inner"]),
         ),
-        accent=_draw_accent(rng),
-        bottom=_draw_bottom(rng),
-        bottom_weave=materials.draw_weave(rng, BOTTOM_PATTERNS, weaves["bottom"], (0.05, 0.11)),
-        shoes=_draw_shoes(rng),
+        accent=_sample_accent(rng),
+        bottom=_sample_bottom(rng),
+        bottom_weave=materials.sample_weave(rng, BOTTOM_PATTERNS, weaves["bottom"], (0.05, 0.11)),
+        shoes=_sample_shoes(rng),
         bag=Bag(
-            _pick(rng, BAGS),
+            _choose(rng, BAGS),
             float(rng.uniform(0.75, 1.3)),
             int(rng.choice((-1, 1))),
-            materials.draw_weave(rng, BAG_PATTERNS, weaves["bag"], (0.05, 0.08)),
+            materials.sample_weave(rng, BAG_PATTERNS, weaves["bag"], (0.05, 0.08)),
         ),
         gait=Gait(float(rng.uniform(0.32, 0.5)), float(rng.uniform(0.15, 0.5))),
-        palette=_draw_palette(rng, level),
+        palette=_sample_palette(rng, level),
     )
 
 
-def _pick(rng: np.random.Generator, shares: dict[str, float]) -> str:
+def _choose(rng: np.random.Generator, shares: dict[str, float]) -> str:
     weights = np.array(list(shares.values()))
     return list(shares)[rng.choice(len(weights), p=weights / weights.sum())]
 
 
-def _draw_hair(rng: np.random.Generator) -> Hair:
-    style = _pick(rng, HAIR)
+def _sample_hair(rng: np.random.Generator) -> Hair:
+    style = _choose(rng, HAIR)
     return Hair(style, bool(rng.random() < 0.25) and style in ("bald", "short", "side", "afro"))
 
 
-def _draw_build(rng: np.random.Generator) -> Build:
+def _sample_build(rng: np.random.Generator) -> Build:
     return Build(
         height=float(np.clip(rng.normal(1.7, 0.1), 1.48, 1.95)),
         girth=float(np.clip(rng.normal(1.02, 0.13), 0.82, 1.42)),
@@ -189,8 +190,8 @@ def _draw_build(rng: np.random.Generator) -> Build:
     )
 
 
-def _draw_top(rng: np.random.Generator) -> Top:
-    kind = _pick(rng, {name: row[0] for name, row in TOPS.items()})
+def _sample_top(rng: np.random.Generator) -> Top:
+    kind = _choose(rng, {name: row[0] for name, row in TOPS.items()})
     _, hem, sleeve, ease, share_open = TOPS[kind]
     layered = kind in ("hoodie", "jacket", "vest", "sweater") and rng.random() < 0.3
     return Top(
@@ -204,18 +205,18 @@ def _draw_top(rng: np.random.Generator) -> Top:
     )
 
 
-def _draw_accent(rng: np.random.Generator) -> Accent:
+def _sample_accent(rng: np.random.Generator) -> Accent:
     return Accent(
         yoke=float(rng.uniform(0.66, 0.74)) if rng.random() < 0.15 else 1.0,
         sleeves=str(rng.choice(["none", "all", "stripe", "cuff"], p=[0.66, 0.14, 0.1, 0.1])),
         hem_band=bool(rng.random() < 0.12),
-        print=_pick(rng, PRINTS),
+        print=_choose(rng, PRINTS),
         back=bool(rng.random() < 0.5),
     )
 
 
-def _draw_bottom(rng: np.random.Generator) -> Bottom:
-    kind = _pick(rng, {name: row[0] for name, row in BOTTOMS.items()})
+def _sample_bottom(rng: np.random.Generator) -> Bottom:
+    kind = _choose(rng, {name: row[0] for name, row in BOTTOMS.items()})
     _, edge, thigh, cuff = BOTTOMS[kind]
     return Bottom(
         kind,
@@ -227,7 +228,7 @@ def _draw_bottom(rng: np.random.Generator) -> Bottom:
     )
 
 
-def _draw_shoes(rng: np.random.Generator) -> Shoes:
+def _sample_shoes(rng: np.random.Generator) -> Shoes:
     return Shoes(
         boot=float(rng.uniform(0.09, 0.22)) if rng.random() < 0.2 else 0.03,
         sole=bool(rng.random() < 0.5),
@@ -236,18 +237,18 @@ def _draw_shoes(rng: np.random.Generator) -> Shoes:
     )
 
 
-def _draw_palette(rng: np.random.Generator, level: Level) -> dict[str, Material]:
-    """A material for each part of a person and what it wears."""
-    draw, draw_second = materials.draw_material, materials.draw_contrast
+def _sample_palette(rng: np.random.Generator, level: Level) -> dict[str, Material]:
+    """Sample a material for each part of a person and of what is worn."""
+    sample, sample_second = materials.sample_material, materials.sample_contrasting
     palette = {
-        "skin": draw(rng, materials.SKIN_COLOURS, 4.0, (0.42, 0.6)),
-        "hair": draw(rng, materials.HAIR_COLOURS, 5.0, (0.05, 0.5)),
-        "shoes": draw(rng, materials.LEATHER_COLOURS),
-        "tights": draw(rng, materials.NEUTRALS),
-        "sock": draw(rng, materials.NEUTRALS),
-        "scarf": draw(rng, materials.GARMENT_COLOURS),
-        "strap": draw(rng, materials.LEATHER_COLOURS),
-        "belt": draw(rng, materials.LEATHER_COLOURS),
+        "skin": sample(rng, materials.SKIN_COLOURS, 4.0, (0.42, 0.6)),
+        "hair": sample(rng, materials.HAIR_COLOURS, 5.0, (0.05, 0.5)),
+        "shoes": sample(rng, materials.LEATHER_COLOURS),
+        "tights": sample(rng, materials.NEUTRALS),
+        "sock": sample(rng, materials.NEUTRALS),
+        "scarf": sample(rng, materials.GARMENT_COLOURS),
+        "strap": sample(rng, materials.LEATHER_COLOURS),
+        "belt": sample(rng, materials.LEATHER_COLOURS),
     }
     for part, colours in (
         ("top", materials.TOP_COLOURS),
@@ -256,21 +257,23 @@ def _draw_palette(rng: np.random.Generator, level: Level) -> dict[str, Material]
         ("bag", materials.LEATHER_COLOURS),
         ("hat", materials.TOP_COLOURS),
     ):
-        palette[part] = draw(rng, colours)
-        palette[f"{part} second"] = draw_second(rng, palette[part], level.contrast)
-    palette["accent"] = draw_second(rng, palette["top"], level.contrast)
-    palette["seam"] = draw_second(rng, palette["bottom"], level.contrast)
-    return palette if level.colours == 1 else _toned(palette, level.colours)
+        palette[part] = sample(rng, colours)
+        palette[f"{part} second"] = sample_second(rng, palette[part], level.contrast)
+    palette["accent"] = sample_second(rng, palette["top"], level.contrast)
+    palette["seam"] = sample_second(rng, palette["bottom"], level.contrast)
+    return palette if level.colours == 1 else _pull_to_tones(palette, level.colours)
 
 
-def _toned(palette: dict[str, Material], keep: float) -> dict[str, Material]:
-    """The palette with every material but skin and hair drawn towards one of two tones."""
+def _pull_to_tones(palette: dict[str, Material], keep: float) -> dict[str, Material]:
+    """The palette with all materials but skin and hair moved towards one of two tones."""
     toned = {
-        part: palette[part] if part in ("skin", "hair") else materials.toned(palette[part], keep)
+        part: palette[part]
+        if part in ("skin", "hair")
+        else materials.pull_to_tones(palette[part], keep)
         for part in palette
     }
     for part, other in [
         (p, p.removesuffix(" second")) for p in palette if p.endswith(" second")
     ] + [("accent", "top"), ("seam", "bottom")]:
-        toned[part] = materials.toned(palette[part], keep, beside=palette[other])
+        toned[part] = materials.pull_to_tones(palette[part], keep, beside=palette[other])
     return toned

@@ -1,24 +1,29 @@
-"""The solids of hats and bags."""
+"""Solids of hats and bags."""
 
 from typing import NamedTuple
 
 import numpy as np
-from . import exact
-from .outfit import shade_of
-from .person import Person
-from .solids import Limb, Solid, Stack, Surface, plain, uniform
+
+from synthvi import portable_math
+from synthvi.outfit import shade_of
+from synthvi.person import Person
+from synthvi.solids import Limb, Patch, Solid, Stack, Surface, plain, uniform
 
 
-def hat(person: Person, place: dict, turn: float, axis: float) -> list[Solid]:
-    """Cap with a visor, beanie with a bobble, brimmed hat, or a hood that is up; mostly none.
+def hat(person: Person, placement: dict, turn: float, axis: float) -> list[Solid]:
+    """Solids of the hat that a person wears, none for most.
 
-    `place` is the head's placing (see solids.Stack), `axis` its forward shift.
+    Args:
+        person: who wears it.
+        placement: `centre` and `turn` of the head, as in solids.Stack.
+        turn: yaw of the head in radians.
+        axis: forward shift of the head.
     """
     kind, cloth = person.hat.kind, person.cloth("hat", person.hat.weave)
     if kind == "none":
         return []
     if kind == "hood":
-        return [_hood(person, place)]
+        return [_hood(person, placement)]
     bulk = 1.35 if person.hair.style == "afro" else 1.14
     low, high = {"cap": (0.957, 1.018), "beanie": (0.950, 1.034), "brim": (0.962, 1.035)}[kind]
     u = np.linspace(0, 1, 8)
@@ -29,7 +34,7 @@ def hat(person: Person, place: dict, turn: float, axis: float) -> list[Solid]:
         0.058 * bulk * dome,
         Surface(cloth),
         bias=0.004,
-        **place,
+        **placement,
     )
     second = uniform(cloth.second)
     middle = np.array([0.0, low + 0.006, axis])
@@ -43,32 +48,35 @@ def hat(person: Person, place: dict, turn: float, axis: float) -> list[Solid]:
             ),
         ]
     if kind == "beanie":
-        return [crown, Limb(middle + [0, 0.082, 0], middle + [0, 0.085, 0], (0.017, 0.017), second)]
+        bobble = [middle + np.array([0, height, 0]) for height in (0.082, 0.085)]
+        return [crown, Limb(*bobble, (0.017, 0.017), second)]
     rim = np.array([low - 0.006, low, low + 0.010])
-    return [crown, Stack(rim, np.full(3, 0.1), np.full(3, 0.105), second, **place)]
+    return [crown, Stack(rim, np.full(3, 0.1), np.full(3, 0.105), second, **placement)]
 
 
-def _hood(person: Person, place: dict) -> Stack:
+def _hood(person: Person, placement: dict) -> Stack:
     """A hood over the head, open around the face."""
     u = np.sin(np.linspace(-0.5 * np.pi, 0.5 * np.pi, 12))
     bow = np.maximum(1 - u * u, 0.02) ** 0.4
     heights = 0.925 + 0.10 * u
-    face = lambda p: p.inside(
-        np.maximum(exact.length(p.tau * 0.062, (p.y - 0.932) * 0.72) - 0.046, 0.84 - p.y)
-    )
+
+    def around_face(p: Patch) -> np.ndarray:
+        face = portable_math.hypot(p.angle * 0.062, (p.y - 0.932) * 0.72) - 0.046
+        return p.inside(np.maximum(face, 0.84 - p.y))
+
     return Stack(
         heights,
         0.062 * bow,
         0.074 * bow,
-        Surface(person.cloth("top", person.fabric.top), cut=face),
+        Surface(person.cloth("top", person.fabric.top), cut=around_face),
         bias=0.006,
-        **place,
+        **placement,
     )
 
 
 class Wearer(NamedTuple):
-    """Where a bag hangs: the person, the trunk's largest half-widths (`wide` sideways, `deep`
-    forward), `shoulder` and `hand` (3,) on the bag's side."""
+    """Where a bag hangs: largest half-width (`wide`) and half-depth (`deep`) of the trunk, and the
+    points (3,) `shoulder` and `hand` on the side of the bag."""
 
     person: Person
     wide: float
@@ -78,12 +86,13 @@ class Wearer(NamedTuple):
 
 
 def bag(wearer: Wearer) -> list[Solid]:
-    """The solids of the bag that a person carries, none for some."""
+    """Solids of the bag that a person carries, none for some."""
     make = BAGS.get(wearer.person.bag.kind)
     return make(wearer) if make else []
 
 
 def _rounded(low: float, high: float, a: float, b: float) -> tuple:
+    """Heights, half-widths and half-depths of a box with rounded edges."""
     ends = np.array([0.0, 0.12, 0.5, 0.85, 0.95, 1.0])
     narrow = np.array([0.82, 1.0, 1.02, 0.98, 0.8, 0.4])
     return low + (high - low) * ends, a * narrow, b * narrow
@@ -108,7 +117,7 @@ def _backpack(wearer: Wearer) -> list[Solid]:
             (
                 lambda p: p.inside(
                     np.minimum(
-                        0.055 * size - np.abs(np.abs(p.tau) - np.pi) * 0.07,
+                        0.055 * size - np.abs(np.abs(p.angle) - np.pi) * 0.07,
                         0.03 * size - np.abs(p.y - 0.66),
                     )
                 ),
@@ -140,7 +149,7 @@ def _cross(wearer: Wearer) -> list[Solid]:
 
 def _tote(wearer: Wearer) -> list[Solid]:
     size, out = wearer.person.bag.size, wearer.person.bag.side * (wearer.wide + 0.05)
-    joint = wearer.shoulder + [0.0, 0.03, 0.0]
+    joint = wearer.shoulder + np.array([0.0, 0.03, 0.0])
     straps = [
         Limb(joint, np.array([out, 0.61, forward]), (0.008, 0.008), _strap(wearer))
         for forward in (-0.05, 0.05)

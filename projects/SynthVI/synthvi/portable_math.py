@@ -1,17 +1,18 @@
-"""Functions of arrays that give the same bits on every processor.
+"""Math functions that give the same bits on every processor.
 
-numpy picks another float32 arcsin, sine and exponential by the processor's vector instructions, and
-they differ in the last bit: enough to change a grey value now and then, and with it a checksum. These
-use additions, multiplications and square roots, which IEEE 754 fixes, or float64 and then rounding.
+numpy chooses its float32 arcsin, sin and exp by the processor's vector instructions, and their last
+bits differ. That is enough to change a grey value now and then, and with it a checksum. The
+functions here use additions, multiplications and square roots, whose rounding IEEE 754 fixes, or
+float64 with a final rounding to float32.
 """
 
 import numpy as np
 
 _HALF_PI = np.float32(np.pi / 2)
-# Abramowitz and Stegun, Handbook of Mathematical Functions, 4.4.46: error below 2e-8 before rounding.
-_ARCCOS = tuple(
-    np.float32(c)
-    for c in (
+# Polynomial of arccos(x) / sqrt(1 - x), highest power first: Abramowitz and Stegun, Handbook of
+# Mathematical Functions, 4.4.46. Its error is below 2e-8 before rounding.
+_ARCCOS = np.array(
+    [
         -0.0012624911,
         0.0066700901,
         -0.0170881256,
@@ -20,7 +21,8 @@ _ARCCOS = tuple(
         0.0889789874,
         -0.2145988016,
         1.5707963050,
-    )
+    ],
+    np.float32,
 )
 
 
@@ -43,11 +45,11 @@ def cos(x: np.ndarray) -> np.ndarray:
     return np.cos(x.astype(np.float64)).astype(np.float32)
 
 
-def length(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def hypot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Length of the vector (x, y)."""
     return np.sqrt(x * x + y * y)
 
 
 def bell(square: np.ndarray) -> np.ndarray:
-    """A soft bump of a squared distance: 1 at 0, about exp(-square)."""
+    """A bell curve of a squared distance: 1 at 0, approximately exp(-square)."""
     return 1 / (1 + square + square * square / 2)

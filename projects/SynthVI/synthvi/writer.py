@@ -1,7 +1,7 @@
-"""Writes a planned tree to disk, in parallel and safely.
+"""Write a planned tree to disk, in parallel, so that an interrupted run cannot be mistaken for one.
 
-`demo.json` is written last and says that a tree is finished and of which arguments;
-`demo.partial.json` marks one that is not, which the same arguments render anew.
+`demo.json` is written last: it marks a finished tree and holds its options. `demo.partial.json`
+marks an unfinished one, which a run with the same options renders anew.
 """
 
 import json
@@ -14,25 +14,35 @@ from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 
-from .layout import DemoError, DemoOptions, Shot, plan, render_shot
 from PIL import Image
 from tqdm import tqdm
 
+from synthvi.layout import DemoError, DemoOptions, Shot, plan, render_shot
+
 MARKER, PARTIAL = "demo.json", "demo.partial.json"
-CHUNK = 60  # images that a worker renders at a time: one identity's, roughly
+CHUNK = 60  # images that a process renders at a time: about one identity's
 
 
 def write_tree(
     root: Path, options: DemoOptions, workers: int = 0, progress: bool = True
 ) -> dict[str, int]:
-    """Render the tree below `root` and return the number of images per folder of identities.
+    """Render a tree below `root`; a finished tree of the same options is left alone.
 
-    `workers` processes render (0: one per core). A finished tree of the same options is left alone.
-    Raises DemoError where `root` holds anything else.
+    Args:
+        root: folder to write; new, empty, or with an unfinished tree of the same options.
+        options: what to render.
+        workers: number of processes; 0 means one per core.
+        progress: whether to show a progress bar.
+
+    Returns:
+        Number of images per folder of identities.
+
+    Raises:
+        DemoError: `root` holds anything else.
     """
     if is_finished(root, options):
         return json.loads((root / MARKER).read_text())["images"]
-    _claim(root, options)
+    _reserve(root, options)
     tree = plan(options)
     for path, content in tree.files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -56,19 +66,30 @@ def write_tree(
 
 
 def is_finished(root: Path, options: DemoOptions) -> bool:
-    """Whether `root` holds the finished tree of exactly these options."""
-    return _arguments(root / MARKER) == asdict(options)
+    """Whether `root` holds a finished tree of exactly these options."""
+    return _options_in(root / MARKER) == asdict(options)
 
 
-def _arguments(marker: Path) -> dict | None:
+def encode(options: DemoOptions, shot: Shot) -> bytes:
+    """Render an image and encode it as JPEG or BMP, by the suffix of its path."""
+    image, quality = render_shot(options, shot)
+    buffer = BytesIO()
+    if shot.path.endswith(".jpg"):
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    else:
+        Image.fromarray(image).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+def _options_in(marker: Path) -> dict | None:
     try:
         return json.loads(marker.read_text())["arguments"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # no marker, or a foreign file of its name
+        return None  # no marker, or another program's file of the same name
 
 
-def _claim(root: Path, options: DemoOptions) -> None:
-    """Make `root` ours to write; raises DemoError where it holds somebody else's files."""
+def _reserve(root: Path, options: DemoOptions) -> None:
+    """Create `root` and mark it unfinished; raises DemoError if it holds other files."""
     if root.exists() and not root.is_dir():
         raise DemoError(f"{root} is a file: choose another folder")
     if (root / MARKER).exists():
@@ -77,7 +98,7 @@ def _claim(root: Path, options: DemoOptions) -> None:
             "folder or choose another"
         )
     used = root.is_dir() and any(root.iterdir())
-    if used and _arguments(root / PARTIAL) != asdict(options):
+    if used and _options_in(root / PARTIAL) != asdict(options):
         raise DemoError(
             f"{root} is not empty and not this demo: remove the folder or choose another"
         )
@@ -86,13 +107,14 @@ def _claim(root: Path, options: DemoOptions) -> None:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    """Write in one step: a killed run leaves no half file under the final name."""
+    """Write atomically: an interrupted run leaves no half-written file under the final name."""
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(content, indent=1))
     draft.replace(path)
 
 
 def _render_all(root: Path, options: DemoOptions, shots: list[Shot], workers: int) -> Iterator[int]:
+    """Render in chunks; yields the number of images of each finished chunk."""
     chunks = [shots[i : i + CHUNK] for i in range(0, len(shots), CHUNK)]
     job = partial(_render_chunk, root, options)
     if workers == 1:
@@ -106,14 +128,3 @@ def _render_chunk(root: Path, options: DemoOptions, shots: list[Shot]) -> int:
     for shot in shots:
         (root / shot.path).write_bytes(encode(options, shot))
     return len(shots)
-
-
-def encode(options: DemoOptions, shot: Shot) -> bytes:
-    """The rendered image as the bytes of its file, JPEG or BMP by the ending of its path."""
-    image, quality = render_shot(options, shot)
-    buffer = BytesIO()
-    if shot.path.endswith(".jpg"):
-        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    else:
-        Image.fromarray(image).save(buffer, "BMP")
-    return buffer.getvalue()

@@ -1,19 +1,15 @@
-"""Places: the background that a camera looks at, the same geometry for every camera of a place."""
+"""Places: rooms and streets as flat panels; every camera of a place sees the same geometry."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from . import exact
-from .materials import Cloth, Material, Weave, linear
-from scipy import ndimage
 
-from icre.modality import VISIBLE
+from synthvi.materials import Cloth, Material, Weave, srgb_to_linear
 
-WIDER, TALLER = 5.0, 1.15  # size of the painted panorama in box widths and box heights
-INDOOR_PLACES = 3  # places 1 to 3 are rooms, the others streets and yards
+INDOOR_PLACES = 3  # places 1 to 3 are rooms, the others streets
 
 # name: sRGB and near-infrared reflectance. Leaves are dark green and bright infrared.
-STUFFS = {
+BUILDING_MATERIALS = {
     "plaster": ((206, 200, 188), 0.55),
     "paint": ((150, 166, 172), 0.45),
     "cream": ((212, 200, 170), 0.50),
@@ -39,10 +35,19 @@ STUFFS = {
 }
 
 
+PLAIN = Weave()
+
+
 @dataclass(frozen=True)
 class Panel:
-    """A rectangle (left, top, right, bottom in fractions of the panorama), its cloth, how mottled
-    it is (`grain`), and whether it is an ellipse (`oval`)."""
+    """A flat object.
+
+    Attributes:
+        box: left, top, right, bottom in fractions of the panorama.
+        cloth: its material and pattern.
+        grain: how mottled it is.
+        oval: whether it is an ellipse in place of a rectangle.
+    """
 
     box: tuple[float, float, float, float]
     cloth: Cloth
@@ -52,8 +57,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Place:
-    """A `wall`, a `floor` below the `horizon` (fraction), `panels` painted over in order; the wall
-    is `depth` body heights behind the person; `seed` fixes the stains."""
+    """What is behind the person.
+
+    Attributes:
+        indoor: whether it is a room.
+        wall: above the horizon.
+        floor: below the horizon.
+        horizon: where wall and floor meet, as a fraction of the panorama's height.
+        depth: distance of the wall from the person in body heights.
+        panels: painted over wall and floor in this order.
+        seed: of the stains.
+    """
 
     indoor: bool
     wall: Cloth
@@ -65,7 +79,7 @@ class Place:
 
 
 def sample_place(seed: int, number: int) -> Place:
-    """The place `number` of the world `seed`."""
+    """Sample the place `number` of the world `seed`."""
     rng = np.random.default_rng([seed, 23, number])
     indoor = number <= INDOOR_PLACES
     horizon = float(rng.uniform(0.42, 0.66))
@@ -74,8 +88,8 @@ def sample_place(seed: int, number: int) -> Place:
         if indoor
         else (("brick", "concrete", "stone"), ("asphalt", "concrete", "stone"))
     )
-    wall = stuff(rng, rng.choice(walls), Weave("plain" if indoor else "tiles", 0.06), 0.93)
-    floor = stuff(
+    wall = _cloth(rng, rng.choice(walls), Weave("plain" if indoor else "tiles", 0.06), 0.93)
+    floor = _cloth(
         rng,
         rng.choice(floors),
         Weave(str(rng.choice(["panes", "tiles", "hoops"])), float(rng.uniform(0.16, 0.32))),
@@ -93,14 +107,14 @@ def sample_place(seed: int, number: int) -> Place:
     )
 
 
-def stuff(rng: np.random.Generator, name: str, weave: Weave = Weave(), share: float = 0.9) -> Cloth:
-    """A cloth of a building material, its lightness varied, its second `share` times as bright."""
-    srgb, nir = STUFFS[str(name)]
+def _cloth(rng: np.random.Generator, name: str, weave: Weave = PLAIN, share: float = 0.9) -> Cloth:
+    """Sample a cloth of a building material; its second is `share` times as bright as its base."""
+    srgb, nir = BUILDING_MATERIALS[str(name)]
     base = Material(
-        linear(np.array(srgb) * rng.uniform(0.75, 1.12) + rng.normal(0, 4, 3)),
+        srgb_to_linear(np.array(srgb) * rng.uniform(0.75, 1.12) + rng.normal(0, 4, 3)),
         float(np.clip(nir * rng.uniform(0.75, 1.25), 0.05, 0.9)),
     )
-    return Cloth(base, base.times(share), weave)
+    return Cloth(base, base.scaled(share), weave)
 
 
 def _room(rng: np.random.Generator, horizon: float) -> list[Panel]:
@@ -108,22 +122,23 @@ def _room(rng: np.random.Generator, horizon: float) -> list[Panel]:
     panels = []
     if rng.random() < 0.6:
         top = horizon - rng.uniform(0.1, 0.22)
-        low = stuff(rng, rng.choice(["paint", "wood", "stone"]))
+        low = _cloth(rng, rng.choice(["paint", "wood", "stone"]))
         panels.append(Panel((0, top, 1, horizon), low))
     left = rng.uniform(0, 0.08)
     while left < 0.95:
-        make = _ROOM[rng.choice(len(_ROOM), p=[0.3, 0.22, 0.22, 0.16, 0.1])]
+        make = _FURNITURE[rng.choice(len(_FURNITURE), p=[0.3, 0.22, 0.22, 0.16, 0.1])]
         wide = float(rng.uniform(0.7, 1.2))
         panels += make(rng, left, wide, horizon)
         left += 0.09 * wide + rng.uniform(0.03, 0.12)
-    skirting = stuff(rng, rng.choice(["dark wood", "stone"]))
+    skirting = _cloth(rng, rng.choice(["dark wood", "stone"]))
     panels.append(Panel((0, horizon - 0.02, 1, horizon), skirting))
     for _ in range(rng.integers(1, 4)):
         at, bottom = rng.uniform(0, 0.95), horizon + rng.uniform(0.03, 0.08)
         top, right = bottom - rng.uniform(0.1, 0.16), at + rng.uniform(0.03, 0.1)
         panels.append(
             Panel(
-                (at, top, right, bottom), stuff(rng, rng.choice(["steel", "black", "wood", "blue"]))
+                (at, top, right, bottom),
+                _cloth(rng, rng.choice(["steel", "black", "wood", "blue"])),
             )
         )
     return panels
@@ -131,10 +146,10 @@ def _room(rng: np.random.Generator, horizon: float) -> list[Panel]:
 
 def _door(rng: np.random.Generator, left: float, wide: float, horizon: float) -> list[Panel]:
     top, right = horizon - rng.uniform(0.42, 0.5), left + 0.075 * wide
-    leaf = stuff(rng, rng.choice(["wood", "dark wood", "paint", "blue"]))
+    leaf = _cloth(rng, rng.choice(["wood", "dark wood", "paint", "blue"]))
     inset = Cloth(leaf.second, leaf.second)
     panels = [
-        Panel((left - 0.006, top - 0.015, right + 0.006, horizon), stuff(rng, "dark wood")),
+        Panel((left - 0.006, top - 0.015, right + 0.006, horizon), _cloth(rng, "dark wood")),
         Panel((left, top, right, horizon), leaf),
     ]
     for low, high in ((0.08, 0.45), (0.55, 0.92)):
@@ -142,14 +157,14 @@ def _door(rng: np.random.Generator, left: float, wide: float, horizon: float) ->
         box = (left + 0.01, top + low * span, right - 0.01, top + high * span)
         panels.append(Panel(box, inset))
     handle = (right - 0.008, (top + horizon) / 2, right - 0.004, (top + horizon) / 2 + 0.015)
-    return [*panels, Panel(handle, stuff(rng, "steel"))]
+    return [*panels, Panel(handle, _cloth(rng, "steel"))]
 
 
 def _window(rng: np.random.Generator, left: float, wide: float, horizon: float) -> list[Panel]:
     top = horizon - rng.uniform(0.36, 0.48)
     right, bottom = left + 0.09 * wide, top + rng.uniform(0.2, 0.28)
-    glass = stuff(rng, rng.choice(["glass", "bright glass"]))
-    frame = Panel((left - 0.005, top - 0.01, right + 0.005, bottom + 0.015), stuff(rng, "paper"))
+    glass = _cloth(rng, rng.choice(["glass", "bright glass"]))
+    frame = Panel((left - 0.005, top - 0.01, right + 0.005, bottom + 0.015), _cloth(rng, "paper"))
     half = (left + right) / 2
     return [
         frame,
@@ -161,13 +176,13 @@ def _window(rng: np.random.Generator, left: float, wide: float, horizon: float) 
 def _board(rng: np.random.Generator, left: float, wide: float, horizon: float) -> list[Panel]:
     top = horizon - rng.uniform(0.32, 0.42)
     right, bottom = left + 0.08 * wide, top + rng.uniform(0.12, 0.2)
-    panels = [Panel((left, top, right, bottom), stuff(rng, rng.choice(["cork", "blue", "paper"])))]
+    panels = [Panel((left, top, right, bottom), _cloth(rng, rng.choice(["cork", "blue", "paper"])))]
     for _ in range(rng.integers(2, 6)):
         x, y = rng.uniform(left, right - 0.02), rng.uniform(top, bottom - 0.04)
         panels.append(
             Panel(
                 (x, y, x + 0.016, y + 0.045),
-                stuff(rng, rng.choice(["paper", "paper", "red", "cream"])),
+                _cloth(rng, rng.choice(["paper", "paper", "red", "cream"])),
             )
         )
     return panels
@@ -175,7 +190,7 @@ def _board(rng: np.random.Generator, left: float, wide: float, horizon: float) -
 
 def _pillar(rng: np.random.Generator, left: float, wide: float, horizon: float) -> list[Panel]:
     right = left + 0.045 * wide
-    kind = stuff(rng, rng.choice(["concrete", "marble", "paint"]))
+    kind = _cloth(rng, rng.choice(["concrete", "marble", "paint"]))
     return [
         Panel((left, 0.0, right, horizon + 0.03), kind, 0.08),
         Panel((right - 0.008, 0.0, right, horizon + 0.03), Cloth(kind.second, kind.second)),
@@ -184,11 +199,11 @@ def _pillar(rng: np.random.Generator, left: float, wide: float, horizon: float) 
 
 def _shelf(rng: np.random.Generator, left: float, wide: float, horizon: float) -> list[Panel]:
     top, right = horizon - rng.uniform(0.3, 0.44), left + 0.07 * wide
-    boards = stuff(rng, rng.choice(["steel", "wood", "blue"]), Weave("hoops", 0.07), 0.55)
+    boards = _cloth(rng, rng.choice(["steel", "wood", "blue"]), Weave("hoops", 0.07), 0.55)
     return [Panel((left, top, right, horizon + 0.02), boards, 0.1)]
 
 
-_ROOM = (_door, _window, _board, _pillar, _shelf)
+_FURNITURE = (_door, _window, _board, _pillar, _shelf)
 
 
 def _street(rng: np.random.Generator, horizon: float) -> list[Panel]:
@@ -196,13 +211,13 @@ def _street(rng: np.random.Generator, horizon: float) -> list[Panel]:
     panels = []
     top = horizon - rng.uniform(0.28, 0.42)
     pitch = rng.uniform(0.08, 0.14)
-    glass = stuff(rng, "glass")
+    glass = _cloth(rng, "glass")
     for left in np.arange(rng.uniform(0, pitch), 1, pitch):
         for row in (top, top - 0.3):
             panels.append(
                 Panel(
                     (left - 0.004, row - 0.01, left + 0.6 * pitch + 0.004, row + 0.19),
-                    stuff(rng, "stone"),
+                    _cloth(rng, "stone"),
                 )
             )
             panels.append(Panel((left, row, left + 0.6 * pitch, row + 0.17), glass))
@@ -216,7 +231,7 @@ def _street(rng: np.random.Generator, horizon: float) -> list[Panel]:
                     left + rng.uniform(0.15, 0.4),
                     horizon + 0.01,
                 ),
-                stuff(rng, "leaves"),
+                _cloth(rng, "leaves"),
                 0.5,
             )
         )
@@ -226,7 +241,7 @@ def _street(rng: np.random.Generator, horizon: float) -> list[Panel]:
     panels.append(
         Panel(
             (0, strip, 1, strip + rng.uniform(0.02, 0.06)),
-            stuff(rng, rng.choice(["grass", "stone", "concrete"])),
+            _cloth(rng, rng.choice(["grass", "stone", "concrete"])),
             0.2,
         )
     )
@@ -235,7 +250,7 @@ def _street(rng: np.random.Generator, horizon: float) -> list[Panel]:
         panels.append(
             Panel(
                 (left, horizon - rng.uniform(0.15, 0.6), left + 0.01, horizon + 0.05),
-                stuff(rng, rng.choice(["steel", "black", "concrete"])),
+                _cloth(rng, rng.choice(["steel", "black", "concrete"])),
             )
         )
     return panels
@@ -243,93 +258,27 @@ def _street(rng: np.random.Generator, horizon: float) -> list[Panel]:
 
 def _tree(rng: np.random.Generator, horizon: float) -> list[Panel]:
     left, top = rng.uniform(0, 0.95), horizon - rng.uniform(0.35, 0.5)
-    crown = stuff(rng, "leaves")
+    crown = _cloth(rng, "leaves")
     return [
-        Panel((left, top, left + 0.02, horizon + 0.04), stuff(rng, "bark"), 0.25),
+        Panel((left, top, left + 0.02, horizon + 0.04), _cloth(rng, "bark"), 0.25),
         Panel((left - 0.07, top - 0.3, left + 0.09, top + 0.06), crown, 0.5, oval=True),
     ]
 
 
 def _car(rng: np.random.Generator, horizon: float) -> list[Panel]:
     left, base = rng.uniform(0, 0.8), horizon + rng.uniform(0.02, 0.06)
-    paint_of = stuff(rng, rng.choice(["red", "blue", "black", "paper", "steel"]))
+    body = _cloth(rng, rng.choice(["red", "blue", "black", "paper", "steel"]))
     wheels = [
         Panel(
-            (left + at, base - 0.035, left + at + 0.03, base + 0.02), stuff(rng, "black"), oval=True
+            (left + at, base - 0.035, left + at + 0.03, base + 0.02),
+            _cloth(rng, "black"),
+            oval=True,
         )
         for at in (0.03, 0.19)
     ]
     return [
-        Panel((left + 0.05, base - 0.16, left + 0.2, base - 0.05), paint_of),
-        Panel((left + 0.06, base - 0.15, left + 0.19, base - 0.09), stuff(rng, "glass")),
-        Panel((left, base - 0.095, left + 0.25, base), paint_of),
+        Panel((left + 0.05, base - 0.16, left + 0.2, base - 0.05), body),
+        Panel((left + 0.06, base - 0.15, left + 0.19, base - 0.09), _cloth(rng, "glass")),
+        Panel((left, base - 0.095, left + 0.25, base), body),
         *wheels,
     ]
-
-
-def paint(place: Place, modality: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The panorama for images of one size: reflectance (C, TALLER*height, WIDER*width) float32, and
-    how far behind the person each point is (TALLER*height, WIDER*width), in body heights."""
-    rows, cols = int(TALLER * height), int(WIDER * width)
-    y = ((np.arange(rows, dtype=np.float32) + 0.5) / height)[:, None]
-    x = ((np.arange(cols, dtype=np.float32) + 0.5) / height)[None, :]
-    ground = place.horizon * TALLER
-    near = np.maximum(y - ground, 0) + 0.08
-    across = (x - x.mean()) * 0.4 / near
-    wall = place.wall.colour(modality, y + 0 * x, x + 0 * y, height)
-    floor = place.floor.colour(modality, 0.11 / near + 0 * x, 0.6 * across, 0.3 * height * near)
-    grain = _grain(place, rows, cols, height)
-    channels = 3 if modality == VISIBLE else 1
-    image = np.broadcast_to(wall * (1 + 0.08 * grain[0]), (channels, rows, cols)).copy()
-    below = np.clip((y - ground) * height + 0.5, 0, 1)
-    image += below * (floor * (0.85 + 0.25 * (y - ground)) * (1 + 0.10 * grain[0]) - image)
-    for panel in place.panels:
-        _panel(image, panel, modality, x, y, height, grain)
-    distance = place.depth * np.clip((TALLER * 0.9 - y) / (TALLER * 0.9 - ground), 0, 1)
-    return np.clip(image, 0.005, 1), np.broadcast_to(distance, (rows, cols)).astype(np.float32)
-
-
-def _grain(place: Place, rows: int, cols: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coarse stains and fine blotches (leaves, bark), both of unit deviation.
-
-    The noise is drawn on a fixed grid, so that it looks alike at every image size.
-    """
-    rng = np.random.default_rng(place.seed)
-    fields = []
-    for points, sigma in ((24, 1.2), (110, 0.8)):
-        noise = rng.standard_normal((points, 3 * points))
-        noise = ndimage.gaussian_filter(noise, sigma, mode="wrap")
-        noise = ndimage.zoom(noise / noise.std(), (rows / points, cols / (3 * points)), order=1)
-        fields.append(noise[:rows, :cols].astype(np.float32))
-    return fields[0], fields[1]
-
-
-def _panel(
-    image: np.ndarray,
-    panel: Panel,
-    modality: int,
-    x: np.ndarray,
-    y: np.ndarray,
-    px: int,
-    grain: tuple[np.ndarray, np.ndarray],
-) -> None:
-    left, top, right, bottom = (np.float32(v) for v in panel.box)
-    left, right = left * x.max(), right * x.max()
-    top, bottom = top * TALLER, bottom * TALLER
-    if panel.oval:
-        wide, high = (right - left) / 2, (bottom - top) / 2
-        off = exact.length((x - left - wide) / wide, (y - top - high) / high)
-        edge = 0.15 * grain[1] * (panel.grain > 0.3)
-        inside = np.clip((1 - off + edge) * min(wide, high) * px + 0.5, 0, 1)
-    else:
-        inside = (
-            np.clip((x - left) * px + 0.5, 0, 1)
-            * np.clip((right - x) * px + 0.5, 0, 1)
-            * np.clip((y - top) * px + 0.5, 0, 1)
-            * np.clip((bottom - y) * px + 0.5, 0, 1)
-        )
-        foot = np.clip(1.4 - 12 * np.abs(y - bottom - 0.02), 0, 1) * np.clip((x - left) * px, 0, 1)
-        image *= 1 - 0.2 * foot * np.clip((right - x) * px, 0, 1) * (y > bottom)
-    colour = panel.cloth.colour(modality, y + 0 * x, x + 0 * y, px)
-    mottled = colour * np.maximum(1 + panel.grain * grain[1], 0.15)
-    image += inside * (mottled * (1.08 - 0.2 * (y - top)) - image)

@@ -1,21 +1,28 @@
-"""Light on a drawn person: ambient and direct light, contact, and the shadow on the ground."""
+"""Light on a person: ambient and direct light, ambient occlusion, and the shadow on the ground."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from . import exact
-from .raster import Canvas
-from .solids import Limb, Solid
 from scipy import ndimage
 
-CORNER = 5.0  # how fast light goes out where something stands nearer, per body height
-REACH = 0.035  # how far around a point that is looked for, in body heights
+from synthvi import portable_math
+from synthvi.raster import Canvas
+from synthvi.solids import Limb, Solid
+
+OCCLUSION_GAIN = 5.0  # loss of ambient light per body height that the surroundings are nearer
+OCCLUSION_RADIUS = 0.035  # of the surroundings of a point, in body heights
 
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """`ambient` and `direct` strength per channel, (C,) arrays, and the direct light's unit
-    `direction` (x right, y up, z to the camera); `shadow` 0..1 is how dark its shadow falls."""
+    """Light on the person.
+
+    Attributes:
+        ambient: strength per channel (C,).
+        direct: strength per channel (C,).
+        direction: unit vector to the direct light: x right, y up, z towards the camera.
+        shadow: how dark its cast shadow is, 0..1.
+    """
 
     ambient: np.ndarray
     direct: np.ndarray
@@ -23,15 +30,15 @@ class Light:
     shadow: float
 
 
-def lit(canvas: Canvas, light: Light) -> np.ndarray:
-    """Reflected light (C, H, W) of what the canvas shows, times its cover."""
+def reflected_light(canvas: Canvas, light: Light) -> np.ndarray:
+    """Reflected light (C, H, W) of the solids on a canvas, times their cover."""
     nx, ny, nz = canvas.normal
     lx, ly, lz = (np.float32(v) for v in light.direction)
     facing = np.maximum(nx * lx + ny * ly + nz * lz, 0) / np.maximum(canvas.cover, 0.1)
-    reach = 2 * max(int(REACH * canvas.view.px), 1) + 1
+    reach = 2 * max(int(OCCLUSION_RADIUS * canvas.view.px), 1) + 1
     depth = np.maximum(canvas.depth, -0.3)
     near = ndimage.uniform_filter(depth, reach, mode="nearest") - depth
-    open_sky = 1 - np.clip(near * np.float32(CORNER), 0, 0.45)
+    open_sky = 1 - np.clip(near * np.float32(OCCLUSION_GAIN), 0, 0.45)
     above = np.float32(0.85) + np.float32(0.15) * ny
     ambient = light.ambient.astype(np.float32)[:, None, None]
     direct = light.direct.astype(np.float32)[:, None, None]
@@ -39,9 +46,9 @@ def lit(canvas: Canvas, light: Light) -> np.ndarray:
 
 
 def ground_shadow(canvas: Canvas, solids: list[Solid], light: Light) -> np.ndarray:
-    """How much light (H, W) reaches the ground: less where the person stands and casts a shadow.
+    """Share of light (H, W) that reaches the ground: less below the person and in the cast shadow.
 
-    Each solid's axis is thrown along the light onto the ground and drawn as a soft stroke.
+    The axis of each solid is projected along the light onto the ground and drawn as a soft stroke.
     """
     height, width = canvas.cover.shape
     step = 2
@@ -49,11 +56,11 @@ def ground_shadow(canvas: Canvas, solids: list[Solid], light: Light) -> np.ndarr
     sin, _ = canvas.tilt
     flat = max(sin, 0.12)
     x_off, y_off = x / np.float32(0.13), y / np.float32(0.25 * flat)
-    dark = np.float32(0.8) * exact.bell(x_off * x_off + y_off * y_off)
+    dark = np.float32(0.8) * portable_math.bell(x_off * x_off + y_off * y_off)
     lx, ly, lz = light.direction
-    strokes = [_stroke(canvas, solid) for solid in solids]
+    strokes = [_axis(canvas, solid) for solid in solids]
     for start, end, radius in strokes if light.shadow > 0.1 else ():
-        (x0, x1), (y0, y1) = _thrown(canvas, np.stack([start, end]), lx / ly, lz / ly)
+        (x0, x1), (y0, y1) = _cast_to_ground(canvas, np.stack([start, end]), lx / ly, lz / ly)
         dx, dy = x1 - x0, (y1 - y0) / flat
         ex, ey = x - np.float32(x0), (y - np.float32(y0)) / np.float32(flat)
         along = np.clip(
@@ -69,22 +76,22 @@ def ground_shadow(canvas: Canvas, solids: list[Solid], light: Light) -> np.ndarr
     return 1 - np.float32(0.75) * dark
 
 
-def _stroke(canvas: Canvas, solid: Solid) -> tuple[np.ndarray, np.ndarray, float]:
-    """A solid's axis as two points (x, y, z) and its mean radius."""
+def _axis(canvas: Canvas, solid: Solid) -> tuple[np.ndarray, np.ndarray, float]:
+    """The ends (3,) of a solid's axis in camera directions, and its mean radius."""
     if isinstance(solid, Limb):
         ends, radius = np.stack([solid.start, solid.end]), float(np.mean(solid.radii))
     else:
         lateral, forward = solid.centre
         ends = np.array([[lateral, height, forward] for height in solid.heights[[0, -1]]])
         radius = float(np.mean(solid.lateral + solid.forward)) / 2
-    x, z = canvas.turned(ends[:, 0], ends[:, 2])
+    x, z = canvas.rotate(ends[:, 0], ends[:, 2])
     return np.array([x[0], ends[0, 1], z[0]]), np.array([x[1], ends[1, 1], z[1]]), radius
 
 
-def _thrown(
+def _cast_to_ground(
     canvas: Canvas, points: np.ndarray, aside: float, ahead: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Screen places (x, y) of points (n, 3) thrown to the ground along the light."""
+    """Screen coordinates (x, y) of points (n, 3) projected onto the ground along the light."""
     x, y, z = points.T
     sx, sy, _ = canvas.view.project(x - aside * y, 0 * y, z - ahead * y)
     return sx, sy

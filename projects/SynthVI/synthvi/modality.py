@@ -1,0 +1,4 @@
+"""Numbers of the two modalities."""
+
+VISIBLE = 0
+INFRARED = 1
