@@ -64,6 +64,7 @@ setup(
         *find_packages("projects/ICRE", include=["icre*"]),
         *find_packages("projects/SynthVI", include=["synthvi*"]),
     ],
+    package_data={"synthvi": ["*.json"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["faiss-cpu"],
