@@ -13,6 +13,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / SOURCES["icre"] / "__init_
     1
 ]
 FASTREID = "1.4.0"
+TEMPLATES = ("icre.utils", "icre.report", "icre.gallery")  # packages with a folder templates
 
 REQUIREMENTS = [
     "torch>=2.6",  # torch.load is safe by default since 2.6
@@ -28,6 +29,7 @@ REQUIREMENTS = [
     "tensorboard",
     "tqdm",
     "matplotlib",
+    "jinja2",  # the pages of tools/report.py and tools/search.py
     "grad-cam",  # figures of what a model looks at
     "h5py",
     "numba",  # compiled loops of re-ranking on a CPU
@@ -64,7 +66,7 @@ setup(
         *find_packages("projects/ICRE", include=["icre*"]),
         *find_packages("projects/SynthVI", include=["synthvi*"]),
     ],
-    package_data={"synthvi": ["*.json"]},
+    package_data={"synthvi": ["*.json"], **{room: ["templates/*.html"] for room in TEMPLATES}},
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["faiss-cpu"],

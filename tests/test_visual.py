@@ -12,7 +12,7 @@ from icre.datasets.protocol import find
 from icre.evaluation.ranking_lists import pick_queries, ranking_lists
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE
-from icre.plots.curves import cmc, draw_cmc, draw_sweep, draw_training, read_scalars
+from icre.plots.curves import cmc, draw_cmc, draw_sweep, draw_training
 from icre.plots.distances import EDGES, draw_distances, pair_distances
 from icre.plots.embedding import choose_images, draw_embedding, embed
 from icre.plots.ranking import RIGHT, WRONG, draw_rankings
@@ -252,40 +252,19 @@ def test_cmc_figures_compare_one_setting_only(features):
         draw_cmc({str(number): found for number in range(9)})
 
 
-LINES = (
-    '{"iteration": 0, "total_loss": 3.0, "loss_cls": 2.0}\n{"iteration": 5, "lr": 0.1, '
-    '"sysu-all-single/official/Rank-1": 4.0, "sysu-all-single/official/mAP": 5.0, '
-    '"sysu-all-multi/official/Rank-1": 9.0, "sysu-all-multi/official/mAP": 9.0}\n'
-)
+SCALARS = {
+    "total_loss": ([0], [3.0]),
+    "loss_cls": ([0], [2.0]),
+    "lr": ([5], [0.1]),
+    "sysu-all-single/official/Rank-1": ([5], [4.0]),
+    "sysu-all-single/official/mAP": ([5], [5.0]),
+    "sysu-all-multi/official/Rank-1": ([5], [9.0]),
+    "sysu-all-multi/official/mAP": ([5], [9.0]),
+}
 
 
-def test_a_resumed_runs_scalars_are_read_once(tmp_path):
-    file = tmp_path / "scalars.json"
-    file.write_text(
-        LINES + '{"iteration": 8, "total_loss": 1}\n{"iteration": 5, "total_loss": 2}\n'
-    )
-    assert read_scalars(file)["total_loss"] == ([0, 5], [3.0, 2.0])
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("{}\n", "line 1 is no JSON object with an iteration"),
-        ("", "is empty"),
-        (LINES + "{broken", "line 3"),
-        ("[1]\n", "line 1"),
-    ],
-)
-def test_broken_scalars_are_refused(tmp_path, text, said):
-    (tmp_path / "s.json").write_text(text)
-    with pytest.raises(UserError, match=said):
-        read_scalars(tmp_path / "s.json")
-
-
-def test_training_panels_show_losses_and_the_first_protocol(tmp_path):
-    (tmp_path / "s.json").write_text(LINES)
-    scalars = read_scalars(tmp_path / "s.json")
-    figure = draw_training({"run": scalars})
+def test_training_panels_show_losses_and_the_first_protocol():
+    figure = draw_training({"run": SCALARS})
     shown = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
     assert shown == [
         "total_loss",
@@ -296,8 +275,8 @@ def test_training_panels_show_losses_and_the_first_protocol(tmp_path):
     ]
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 3]]
     with pytest.raises(UserError, match="no run logged llcm-v2n; logged are: sysu-all-single"):
-        draw_training({"run": scalars}, "llcm-v2n")
-    other = draw_training({"run": scalars}, "sysu-all-multi")
+        draw_training({"run": SCALARS}, "llcm-v2n")
+    other = draw_training({"run": SCALARS}, "sysu-all-multi")
     assert "mAP, % (sysu-all-multi/official)" in [one.get_title(loc="left") for one in other.axes]
     with pytest.raises(UserError, match="nothing to draw"):
         draw_training({"run": {"time": ([0], [1.0])}})

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from icre.commands.visualize import main
 from icre.evaluation.features import FeatureSet
-from icre.report.figures import main
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,10 @@ FIGURES = {
     "people": "ranking RUN --queries 1 --pick PERSON --width 3.3 --no-title",
     "distances": "distances RUN RUN/features.npz --names a b",
     "embedding": "embedding RUN --method pca --identities 3",
-    "gradcam": "attention RUN --people 1 --images 2 --show gradcam hirescam layercam masks cross --device cpu",
-    "two": "attention RUN RUN --names baseline ICRE --pick PERSON --images 1 --layer backbone.stages.layer3",
+    "gradcam": "attention RUN --people 1 --images 2 --device cpu "
+    "--show gradcam hirescam layercam masks cross",
+    "two": "attention RUN RUN/model_final.pth --names baseline ICRE --pick PERSON --images 1 "
+    "--layer backbone.stages.layer3",
     "cmc": "curves cmc RUN --protocol sysu-indoor-single --draw seeded",
     "training": "curves training RUN",
 }
@@ -94,8 +96,8 @@ REFUSED = {
     "attention RUN --images 0": "must be at least 1",
     "attention RUN --layer layer9": "--layer layer9: no such module",
     "attention RUN --show heat": "--show heat: use gradcam, hirescam, layercam, masks, cross",
-    "attention BARE": "has no checkpoint: neither model_final.pth nor gone.pth is there",
-    "attention MOVED": "is no run's folder: it has no config.yaml",
+    "attention BARE": "has no model_final.pth",
+    "attention MOVED": "has no model_final.pth",
     "curves training MOVED": "scalars.json: no such file",
     "curves training RUN --protocol llcm-v2n": "no run logged llcm-v2n",
     "curves sweep BROKEN": "is no result of a sweep over numbers",

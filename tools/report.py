@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.report import main
+from icre.commands.report import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.report.figures import main
+from icre.commands.visualize import main
 
 if __name__ == "__main__":
     sys.exit(main())

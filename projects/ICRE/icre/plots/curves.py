@@ -1,6 +1,5 @@
 """Curves: CMC of features, losses and figures of a run, and figures over a swept value (Fig. 3)."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from icre.utils.errors import UserError
 
 # of a swept figure: colour, line, mark
 SWEPT = {"Rank-1": (COLOURS[0], "-", "o"), "mAP": (COLOURS[1], "--", "s")}
-Scalars = dict[str, tuple[list[int], list[float]]]
+Scalars = Mapping[str, tuple[Sequence[int], Sequence[float]]]  # name -> (iterations, values)
 
 
 @dataclass(frozen=True)
@@ -105,33 +104,6 @@ def draw_cmc(models: Mapping[str, CMC], width: float = COLUMN) -> Figure:
     return figure
 
 
-def read_scalars(path: str | Path) -> Scalars:
-    """What a run's scalars.json holds: name -> (iterations, values), in the order of the file.
-
-    Raises:
-        UserError: no such file, or a line that is no JSON object with an iteration.
-    """
-    path, found = Path(path), {}
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; a run writes it while it trains")
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            step = int(entry.pop("iteration"))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path}: line {number} is no JSON object with an iteration") from None
-        for name, value in entry.items():
-            steps, values = found.setdefault(name, ([], []))
-            # a resumed run writes its last steps again
-            while steps and steps[-1] >= step:
-                steps.pop(), values.pop()
-            steps.append(step)
-            values.append(float(value))
-    if not found:
-        raise UserError(f"{path} is empty: the run has not logged anything yet")
-    return found
-
-
 @styled
 def draw_training(
     runs: Mapping[str, Scalars], setting: str | None = None, width: float = COLUMN
@@ -141,7 +113,7 @@ def draw_training(
     A run has one colour and line in all panels.
 
     Args:
-        runs: name -> what `read_scalars` found.
+        runs: name -> logged scalars.
         setting: "<protocol>/<draw>" or "<protocol>" of the scored figures; default: of what was
             logged the first in the order of PROTOCOLS.
         width: inches.

@@ -1,80 +1,86 @@
-"""The report's breakdown: where the runs fail, by pair of cameras and by identity."""
+"""The report's breakdown: scores by pair of cameras and by identity."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from statistics import fmean
 
 from icre.evaluation.breakdown import by_camera_pair, by_identity
+from icre.inference.run import Run
 from icre.plots.identities import draw_identities
-from icre.report import page
-from icre.report.runs import Options, Run, gather
+from icre.report.inputs import Options, gather
+from icre.report.page import Block, Heading, Note, Table, Text, chart
 from icre.utils.errors import UserError
 
 WORST = 10  # identities that are listed
 
 
-def failures(runs: Sequence[Run], options: Options) -> str:
+def failures(runs: Sequence[Run], options: Options) -> list[Block]:
     """By pair of cameras, and by identity."""
     found, missing = gather(runs, "features")
     if not found:
         return missing
-    setting = {run.name: options.setting(run) for run in runs if run.name in found}
-    cameras = {name: by_camera_pair(data, setting[name]) for name, data in found.items()}
-    people = {name: by_identity(data, setting[name]) for name, data in found.items()}
-    one = next(iter(setting.values()))
-    label = f"{one.name}, {one.draw or 'no'} draw"
+    settings = {run.name: options.setting(run) for run in runs if run.name in found}
+    cameras = {name: by_camera_pair(data, settings[name]) for name, data in found.items()}
+    identities = {name: by_identity(data, settings[name]) for name, data in found.items()}
+    first = next(iter(settings.values()))
+    label = f"{first.name}, {first.draw or 'no'} draw"
     mean = ", mean over the runs" if len(found) > 1 else ""
-    return (
-        page.heading("By pair of cameras")
-        + page.text(
-            f"{label}, in percent. Each pair asks with the queries of one camera in a gallery "
-            "of the other's images alone."
-        )
-        + _side_by_side(cameras, ("query", "gallery"), ("query camera", "gallery camera"), None)
-        + page.heading("By identity")
-        + _identity_chart(people, label)
-        + page.text(f"The {WORST} identities with the lowest mAP{mean}:")
-        + _side_by_side(people, ("pid",), ("identity",), WORST)
-        + missing
-    )
+    return [
+        Heading("By pair of cameras"),
+        Text(
+            f"{label}, in percent. Each row: the queries of one camera in a gallery of the other "
+            "camera's images alone."
+        ),
+        _side_by_side(cameras, ("query", "gallery"), ("query camera", "gallery camera")),
+        Heading("By identity"),
+        _identity_chart(identities, label),
+        Text(f"The {WORST} identities with the lowest mAP{mean}:"),
+        _side_by_side(identities, ("pid",), ("identity",), WORST),
+        *missing,
+    ]
 
 
-def _identity_chart(people: dict[str, list[dict]], label: str) -> str:
+def _identity_chart(identities: dict[str, list[dict]], label: str) -> Block:
+    values = {name: {row["pid"]: row["mAP"] for row in rows} for name, rows in identities.items()}
     try:
-        values = {name: {row["pid"]: row["mAP"] for row in rows} for name, rows in people.items()}
-        return page.chart(draw_identities(values, "mAP, %"), f"mAP of each identity, {label}")
+        return chart(draw_identities(values, "mAP, %"), f"mAP of each identity, {label}")
     except UserError as error:
-        return page.note(str(error))
+        return Note(str(error))
 
 
 def _side_by_side(
-    models: dict[str, list[dict]], keys: Sequence[str], heads: Sequence[str], worst: int | None
-) -> str:
-    """Rows with equal keys beside each other; `worst`: so many with the lowest mean mAP."""
-    found: dict[tuple, dict[str, dict]] = {}
+    models: dict[str, list[dict]],
+    keys: Sequence[str],
+    heads: Sequence[str],
+    worst: int | None = None,
+) -> Table:
+    """One line per value of `keys`, with a column per score and model.
+
+    Args:
+        models: name -> rows of `icre.evaluation.breakdown`.
+        keys: fields that identify a row.
+        heads: their column titles.
+        worst: keep as many lines, those with the lowest mean mAP.
+    """
+    merged: dict[tuple, dict[str, dict]] = {}
     for name, rows in models.items():
         for row in rows:
-            found.setdefault(tuple(row[key] for key in keys), {})[name] = row
-    order = list(found)
+            merged.setdefault(tuple(row[key] for key in keys), {})[name] = row
+    order = list(merged)
     if worst is not None:
-        order = sorted(order, key=lambda key: _mean(r["mAP"] for r in found[key].values()))[:worst]
-    figures = ("Rank-1", "mAP")
-    lines = [
-        [
-            *key,
-            max(row["queries"] for row in found[key].values()),
-            *(
-                f"{found[key][name][figure]:.1f}" if name in found[key] else "-"
-                for figure in figures
-                for name in models
-            ),
+        order.sort(key=lambda key: fmean(row["mAP"] for row in merged[key].values()))
+        order = order[:worst]
+    scores = ("Rank-1", "mAP")
+    lines = []
+    for key in order:
+        by_model = merged[key]
+        queries = max(row["queries"] for row in by_model.values())
+        cells = [
+            f"{by_model[name][score]:.1f}" if name in by_model else "-"
+            for score in scores
+            for name in models
         ]
-        for key in order
-    ]
+        lines.append([*key, queries, *cells])
     columns = [
-        f"{figure}, {name}" if len(models) > 1 else figure for figure in figures for name in models
+        f"{score}, {name}" if len(models) > 1 else score for score in scores for name in models
     ]
-    return page.table([*heads, "queries", *columns], lines, 0)
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
+    return Table([*heads, "queries", *columns], lines, text=0)

@@ -1,10 +1,9 @@
-"""Images of some people, and what models look at in them."""
+"""Test images of some people, and attention maps of models over them."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,22 +11,22 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-import icre.compat
+import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
 
-import icre.engine  # noqa: F401
 from icre.data.dataset import CrossModalDataset
 from icre.data.image import read_image
-from icre.data.loader import collate, load_dataset
+from icre.data.loader import collate
 from icre.data.pipeline import build_pipeline
-from icre.engine.setup import resolve_device
+from icre.datasets import load_dataset
 from icre.engine.step import to_device
 from icre.inference.attention import CAMS, FINAL, cross_attention, grad_cam, stage_masks
-from icre.inference.embedder import Embedder
+from icre.inference.extractor import FeatureExtractor
 from icre.modality import INFRARED, VISIBLE
 from icre.plots.maps import MapBlock, draw_maps
 from icre.plots.style import PAGE
+from icre.utils.device import resolve_device
 from icre.utils.errors import UserError
 
 
@@ -37,7 +36,7 @@ class People:
 
     Args:
         items: (path, pid, camid) of each image.
-        modalities: of each.
+        modalities: of each image.
     """
 
     items: Sequence[tuple[str, int, int]]
@@ -49,13 +48,13 @@ class People:
         return [pid for _, pid, _ in self.items]
 
     def pictures(self, size: Sequence[int]) -> list[Image.Image]:
-        """The images, at a height of at least 192 pixels, all in the shape of `size` (H, W)."""
+        """The images in the proportions of `size` (H, W), at least 192 pixels high."""
         height = max(192, size[0])
         shape = (round(height * size[1] / size[0]), height)
         return [read_image(path).resize(shape, Image.BICUBIC) for path, _, _ in self.items]
 
     def batch(self, cfg: CfgNode, device: torch.device) -> dict:
-        """The images as a model of `cfg` is tested with."""
+        """One batch of all images, prepared as for a test with `cfg`."""
         pipeline = build_pipeline(cfg, is_train=False, count=len(self.items))
         data = CrossModalDataset(self.items, self.modalities, pipeline, relabel=False)
         return to_device(collate([data[row] for row in range(len(data))]), device)
@@ -64,12 +63,13 @@ class People:
 def choose_people(
     cfg: CfgNode, pick: Sequence[int] | None, people: int, images: int, seed: int
 ) -> People:
-    """Test images of people who are seen in both modalities.
+    """Choose test images of people who are seen in both modalities.
 
     Args:
         cfg: the data set is its DATASETS.TESTS[0].
         pick: identities; None: `people` of them at random.
-        images: at most so many of a person in a modality, at even distances over its images.
+        people: how many identities.
+        images: at most as many of an identity in a modality, evenly spaced.
         seed: of the random choice.
 
     Raises:
@@ -82,7 +82,7 @@ def choose_people(
     for item in sorted(data.query + data.gallery):
         modality = data.modality_of(item[0])
         seen.setdefault(item[1], {VISIBLE: [], INFRARED: []})[modality].append(item)
-    both = sorted(pid for pid, own in seen.items() if own[VISIBLE] and own[INFRARED])
+    both = sorted(pid for pid, items in seen.items() if items[VISIBLE] and items[INFRARED])
     if pick is None:
         if people > len(both):
             raise UserError(f"--people {people}: {len(both)} are seen in both modalities")
@@ -97,14 +97,13 @@ def choose_people(
         (item, modality)
         for pid in dict.fromkeys(pick)
         for modality in (VISIBLE, INFRARED)
-        for item in _even(seen[pid][modality], images)
+        for item in _evenly_spaced(seen[pid][modality], images)
     ]
     return People([item for item, _ in chosen], [modality for _, modality in chosen])
 
 
-def _even(items: list, count: int) -> list:
-    places = np.linspace(0, len(items) - 1, min(count, len(items)), dtype=int)
-    return [items[place] for place in places]
+def _evenly_spaced(items: list, count: int) -> list:
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items)), dtype=int)]
 
 
 def _cam(kind: str, name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[MapBlock]:
@@ -123,7 +122,7 @@ def _cross(name: str, model: torch.nn.Module, batch: dict, layer: str) -> list[M
     return [] if found is None else [MapBlock(f"{name}\ncross-attention", found)]
 
 
-# (model's name, model, batch, layer) -> its blocks, none where the model has no such part
+# name -> (model's name, model, batch, layer -> blocks; none where the model has no such part)
 SHOWN: dict[str, Callable[[str, torch.nn.Module, dict, str], list[MapBlock]]] = {
     **{kind: partial(_cam, kind) for kind in CAMS},
     "masks": _masks,
@@ -131,19 +130,25 @@ SHOWN: dict[str, Callable[[str, torch.nn.Module, dict, str], list[MapBlock]]] = 
 }
 
 
+def check_shown(show: Sequence[str]) -> None:
+    """Raise UserError if one of `show` is no key of SHOWN."""
+    unknown = [what for what in show if what not in SHOWN]
+    if unknown:
+        raise UserError(f"--show {unknown[0]}: use {', '.join(SHOWN)}")
+
+
 def draw_attention(
-    configs: Mapping[str, CfgNode],
-    weights: Mapping[str, Path],
+    models: Iterable[tuple[str, FeatureExtractor]],
     choose: Callable[[CfgNode], People],
     show: Sequence[str],
     layer: str = FINAL,
     width: float = PAGE,
 ) -> Figure:
-    """What models look at in the same images, a block of rows per model and map.
+    """Attention maps of models over the same images, a block of rows per model and map.
 
     Args:
-        configs, weights: of each model by its name; the images are of the first one's data set.
-        choose: takes the images of it.
+        models: (name, model), at least one; of a generator only one model is in memory at a time.
+        choose: the first model's config -> images.
         show: keys of SHOWN; what a model lacks is left out.
         layer: see `grad_cam`.
         width: inches.
@@ -151,18 +156,15 @@ def draw_attention(
     Raises:
         UserError: an unknown key, or nothing to draw.
     """
-    unknown = [what for what in show if what not in SHOWN]
-    if unknown:
-        raise UserError(f"--show {unknown[0]}: use {', '.join(SHOWN)}")
-    first = next(iter(configs.values()))
-    people = choose(first)
-    blocks = []
-    for name, cfg in tqdm(configs.items(), "models", leave=False, disable=None):
-        model = Embedder(cfg, weights[name]).model.eval()
+    check_shown(show)
+    people, size, blocks = None, (), []
+    for name, extractor in tqdm(models, "models", leave=False, disable=None):
+        cfg = extractor.cfg
+        if people is None:
+            people, size = choose(cfg), cfg.INPUT.SIZE_TEST
         batch = people.batch(cfg, resolve_device(cfg.MODEL.DEVICE))
         for what in show:
-            blocks += SHOWN[what](name, model, batch, layer)
+            blocks += SHOWN[what](name, extractor.model.eval(), batch, layer)
     if not blocks:
         raise UserError(f"none of the models has {' or '.join(show)}: there is nothing to draw")
-    pictures = people.pictures(first.INPUT.SIZE_TEST)
-    return draw_maps(pictures, people.pids, people.modalities, blocks, width)
+    return draw_maps(people.pictures(size), people.pids, people.modalities, blocks, width)
