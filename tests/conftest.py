@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import icre.compat  # noqa: F401
+import icre.compat.evaluation  # noqa: F401
 
 from icre.commands import train as train_net
 from synthvi.layout import DemoOptions

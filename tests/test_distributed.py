@@ -16,8 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from conftest import CONFIGS, SHORT, train
 from icre.engine.launch import _free_port, launch
-from icre.engine.stop import StopRequest
-from icre.engine.supervise import Report, _cause
+from icre.engine.stop import StopSignal
+from icre.engine.processes import Report, _cause
 from icre.evaluation.extraction import run_inference
 from icre.evaluation.features import FeatureSet
 from icre.inference import extract
@@ -140,11 +140,11 @@ class Seen:
 
 def agree(rank: int) -> None:
     """One rank's SIGTERM is all ranks'."""
-    with StopRequest() as stop:
-        assert not stop.agreed()
+    with StopSignal() as stop:
+        assert not stop.on_any_rank()
         if rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.agreed()
+        assert stop.on_any_rank()
 
 
 def features_of_a_rank(rank: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 import icre
 from conftest import CONFIGS
-from icre.engine.checkpoint import refuse_other_split
+from icre.engine.resume import check_split
 from icre.engine.trainer import Trainer
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
@@ -202,7 +202,7 @@ def test_a_file_says_which_split_of_regdb_it_was_trained_on(tmp_path):
     path, _ = exporting.export(model, tmp_path / "out", "torchscript", "visible")
     _, checkpoint = extract._exported(model.cfg, str(path))
     with pytest.raises(UserError, match="visible.pt was trained on split 2 of RegDB"):
-        refuse_other_split(model.cfg, checkpoint, str(path))
+        check_split(model.cfg, checkpoint, str(path))
 
 
 def test_a_graph_with_both_stems_is_the_two_with_one():

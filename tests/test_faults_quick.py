@@ -16,7 +16,8 @@ from conftest import train, train_status
 from icre.commands import train as train_net
 from icre.data.dataset import CrossModalDataset
 from icre.engine import trainer as trainer_module
-from icre.engine.hooks import TrainingCheckpointer, forget_steps
+from icre.engine.hooks import TrainingCheckpointer
+from icre.engine.resume import truncate_scalars
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
 from icre.utils import cli
@@ -239,7 +240,7 @@ def test_forgetting_keeps_whole_lines_of_kept_steps(tmp_path):
     path = tmp_path / "scalars.json"
     lines = ['{"iteration": 3, "total_loss": 2.0}', '{"iteration": 4, "metric": 3.0}']
     path.write_text("\n".join([*lines, '{"iteration": 5, "total_loss": 1.0}', "[]", "7", '{"half']))
-    forget_steps(path, 5)
+    truncate_scalars(path, 5)
     assert path.read_text().splitlines() == lines
 
 

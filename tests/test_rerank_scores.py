@@ -10,16 +10,15 @@ import torch
 from fastreid.evaluation import ReidEvaluator
 from fastreid.evaluation.rank import evaluate_rank
 
-from icre.benchmark.loop_protocol import trial_rows
 from icre.config import load_config
-from icre.evaluation.rerank_options import reranking
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.rerank import rerank, reranker
-from icre.evaluation.rerank_options import Reranking
+from icre.evaluation.rerank_options import Reranking, reranking
 from icre.evaluation.score import score
 from icre.experiments.regdb_splits import over_splits
 from icre.utils.errors import UserError
+from reference.loop_protocol import trial_rows
 from reference.rank_oracle import loop_evaluate
 from small_features import small_features
 from test_score_features import tool

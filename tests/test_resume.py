@@ -11,7 +11,7 @@ from conftest import train, train_status
 from icre.engine import trainer as trainer_module
 from icre.engine.checkpoint import read_checkpoint
 from icre.engine.hooks import Evaluation, LayerFreeze
-from icre.engine.rng import rng_state
+from icre.engine.resume import rng_state
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
 from icre.utils.checksum import digest, signed, verified

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import icre.compat  # noqa: F401
 
@@ -22,9 +23,10 @@ class CrossModalDataset(CommDataset):
         pipeline: (index, path, modality, seed) -> the image's fields (`icre.data.pipeline`).
         relabel: map pids and camids to 0..n-1 (training).
         replace: take the next image of the same identity and modality for one that cannot be read.
+        source: the data set that the items are from, for an evaluator.
 
-    An index may be an int, or a pair (int, draw) as `SeededBatchSampler` gives: the draw's number
-    then seeds the augmentation, so it does not depend on how many workers share the work.
+    An index may be an int, or a pair (int, seed) as `SeededBatchSampler` gives: the augmentation is
+    then a function of the seed, and does not depend on the number of workers.
     """
 
     def __init__(
@@ -34,31 +36,32 @@ class CrossModalDataset(CommDataset):
         pipeline: Callable[[int, str, int, int | None], dict],
         relabel: bool,
         replace: bool = False,
+        source: Any = None,
     ):
         super().__init__(list(items), transform=None, relabel=relabel)
         self.modalities = [int(m) for m in modalities]
         self.pipeline = pipeline
-        self.replace = replace
+        self.replace, self.source = replace, source
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict:
-        index, draw = index if isinstance(index, tuple) else (index, None)
+        index, seed = index if isinstance(index, tuple) else (index, None)
         try:
-            return self._read(index, draw)
+            return self._read(index, seed)
         except UserError as error:
             for other in self._alike(index) if self.replace else ():
                 try:
-                    sample = self._read(other, draw)
+                    sample = self._read(other, seed)
                 except UserError:
                     continue
-                logger.warning("%s; %s takes its place", error, sample["img_paths"])
+                logger.warning("%s; replaced by %s", error, sample["img_paths"])
                 return sample
             raise
 
-    def _read(self, index: int, draw: int | None) -> dict:
+    def _read(self, index: int, seed: int | None) -> dict:
         path, pid, camid = self.img_items[index]
         modality = self.modalities[index]
         return {
-            **self.pipeline(index, path, modality, draw),
+            **self.pipeline(index, path, modality, seed),
             "targets": self.pid_dict[pid] if self.relabel else pid,
             "camids": self.cam_dict[camid] if self.relabel else camid,
             "modalities": modality,

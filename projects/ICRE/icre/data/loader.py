@@ -1,15 +1,17 @@
 """Data loaders from a config, on fast-reid's registry, samplers and collator."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
 from fastreid.data import samplers
 from fastreid.utils import comm
 
+from icre.data.batch import DeviceLoader
 from icre.data.dataset import CORRUPT, CrossModalDataset
 from icre.data.faults import outlive_sigterm
 from icre.data.image import verify_images
@@ -17,6 +19,7 @@ from icre.data.pipeline import build_pipeline
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
 from icre.datasets import load_dataset
 from icre.modality import VISIBLE
+from icre.utils.device import resolve_device, resolve_memory_format
 from icre.utils.errors import UserError
 
 CROSS_MODALITY = "CrossModalitySampler"
@@ -84,19 +87,17 @@ def build_train_set(cfg: CfgNode) -> CrossModalDataset:
     )
 
 
-def build_train_loader(
-    cfg: CfgNode, train_set: CrossModalDataset | None = None, start_batch: int = 0
-) -> DataLoader:
-    """The endless training loader; batches are dicts as fast-reid's, plus `modalities` (B,).
+def build_train_loader(cfg: CfgNode) -> DeviceLoader:
+    """The endless training loader of DATASETS.NAMES, on MODEL.DEVICE.
 
-    `icre.data.pipeline.finish` makes their images ready for a model.
+    Batches are fast-reid's, ready for a model: `images` (B, 3, H, W) in 0..255, `targets`,
+    `camids`, `img_paths`, and `modalities` (B,) on the CPU. `batch_sampler.start_batch` may be set
+    before the first batch.
 
     Args:
         cfg: DATALOADER.*, SOLVER.IMS_PER_BATCH (of all ranks together) and SEED are read.
-        train_set: default: `build_train_set(cfg)`.
-        start_batch: batches that a resumed run has already seen.
     """
-    train_set = train_set or build_train_set(cfg)
+    train_set = build_train_set(cfg)
     world_size = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % world_size:
         raise UserError(
@@ -105,42 +106,45 @@ def build_train_loader(
         )
     per_rank = cfg.SOLVER.IMS_PER_BATCH // world_size
     sampler = _build_sampler(cfg, train_set, per_rank)
-    return _loader(
-        cfg,
-        train_set,
-        SeededBatchSampler(sampler, per_rank, cfg.SEED, comm.get_rank(), start_batch),
-    )
+    batches = SeededBatchSampler(sampler, per_rank, cfg.SEED, comm.get_rank())
+    device = resolve_device(cfg.MODEL.DEVICE)
+    memory_format = resolve_memory_format(cfg.SOLVER.LAYOUT, device)
+    return DeviceLoader(data_loader(cfg, train_set, batches), device, memory_format)
 
 
-def build_test_loader(cfg: CfgNode, data) -> DataLoader:
-    """Query, then gallery images of a data set, in order, shared out over the ranks.
+def build_test_loader(cfg: CfgNode, data: Any) -> DeviceLoader:
+    """Query, then gallery images of a data set, in order, divided among the ranks.
 
-    Whole batches of TEST.IMS_PER_BATCH are, and not single images: an image's feature depends in its
-    last bits on what else is in its batch, and N processes are to find what one finds.
+    Whole batches of TEST.IMS_PER_BATCH are divided, and not single images: an image's feature
+    depends in its last bits on the rest of its batch, and N processes are to find what one finds.
     """
     items = data.query + data.gallery
+    pipeline = build_pipeline(cfg, is_train=False, count=len(items))
     test_set = CrossModalDataset(
-        items,
-        modalities_of(data, items),
-        build_pipeline(cfg, is_train=False, count=len(items)),
-        relabel=False,
+        items, modalities_of(data, items), pipeline, relabel=False, source=data
     )
     batches = list(BatchSampler(range(len(test_set)), cfg.TEST.IMS_PER_BATCH, drop_last=False))
     share = -(-len(batches) // comm.get_world_size())
     first = share * comm.get_rank()
-    return _loader(cfg, test_set, batches[first : first + share])
+    loader = data_loader(cfg, test_set, batches[first : first + share])
+    return DeviceLoader(loader, resolve_device(cfg.MODEL.DEVICE))
 
 
-def iters_per_epoch(cfg: CfgNode, train_set: CrossModalDataset) -> int:
+def iters_per_epoch(cfg: CfgNode, train_set: Dataset) -> int:
     """Batches in an epoch, at least one.
 
     CrossModalitySampler: one pass over the larger modality, half of each batch being of it.
-    fast-reid's samplers: its own count, images // IMS_PER_BATCH.
+    fast-reid's samplers, or a data set without modalities: images // IMS_PER_BATCH, as fast-reid.
+
+    Args:
+        cfg: DATALOADER.SAMPLER_TRAIN and SOLVER.IMS_PER_BATCH are read.
+        train_set: what the training loader loads.
     """
-    if cfg.DATALOADER.SAMPLER_TRAIN != CROSS_MODALITY:
-        return max(len(train_set) // cfg.SOLVER.IMS_PER_BATCH, 1)
-    visible = sum(m == VISIBLE for m in train_set.modalities)
-    larger = max(visible, len(train_set) - visible)
+    modalities = getattr(train_set, "modalities", None)
+    if cfg.DATALOADER.SAMPLER_TRAIN != CROSS_MODALITY or modalities is None:
+        return max(len(train_set) // cfg.SOLVER.IMS_PER_BATCH, 1)  # type: ignore[arg-type]
+    visible = sum(m == VISIBLE for m in modalities)
+    larger = max(visible, len(modalities) - visible)
     return max(larger // (cfg.SOLVER.IMS_PER_BATCH // 2), 1)
 
 
@@ -183,7 +187,8 @@ def _require_identities(cfg: CfgNode, train_set: CrossModalDataset, per_rank: in
         )
 
 
-def _loader(cfg: CfgNode, dataset: CrossModalDataset, batches: Iterable[list]) -> DataLoader:
+def data_loader(cfg: CfgNode, dataset: CrossModalDataset, batches: Iterable[list]) -> DataLoader:
+    """A torch DataLoader of the given batches of indices, by DATALOADER.*."""
     workers = cfg.DATALOADER.NUM_WORKERS
     return DataLoader(
         dataset,

@@ -13,7 +13,7 @@ import icre.compat  # noqa: F401
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
-from icre.data.augment import Augmentation, apply, batched_augmentation
+from icre.data.augment import Augmentation, batched_augmentation
 from icre.data.cache import GIB, ImageCache
 from icre.data.image import read_image
 from icre.data.transforms import build_modality_transforms
@@ -74,21 +74,6 @@ def build_pipeline(cfg: CfgNode, is_train: bool, count: int) -> Batched | ImageB
     if not is_train and cfg.INPUT.BATCHED and not cfg.INPUT.CROP.ENABLED and len(size) == 2:
         return Batched(size, None, ImageCache(count, size, limit=0))  # each is read once
     return ImageByImage(build_modality_transforms(cfg, is_train))
-
-
-def finish(batch: dict, layout: torch.memory_format = torch.contiguous_format) -> dict:
-    """A batch on its device -> the same with `images` (B, 3, H, W) float32 in 0..255.
-
-    Args:
-        layout: of the images in memory.
-    """
-    batch = dict(batch)
-    rows, images = batch.pop("augment", None), batch["images"]
-    if rows is not None:
-        images = apply(images, rows)
-    elif images.dtype == torch.uint8:
-        images = images.permute(0, 3, 1, 2).float()
-    return {**batch, "images": images.contiguous(memory_format=layout)}
 
 
 @contextmanager

@@ -9,8 +9,6 @@ import torch
 
 import icre.compat  # noqa: F401
 
-from fastreid.config import CfgNode
-from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 
 from icre.utils.checksum import signed, verified
@@ -147,12 +145,14 @@ class SafeCheckpointer(Checkpointer):
 
 
 def _write(content: dict, path: Path) -> None:
-    """torch.save, down to the disk; a full one is an OSError, which torch covers by its own error."""
+    """torch.save and fsync; a full disk raises OSError, which torch hides behind a RuntimeError."""
     with open(path, "wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            raise error.__context__ if isinstance(error.__context__, OSError) else error
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         file.flush()
         os.fsync(file.fileno())
 
@@ -171,44 +171,3 @@ def read_checkpoint(path: str | Path) -> dict:
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         raise UserError(f"checkpoint {path} has no entry 'model': it was not written by fast-reid")
     return verified(checkpoint, str(path))
-
-
-def origin(cfg: CfgNode) -> dict:
-    """What a checkpoint says of itself beside the weights."""
-    trained_on = list(cfg.DATASETS.NAMES)
-    split = cfg.DATASETS.REGDB_SPLIT if "RegDB" in trained_on else None
-    return {"config": cfg.dump(), "datasets": trained_on, "regdb_split": split}
-
-
-def refuse_other_split(cfg: CfgNode, checkpoint: dict, path: str) -> None:
-    """Raise UserError when RegDB's split is another than the checkpoint was trained on.
-
-    Half of the test identities of a split are training identities of any other.
-    """
-    trained, asked = checkpoint.get("regdb_split"), cfg.DATASETS.REGDB_SPLIT
-    if "RegDB" in cfg.DATASETS.TESTS and trained not in (None, asked):
-        raise UserError(
-            f"checkpoint {path} was trained on split {trained} of RegDB and knows test identities "
-            f"of split {asked}: set DATASETS.REGDB_SPLIT {trained}"
-        )
-
-
-def start_of(checkpoint: dict, path: str, per_epoch: int) -> int:
-    """Steps that were done when a checkpoint was written.
-
-    Raises:
-        UserError: they are not of the epoch that it names, or other ranks have read another file.
-    """
-    finished = checkpoint["epoch"] + 1
-    steps = checkpoint.get("iteration", finished * per_epoch)  # fast-reid's own are of whole epochs
-    if not finished * per_epoch <= steps < (finished + 1) * per_epoch:
-        raise UserError(
-            f"checkpoint {path} is of step {steps} in epoch {finished + 1}, which is impossible "
-            f"with {per_epoch} steps an epoch: set SOLVER.IMS_PER_BATCH and the data set as they were"
-        )
-    if len(set(comm.all_gather(steps))) > 1:
-        raise UserError(
-            f"checkpoint {path}: the ranks would go on from different steps; OUTPUT_DIR must be "
-            "one folder that all machines see"
-        )
-    return steps

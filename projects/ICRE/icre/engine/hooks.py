@@ -1,6 +1,5 @@
 """Training hooks beside fast-reid's, and in place of those that a resumed run would mislead."""
 
-import contextlib
 import datetime
 import json
 import logging
@@ -13,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import icre.compat  # noqa: F401
+import icre.compat.evaluation  # noqa: F401
 
 from fastreid.config import CfgNode
 from fastreid.engine.hooks import EvalHook, PeriodicWriter
@@ -22,10 +21,10 @@ from fastreid.utils import comm
 from fastreid.utils.events import EventWriter, get_event_storage
 
 from icre.engine.checkpoint import LAST, SafeCheckpointer
-from icre.engine.guard import FiniteGuard
-from icre.engine.rng import rng_state
-from icre.engine.stop import StopRequest, left
-from icre.utils.environment import ENVIRONMENT, environment
+from icre.engine.finite import FiniteLossCheck
+from icre.engine.resume import rng_state
+from icre.engine.stop import StopSignal, stopped
+from icre.utils.environment import environment
 from icre.utils.files import replaced
 
 logger = logging.getLogger("fastreid.icre")
@@ -71,12 +70,12 @@ class EnvironmentWriter(HookBase):
     """environment.json: the machine, versions and date of a training, and what `auto` came to.
 
     Args:
-        output: folder of the file.
-        dtype: that the steps compute in.
+        path: of the file.
+        dtype: of the steps' convolutions and matrix products.
     """
 
-    def __init__(self, output: Path, dtype: torch.dtype):
-        self.path, self.precision = output / ENVIRONMENT, str(dtype).removeprefix("torch.")
+    def __init__(self, path: Path, dtype: torch.dtype):
+        self.path, self.precision = path, str(dtype).removeprefix("torch.")
 
     def before_train(self) -> None:
         """Write it; a resumed run tells of its last machine."""
@@ -140,22 +139,6 @@ class EpochWriter(PeriodicWriter):
             self.after_epoch()
 
 
-def forget_steps(path: Path, done: int) -> None:
-    """Drop from scalars.json what a killed run wrote after its last checkpoint, or half wrote.
-
-    Args:
-        path: need not exist.
-        done: steps of that checkpoint; the last of them has the number done - 1.
-    """
-    kept = []
-    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            if json.loads(line)["iteration"] < done:
-                kept.append(line)
-    with replaced(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-
-
 class TrainingCheckpointer(HookBase):
     """Writes what a run resumes from, and leaves with it when the run is asked to stop.
 
@@ -167,7 +150,7 @@ class TrainingCheckpointer(HookBase):
     Args:
         checkpointer: what to write with; only the first rank's writes.
         stop: asked after every step.
-        guard: judges the losses before weights are saved.
+        finite: judges the losses before weights are saved.
         solver: CHECKPOINT_PERIOD (epochs between numbered copies) and CHECKPOINT_ITERS (`every`; 0:
             epochs only) are read.
         extra: entries that every checkpoint carries (what the model was trained on).
@@ -176,12 +159,12 @@ class TrainingCheckpointer(HookBase):
     def __init__(
         self,
         checkpointer: SafeCheckpointer,
-        stop: StopRequest,
-        guard: FiniteGuard,
+        stop: StopSignal,
+        finite: FiniteLossCheck,
         solver: CfgNode,
         extra: dict,
     ):
-        self.checkpointer, self.stop, self.guard = checkpointer, stop, guard
+        self.checkpointer, self.stop, self.finite = checkpointer, stop, finite
         self.period, self.every, self.extra = (
             solver.CHECKPOINT_PERIOD,
             solver.CHECKPOINT_ITERS,
@@ -193,11 +176,11 @@ class TrainingCheckpointer(HookBase):
         done = self.trainer.iter + 1
         if done % self.trainer.iters_per_epoch == 0:
             return  # the schedulers' step of the epoch is still to come
-        stop = self.stop.agreed()
+        stop = self.stop.on_any_rank()
         if stop or (self.every and done % self.every == 0):
             self.checkpointer.save(LAST, **self._state(self.trainer.epoch, done))
         if stop:
-            raise left(f"after step {done}")
+            raise stopped(f"after step {done}")
 
     def after_epoch(self) -> None:
         """Save; every rank calls this, since each has random generators of its own."""
@@ -206,12 +189,12 @@ class TrainingCheckpointer(HookBase):
         if (epoch + 1) % self.period == 0 and not last:
             self.checkpointer.save(f"model_{epoch:04d}", **state)
         self.checkpointer.save("model_final" if last else LAST, **state)
-        if self.stop.agreed():
-            raise left(f"after epoch {epoch + 1}")
+        if self.stop.on_any_rank():
+            raise stopped(f"after epoch {epoch + 1}")
 
     def _state(self, epochs: int, steps: int) -> dict:
         """Beside the weights; `epoch` is fast-reid's, the number from 0 of the last finished one."""
-        self.guard.check()
+        self.finite.finish()
         rng = comm.gather(rng_state())
         return {"epoch": epochs - 1, "iteration": steps, "rng": rng, **self.extra}
 
@@ -225,14 +208,14 @@ class Evaluation(EvalHook):
         stop: an evaluation loses nothing, so it is left at once.
     """
 
-    def __init__(self, period: int, evaluate: Callable[[], dict], stop: StopRequest):
+    def __init__(self, period: int, evaluate: Callable[[], dict], stop: StopSignal):
         super().__init__(period, evaluate)
         self.stop = stop
 
     def after_epoch(self) -> None:
         """Evaluate if it is time."""
         if due(self.trainer.epoch + 1, self.trainer.max_epoch, self._period):
-            with self.stop.at_once():
+            with self.stop.immediate():
                 self._do_eval()
 
     def after_train(self) -> None:

@@ -14,7 +14,7 @@ import icre.compat  # noqa: F401
 
 from fastreid.utils import comm
 
-from icre.engine.supervise import supervise
+from icre.engine.processes import run_processes
 from icre.utils.errors import UserError
 
 
@@ -58,7 +58,7 @@ def launch(main: Callable, args: argparse.Namespace, timeout: float) -> None:
         url = f"tcp://127.0.0.1:{_free_port()}"
     threads = max(torch.get_num_threads() // here, 1)
     first = args.machine_rank * here
-    supervise(_work, here, (main, args, url, first, world, here, timeout, threads))
+    run_processes(_work, here, (main, args, url, first, world, here, timeout, threads))
 
 
 def checks_input() -> bool:

@@ -1,4 +1,4 @@
-"""SIGTERM as a request to leave: what schedulers send some time before they kill."""
+"""SIGTERM as a request to stop, which schedulers send some time before they kill."""
 
 import signal
 import threading
@@ -16,54 +16,54 @@ from fastreid.utils import comm
 from icre.utils.errors import STOPPED, RunEnded
 
 
-class StopRequest:
-    """While entered, SIGTERM is remembered, and training leaves after the step that it is in.
+class StopSignal:
+    """While entered, SIGTERM is remembered, and training stops after the current step.
 
     Outside of the main thread, where Python allows no handler, SIGTERM keeps its meaning.
     """
 
-    def __init__(self):
-        self._asked = self._at_once = False
+    def __init__(self) -> None:
+        self._received = self._immediate = False
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._remember)
+            self._before = signal.signal(signal.SIGTERM, self._handle)
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._before)
 
-    def agreed(self) -> bool:
-        """Whether any rank was asked; every rank calls this, after the same step.
+    def on_any_rank(self) -> bool:
+        """Whether any rank has received SIGTERM; every rank calls this, after the same step.
 
-        On the CPU, so that no rank waits for its GPU.
+        Reduced on the CPU, so that no rank waits for its GPU.
         """
         if comm.get_world_size() == 1:
-            return self._asked
-        asked = torch.tensor(int(self._asked))
-        dist.all_reduce(asked, dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
-        return bool(asked)
+            return self._received
+        received = torch.tensor(int(self._received))
+        dist.all_reduce(received, dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
+        return bool(received)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """A block in which nothing can be lost, such as an evaluation: leave in the middle of it.
+    def immediate(self) -> Iterator[None]:
+        """A block that may be interrupted anywhere without loss, such as an evaluation.
 
         Raises:
             RunEnded: on SIGTERM.
         """
-        self._at_once = True
+        self._immediate = True
         try:
             yield
         finally:
-            self._at_once = False
+            self._immediate = False
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        if self._at_once:
-            raise left("while it was scoring")
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
+        if self._immediate:
+            raise stopped("while it was scoring")
 
 
-def left(where: str) -> RunEnded:
-    """What a run ends with that was asked to leave."""
+def stopped(where: str) -> RunEnded:
+    """The exception that ends a run after SIGTERM."""
     return RunEnded(f"left on SIGTERM {where}; go on with --resume", STOPPED)

@@ -1,34 +1,30 @@
-"""The trainer: fast-reid's DefaultTrainer with what a modern stack and cross-modal data change."""
+"""The trainer: fast-reid's DefaultTrainer on current torch, CPU and GPU, for cross-modal data."""
 
 import logging
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
-import icre.compat  # noqa: F401
+import icre.compat.evaluation  # noqa: F401
 
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.evaluation import DatasetEvaluator, ReidEvaluator
-from fastreid.modeling.meta_arch import build_model
 from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
-from fastreid.utils.events import JSONWriter, TensorboardXWriter
+from fastreid.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 
-from icre.data.loader import (
-    build_test_loader,
-    build_train_loader,
-    build_train_set,
-    iters_per_epoch,
-    load_dataset,
-)
-from icre.engine.checkpoint import SafeCheckpointer, origin, refuse_other_split, start_of
-from icre.engine.findings import keep, report
-from icre.engine.guard import FiniteGuard
+from icre.data import loader as loaders
+from icre.data.batch import DeviceLoader
+from icre.data.faults import worker_faults
+from icre.datasets import load_dataset
+from icre.engine.checkpoint import SafeCheckpointer
+from icre.engine.finite import FiniteLossCheck
 from icre.engine.hooks import (
     EnvironmentWriter,
     EpochWriter,
@@ -38,53 +34,66 @@ from icre.engine.hooks import (
     ProgressBar,
     TrainingCheckpointer,
     due,
-    forget_steps,
 )
-from icre.engine.loop import run_epochs
 from icre.engine.optimizer import build_optimizer, scale_warmup
-from icre.engine.rng import set_rng_states
-from icre.engine.setup import reranking, resolve_device
-from icre.engine.step import Step, compile_model, memory_layout
-from icre.engine.stop import StopRequest
+from icre.engine.resume import (
+    check_split,
+    finished_steps,
+    origin,
+    restore_rng_states,
+    truncate_scalars,
+)
+from icre.engine.step import Step, compile_model
+from icre.engine.stop import StopSignal
+from icre.engine.testing import score_model
 from icre.engine.validation import BestOnValidation
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
-from icre.evaluation.extraction import run_inference
 from icre.evaluation.rerank import reranker
-from icre.modeling.pretrained import pretrained_file
+from icre.evaluation.rerank_options import reranking
+from icre.modeling.build import build_model
+from icre.utils.device import resolve_device, resolve_memory_format
+from icre.utils.errors import RunEnded, UserError
+from icre.utils.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.icre")
 LOG_EVERY = 20  # iterations
 
 
 class Trainer(DefaultTrainer):
-    """Trains any fast-reid model on this project's data sets (and on fast-reid's own).
+    """Trains any fast-reid model on this project's data sets and on fast-reid's own.
+
+    Extend it as fast-reid's: a subclass may override `build_model`, `build_optimizer`,
+    `build_lr_scheduler`, `build_train_loader`, `build_test_loader`, `build_evaluator` and
+    `build_hooks`, with fast-reid's arguments and results.
 
     fast-reid's `DefaultTrainer.__init__` builds ContiguousParams, CUDA-only loaders and GPU-only
-    DDP, so it is not called; the same things are made here in the same order, from parts that work
-    on CPU and GPU. Its hooks, training loop and argument habits are used as they are.
+    DDP, so it is not called; the same objects are built here in the same order.
 
     Args:
-        cfg: a frozen config from `icre.engine.setup.load_config`.
+        cfg: a frozen config from `icre.config.load_config`.
     """
 
     def __init__(self, cfg: CfgNode):
         TrainerBase.__init__(self)
-        self.train_set = build_train_set(cfg)
-        self.iters_per_epoch = iters_per_epoch(cfg, self.train_set)
-        cfg = self.auto_scale_hyperparams(cfg, self.train_set.num_classes)
+        self.loader = self.build_train_loader(cfg)
+        self.iters_per_epoch = loaders.iters_per_epoch(cfg, self.loader.dataset)
+        cfg = self.auto_scale_hyperparams(cfg, self.loader.dataset.num_classes)
         self.cfg = cfg = scale_warmup(cfg, self.iters_per_epoch)
-        model, device = self.build_model(cfg), resolve_device(cfg.MODEL.DEVICE)
-        layout = memory_layout(cfg.SOLVER.LAYOUT, device)
-        model.to(memory_format=layout)
+        device = resolve_device(cfg.MODEL.DEVICE)
+        memory_format = resolve_memory_format(cfg.SOLVER.LAYOUT, device)
+        model = self.build_model(cfg)
+        model.to(memory_format=memory_format)
         compile_model(model, cfg.SOLVER.COMPILE)
-        optimizer = build_optimizer(cfg, model)
+        optimizer = self.build_optimizer(cfg, model)
+        if isinstance(optimizer, tuple):  # fast-reid's builder adds a wrapper of the parameters
+            optimizer = optimizer[0]
         if comm.get_world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
             model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
-        self.guard, self.stop = FiniteGuard(Path(cfg.OUTPUT_DIR)), StopRequest()
-        self._trainer = Step(model, optimizer, device, cfg.SOLVER.AMP, layout, self.guard)
-        self.scheduler = build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
+        self.finite, self.stop = FiniteLossCheck(Path(cfg.OUTPUT_DIR)), StopSignal()
+        self._trainer = Step(model, optimizer, device, cfg.SOLVER.AMP, memory_format, self.finite)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
         scaler = {"grad_scaler": self.grad_scaler} if self.grad_scaler else {}
         self.checkpointer = SafeCheckpointer(
             model,
@@ -103,14 +112,14 @@ class Trainer(DefaultTrainer):
         self._last_eval_results: OrderedDict = OrderedDict()
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on after the last saved step in OUTPUT_DIR, or start from MODEL.WEIGHTS."""
+        """Continue after the last saved step in OUTPUT_DIR, or start from MODEL.WEIGHTS."""
         checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         path = self.checkpointer.path
-        refuse_other_split(self.cfg, checkpoint, path)
+        check_split(self.cfg, checkpoint, path)
         if self.checkpointer.continues:
             self.start_epoch = self.epoch = checkpoint["epoch"] + 1
-            self.start_iter = start_of(checkpoint, path, self.iters_per_epoch)
-            set_rng_states(checkpoint["rng"])
+            self.start_iter = finished_steps(checkpoint, path, self.iters_per_epoch)
+            restore_rng_states(checkpoint["rng"])
             logger.info(
                 "resuming %s after epoch %d of %d, step %d",
                 path,
@@ -123,22 +132,48 @@ class Trainer(DefaultTrainer):
         """Train to the last epoch and return its test results.
 
         Raises:
-            RunEnded: SIGTERM asked to leave, or a process that loads images died.
+            RunEnded: SIGTERM was received, or a process that loads images died.
         """
         with self.stop:
-            self.best = BestOnValidation(Path(self.cfg.OUTPUT_DIR), self.start_epoch)
+            self.best = BestOnValidation(RunFolder(self.cfg.OUTPUT_DIR), self.start_epoch)
             if self._lacks_validation():
-                with self.stop.at_once():
+                with self.stop.immediate():
                     self._validate(self.start_epoch)
             if self.start_epoch < self.max_epoch:
                 self.register_hooks(self.build_hooks())
-                run_epochs(self, self.start_iter, self.max_epoch, self.iters_per_epoch)
+                self._train_epochs()
                 if not self.cfg.DATASETS.VALIDATION:
                     return self._last_eval_results
             else:
                 logger.info("epoch %d was the last one: scoring again", self.start_epoch)
-            with self.stop.at_once():
+            with self.stop.immediate():
                 return self._test_best() if self.cfg.DATASETS.VALIDATION else self._evaluate()
+
+    def _train_epochs(self) -> None:
+        """`TrainerBase.train`, which cannot begin in the middle of an epoch."""
+        self.iter = self.start_iter
+        with EventStorage(self.start_iter) as self.storage:
+            try:
+                with worker_faults():
+                    self.before_train()
+                    for self.epoch in range(
+                        self.start_iter // self.iters_per_epoch, self.max_epoch
+                    ):
+                        self.before_epoch()
+                        while self.iter < (self.epoch + 1) * self.iters_per_epoch:
+                            self.before_step()
+                            self.run_step()
+                            self.after_step()
+                            self.iter += 1
+                        self.after_epoch()
+            except (UserError, RunEnded) as error:
+                logger.error("%s", error)
+                raise
+            except Exception:
+                logger.exception("the run failed after step %d:", self.iter)
+                raise
+            finally:
+                self.after_train()
 
     def _lacks_validation(self) -> bool:
         """Whether the run was ended between an epoch's checkpoint and its validation."""
@@ -155,18 +190,24 @@ class Trainer(DefaultTrainer):
     def before_train(self) -> None:
         """fast-reid's hooks, then the start of the processes that load images."""
         super().before_train()
-        loader = build_train_loader(self.cfg, self.train_set, self.start_iter)
-        self._trainer.batches = iter(loader)
+        if hasattr(self.loader.batch_sampler, "start_batch"):
+            self.loader.batch_sampler.start_batch = self.start_iter
+        elif self.start_iter:
+            logger.warning(
+                "the training loader has no batch_sampler.start_batch: it starts with its first "
+                "batch again"
+            )
+        self._trainer.batches = iter(self.loader)
 
     def after_train(self) -> None:
-        """fast-reid's hooks, then the end of the processes that load images, come what may."""
+        """fast-reid's hooks, then the end of the processes that load images in any case."""
         try:
             super().after_train()
         finally:
-            self._trainer.batches = None
+            self._trainer.batches = iter(())
 
     def run_step(self) -> None:
-        """One iteration; losses are read now and then, as a reading waits for the device."""
+        """One iteration; losses are read now and then, as reading waits for the device."""
         last_of_epoch = (self.iter + 1) % self.iters_per_epoch == 0
         self._trainer.run(log=last_of_epoch or self.iter % LOG_EVERY == 0)
 
@@ -184,19 +225,20 @@ class Trainer(DefaultTrainer):
                 )
             )
         ret.append(
-            TrainingCheckpointer(self.checkpointer, self.stop, self.guard, cfg.SOLVER, origin(cfg))
+            TrainingCheckpointer(self.checkpointer, self.stop, self.finite, cfg.SOLVER, origin(cfg))
         )
         ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, self.stop))
         if comm.is_main_process():
-            ret.append(EnvironmentWriter(Path(cfg.OUTPUT_DIR), self._trainer.dtype))
+            run = RunFolder(cfg.OUTPUT_DIR)
+            ret.append(EnvironmentWriter(run.environment, self._trainer.dtype))
             ret.append(EpochWriter(self.build_writers(), period=200))
         return [*ret, ProgressBar()]
 
     def build_writers(self) -> list:
         """Plain lines for the log; fast-reid's writers of TensorBoard events and scalars.json."""
-        scalars = Path(self.cfg.OUTPUT_DIR) / "scalars.json"
+        scalars = RunFolder(self.cfg.OUTPUT_DIR).scalars
         if self.start_iter:
-            forget_steps(scalars, self.start_iter)
+            truncate_scalars(scalars, self.start_iter)
         return [
             LinePrinter(self.max_iter, self.iters_per_epoch),
             JSONWriter(str(scalars)),
@@ -212,87 +254,97 @@ class Trainer(DefaultTrainer):
         return self._last_eval_results
 
     def _validate(self, epoch: int) -> OrderedDict:
-        results, scored = self._score(self.cfg, self.model, epoch, validation=True)
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.TEST.SPLIT = "val"
+        results, scored = score_model(type(self), cfg, self.model, epoch)
         if comm.is_main_process():
             self.best.add(scored, Path(self.checkpointer.get_checkpoint_file()))
         return OrderedDict((f"validation/{name}", value) for name, value in results.items())
 
     def _test_best(self) -> OrderedDict:
-        """The test set, once, by the epoch that the validation identities chose."""
+        """The test set, once, by the epoch that was best on the validation identities."""
         comm.synchronize()  # the first rank has written model_best by now
-        best = self.checkpointer.load(str(self.best.weights), checkpointables=[])
+        best = self.checkpointer.load(str(self.best.run.best), checkpointables=[])
         logger.info("epoch %d was best on the validation identities", best["epoch"] + 1)
         return self.test(self.cfg, self.model, epoch=best["epoch"] + 1)
 
     @classmethod
-    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        """fast-reid's `build_model`, with MODEL.DEVICE resolved; the log file gets its structure.
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model of the config, on its device."""
+        return build_model(cfg, resolve_device(cfg.MODEL.DEVICE))
 
-        fast-reid's own ResNet is handed the file of its pretrained weights too: its loader wants
-        gdown even where the file is there.
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser; fast-reid's pair (optimiser, wrapper of parameters) is accepted too."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(
+        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer, iters_per_epoch: int
+    ) -> dict[str, Any]:
+        """fast-reid's schedulers by name: `lr_sched` and, with a warm-up, `warmup_sched`."""
+        return build_lr_scheduler(cfg, optimizer, iters_per_epoch)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> DeviceLoader:
+        """Endless batches as fast-reid's: `images` (B, 3, H, W) in 0..255 on the device, `targets`,
+        `camids`, `img_paths`, and `modalities` (B,) on the CPU.
+
+        `dataset.num_classes` is the number of identities. A loader whose `batch_sampler` has an
+        attribute `start_batch` continues there when a run is resumed.
         """
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE))
-        if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
-            cfg.MODEL.BACKBONE.PRETRAIN_PATH = str(pretrained_file(cfg))
-        model = build_model(cfg)
-        logger.debug("Model:\n%s", model)
-        return model
+        return loaders.build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, int]:
+        """(loader, number of query images) of a data set; queries come first.
+
+        TEST.SPLIT says whether test identities or held-out training identities are loaded.
+        """
+        data = load_dataset(cfg, dataset_name, validation=cfg.TEST.SPLIT == "val")
+        return loaders.build_test_loader(cfg, data), len(data.query)
 
     @classmethod
     def build_evaluator(
-        cls, cfg: CfgNode, dataset_name: str, epoch: int | None = None, validation: bool = False
-    ) -> tuple[DataLoader, DatasetEvaluator]:
-        """(loader, evaluator) of a data set: its protocols, or fast-reid's own evaluation.
-
-        Args:
-            epoch: finished epochs of the model, for the record.
-            validation: score held-out training identities; the gallery draw is then seeded.
-        """
-        data = load_dataset(cfg, dataset_name, validation)
-        loader = build_test_loader(cfg, data)
+        cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None
+    ) -> tuple[Any, DatasetEvaluator]:
+        """(test loader, evaluator) of a data set: its protocols, or fast-reid's own evaluation."""
+        loader, num_query = cls.build_test_loader(cfg, dataset_name)
+        validation = cfg.TEST.SPLIT == "val"
+        data = getattr(loader.dataset, "source", None) or load_dataset(
+            cfg, dataset_name, validation
+        )
         if not hasattr(data, "layout"):
-            return loader, ReidEvaluator(cfg, len(data.query), cfg.OUTPUT_DIR)
-        official = None if validation else getattr(data, "permutation_file", None)
+            return loader, ReidEvaluator(cfg, num_query, output_dir or cfg.OUTPUT_DIR)
         return loader, ProtocolEvaluator(
             data.folder,
             cfg.TEST.PROTOCOLS,
-            official,
+            # held-out identities have no official gallery sampling
+            None if validation else getattr(data, "permutation_file", None),
             device=resolve_device(cfg.MODEL.DEVICE),
             seed=cfg.SEED,
-            epoch=epoch,
             flip=cfg.TEST.FLIP.ENABLED,
             split="val" if validation else getattr(data, "split", None),
-            # an epoch is chosen by the plain figures, so the others would only take time
+            # an epoch is chosen by the plain metrics, so the others would only take time
             reranker=None if validation else reranker(reranking(cfg)),
         )
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: torch.nn.Module, epoch: int | None = None) -> OrderedDict:
-        """Score the model on DATASETS.TESTS; leaves metrics.json, features.npz, ranking.png.
+    def test(cls, cfg: CfgNode, model: nn.Module, epoch: int | None = None) -> OrderedDict:
+        """Score the model on DATASETS.TESTS and write metrics.json, features.npz, ranking.png.
+
+        Args:
+            cfg: with TEST.SPLIT val only metrics_val.json is written.
+            model: DDP or plain.
+            epoch: finished epochs of the model, for the records.
 
         Returns:
-            fast-reid's results: a dict of floats with the key `metric`, or one such dict per data
-            set where there are several; empty on other ranks than the first.
+            See `icre.engine.testing.score_model`.
         """
-        results, scored = cls._score(cfg, model, epoch)
+        results, scored = score_model(cls, cfg, model, epoch)
         if scored:
-            records.save(scored, Path(cfg.OUTPUT_DIR) / "metrics.json")
+            run = RunFolder(cfg.OUTPUT_DIR)
+            is_test = cfg.TEST.SPLIT == "test"
+            records.save(scored, run.metrics if is_test else run.path / "metrics_val.json")
         return results
-
-    @classmethod
-    def _score(
-        cls, cfg: CfgNode, model: torch.nn.Module, epoch: int | None, validation: bool = False
-    ) -> tuple[OrderedDict, list[dict]]:
-        results, scored = OrderedDict(), []
-        device = resolve_device(cfg.MODEL.DEVICE)
-        for name in cfg.DATASETS.TESTS:
-            loader, evaluator = cls.build_evaluator(cfg, name, epoch, validation)
-            results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
-            if comm.is_main_process():
-                title = f"{name}, held-out training identities" if validation else name
-                scored += report(title, evaluator, results[name])
-                if isinstance(evaluator, ProtocolEvaluator) and not validation:
-                    keep(cfg, name, evaluator)
-        return (results if len(results) > 1 else next(iter(results.values()), results)), scored

@@ -8,6 +8,7 @@ from icre.evaluation import records
 from icre.evaluation.evaluator import metric
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
+from icre.utils.run_folder import RunFolder
 
 
 class BestOnValidation:
@@ -16,12 +17,12 @@ class BestOnValidation:
     Both are written atomically, so a resumed run knows what the best epoch was.
 
     Args:
-        output: OUTPUT_DIR.
+        run: OUTPUT_DIR.
         start_epoch: finished epochs of the run that goes on; later records are dropped.
     """
 
-    def __init__(self, output: Path, start_epoch: int = 0):
-        self.path, self.weights = output / "validation.json", output / "model_best.pth"
+    def __init__(self, run: RunFolder, start_epoch: int = 0):
+        self.run, self.path = run, run.validation
         try:
             known = json.loads(self.path.read_text()) if self.path.is_file() else []
         except ValueError as error:
@@ -40,6 +41,6 @@ class BestOnValidation:
         """Remember an epoch's records; `checkpoint` becomes the best where they say so."""
         self.records += scored
         if self.best_epoch == scored[0]["epoch"]:
-            with replaced(self.weights) as temporary:
+            with replaced(self.run.best) as temporary:
                 shutil.copyfile(checkpoint, temporary)
         records.save(self.records, self.path)

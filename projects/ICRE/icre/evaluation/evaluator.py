@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import icre.compat  # noqa: F401
+import icre.compat.evaluation
 
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.records import FIGURES
+from icre.evaluation.rerank import jaccard_distance
 from icre.evaluation.reranked import Reranker
 from icre.evaluation.score import score
+
+# fast-reid's own evaluator re-ranks by our function too.
+icre.compat.evaluation.replace_jaccard(jaccard_distance)
 
 _COLUMNS = {"targets": "pids", "camids": "camids", "modalities": "modalities"}
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from icre.data.loader import verify_datasets
-from icre.engine.stop import StopRequest
+from icre.engine.stop import StopSignal
 from icre.experiments.ablation.results import RECORDS, Results
 from icre.experiments.ablation.runs import CONSOLE, run_all
 from icre.experiments.ablation.spec import Run, Spec, read_spec
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 def _until_stopped(args: argparse.Namespace) -> int:
     """SIGTERM ends the trainings too, and each leaves a checkpoint."""
     try:
-        with StopRequest() as request, request.at_once():
+        with StopSignal() as stop, stop.immediate():
             return _run(args)
     except RunEnded as error:
         raise RunEnded("left on SIGTERM; the same command goes on", error.status) from None

@@ -55,7 +55,7 @@ class Rank:
             return None
 
 
-def supervise(work: Callable, count: int, args: tuple) -> None:
+def run_processes(work: Callable, count: int, args: tuple) -> None:
     """Run `work(rank, *args)` in `count` processes until all have returned.
 
     SIGTERM is passed on to them.

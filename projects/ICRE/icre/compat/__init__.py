@@ -1,8 +1,9 @@
-"""The one fence between this project and fast-reid's age (fastreid 1.4.0, last changed in 2023).
+"""What keeps fastreid 1.4.0 (2023) working on current Python and torch.
 
-Import this module before any `fastreid` module. It edits no file of fast-reid; each patch below
-names the file and line it works round. What can be mended by a subclass or an argument is mended
-there (see `icre.engine`), so that this list stays as short as it can be.
+Import this package before any `fastreid` module, and `icre.compat.evaluation` before
+`fastreid.evaluation` or `fastreid.engine` (those import scikit-learn, which inference does not
+need). No file of fast-reid is edited; each patch names the file and line it works round. What a
+subclass or an argument can mend is mended there (see `icre.engine`).
 """
 
 import importlib.metadata
@@ -18,7 +19,7 @@ INSTALL_COMMAND = f"pip install --no-deps fastreid=={FASTREID_VERSION}"
 
 
 def check_version() -> None:
-    """Raise ImportError with the mending command unless fast-reid 1.4.0 is installed.
+    """Raise ImportError with the command to run unless fast-reid 1.4.0 is installed.
 
     The wheel's metadata decides: `fastreid.__version__` still says 1.3 (fastreid/__init__.py:8).
     """
@@ -33,7 +34,7 @@ def check_version() -> None:
 
 
 @contextmanager
-def _removed_names() -> Iterator[None]:
+def removed_names() -> Iterator[None]:
     """Lend fast-reid two names that Python and torch have dropped, while it is being imported.
 
     - `torch._six.string_classes`: fastreid/data/build.py:10
@@ -59,34 +60,6 @@ def _removed_names() -> Iterator[None]:
             del collections.Mapping
 
 
-def _skip_compiler() -> None:
-    """Let ReidEvaluator start without running `make` inside site-packages.
-
-    fastreid/evaluation/reid_evaluation.py:128 compiles a Cython ranking on first use and ends the
-    process where there is no compiler; its NumPy ranking gives the same numbers.
-    """
-    from fastreid.evaluation import ReidEvaluator
-
-    ReidEvaluator._compile_dependencies = lambda self: None
-
-
-def replace_jaccard(jaccard: Callable) -> None:
-    """Let ReidEvaluator re-rank by `jaccard(query, gallery, k1, k2) -> (Q, G)`.
-
-    fastreid/utils/compute_dist.py:54 searches by GPU functions that current faiss lacks, and makes
-    matrices of all images by all images to return the part of the queries and the gallery.
-    """
-    from fastreid.evaluation import reid_evaluation
-    from fastreid.utils import compute_dist
-
-    def build_dist(feat_1, feat_2, metric="euclidean", **kwargs):
-        if metric == "jaccard":
-            return jaccard(feat_1, feat_2, kwargs["k1"], kwargs["k2"])
-        return compute_dist.build_dist(feat_1, feat_2, metric, **kwargs)
-
-    reid_evaluation.build_dist = build_dist
-
-
 def registered(registry: Any) -> dict[str, Any]:
     """Name -> object of a `fastreid.utils.registry.Registry`, which has no public way to list them
     (fastreid/utils/registry.py:30)."""
@@ -100,10 +73,8 @@ def _silence() -> None:
 
 def _apply() -> None:
     check_version()
-    with _removed_names():
-        import fastreid.data.build
-        import fastreid.evaluation.testing  # noqa: F401
-    _skip_compiler()
+    with removed_names():
+        import fastreid.data.build  # noqa: F401
     _silence()
 
 

@@ -1,0 +1,51 @@
+"""Arguments that several commands share."""
+
+import argparse
+
+
+def add_config_file(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """--config-file."""
+    parser.add_argument(
+        "--config-file", required=required, default="", metavar="FILE", help="YAML, see configs/"
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """KEY VALUE pairs after all other arguments, in `opts`."""
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys to override"
+    )
+
+
+def add_launch(parser: argparse.ArgumentParser) -> None:
+    """fast-reid's arguments of a launch."""
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes on each machine (1)")
+    parser.add_argument("--num-machines", type=int, default=1)
+    parser.add_argument("--machine-rank", type=int, default=0, help="of this one, from 0")
+    parser.add_argument(
+        "--dist-url", default="auto", help="tcp://HOST:PORT of the first machine (auto: this one)"
+    )
+
+
+def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
+    """--device."""
+    parser.add_argument("--device", default=default, help=f"auto, cpu or cuda:N ({default})")
+
+
+def add_protocol(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """--protocol, --draw and --perm: which test protocol, and its gallery sampling."""
+    what = "the data set's own" if several else "the data set's first"
+    parser.add_argument(
+        "--protocol",
+        nargs="+" if several else None,
+        metavar="NAME",
+        help=f"default: {what}; an unknown name prints the list",
+    )
+    parser.add_argument(
+        "--draw",
+        choices=("official", "seeded"),
+        help="gallery sampling; default: official where rand_perm_cam.mat is known, else seeded",
+    )
+    parser.add_argument(
+        "--perm", metavar="rand_perm_cam.mat", help="SYSU-MM01's official gallery sampling"
+    )
