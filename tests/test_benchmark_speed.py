@@ -1,9 +1,6 @@
-"""tools/benchmark.py train, infer and data: what they write, and that it adds up; never a speed."""
+"""`benchmark train`, `infer` and `data`: what they write, and that it adds up; never a speed."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,14 +8,13 @@ import torch
 
 from conftest import CONFIGS
 from icre.benchmark import measure
-from icre.benchmark.measure import PARTS, Marks, count_flops, gemm_peak, warm_and_peak
-from icre.benchmark.options import STOCK
-from icre.benchmark.public_code import load_clone
-from icre.benchmark.public_loops import three_groups
-from icre.benchmark.rows import Setup, random_batches
-from icre.utils.errors import UserError
+from icre.benchmark.loops import FASTREID, ConfigLoop, Setup, random_batches
+from icre.benchmark.measure import PARTS, StepTimer, count_flops, warm_and_peak
+from icre.benchmark.profile import gemm_peak
+from icre.benchmark.setup import Options, read_setup
+from icre.commands.benchmark import main
+from icre.config import load_config
 
-TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
 CPU = torch.device("cpu")
 ICRE = str(CONFIGS / "Demo/icre_r18.yml")
 BASELINE = str(CONFIGS / "Demo/baseline_r18.yml")
@@ -26,48 +22,24 @@ TINY = ("--size", "32x16", "--device", "cpu", "--steps", "1", "--rounds", "2")
 
 
 @pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("tool_benchmark", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-@pytest.fixture(scope="module")
-def measured(main, tmp_path_factory):
+def measured(tmp_path_factory):
     """(result as written, what was printed) of one tiny `train`."""
     out = tmp_path_factory.mktemp("benchmark") / "train.json"
+    variant = ["--variant", "MODEL.SDCE.ENABLED=False", "MODEL.MPFR.MASK=softmax"]
+    words = [*TINY, "--batch", "8", "--profile", *variant, "--json", str(out)]
     with pytest.MonkeyPatch.context() as patch:
         lines = []
         patch.setattr("builtins.print", lambda *words: lines.append(" ".join(map(str, words))))
-        assert (
-            main(
-                [
-                    "train",
-                    "--config-file",
-                    ICRE,
-                    *TINY,
-                    "--batch",
-                    "8",
-                    "--profile",
-                    "--variant",
-                    "SOLVER.AMP.ENABLED=True",
-                    "SOLVER.AMP.DTYPE=bfloat16",
-                    "--json",
-                    str(out),
-                ]
-            )
-            == 0
-        )
+        assert main(["train", "--config-file", ICRE, *words]) == 0
     return json.loads(out.read_text()), "\n".join(lines)
 
 
 def test_train_measures_each_row_in_each_round(measured):
     result, _ = measured
     rows = {row["name"]: row for row in result["rows"]}
-    variant = "Demo/icre_r18 SOLVER.AMP.ENABLED=True SOLVER.AMP.DTYPE=bfloat16"
-    assert list(rows) == ["Demo/icre_r18", variant, STOCK]
-    assert [row["precision"] for row in rows.values()] == ["fp32", "bf16", "fp32"]
+    variant = "Demo/icre_r18 MODEL.SDCE.ENABLED=False MODEL.MPFR.MASK=softmax"
+    assert list(rows) == ["Demo/icre_r18", variant, FASTREID]
+    assert {row["precision"] for row in rows.values()} == {"fp32"}
     for row in rows.values():
         assert len(row["rounds"]) == 2 and min(row["rounds"]) > 0
         assert row["step_ms"] == pytest.approx(1000 * 8 / row["images_per_second"])
@@ -75,9 +47,9 @@ def test_train_measures_each_row_in_each_round(measured):
         assert list(row["split_ms"]) == list(PARTS) and min(row["split_ms"].values()) >= 0
         assert 1 / 20 < sum(row["split_ms"].values()) / row["step_ms"] < 20  # of other steps
         assert row["step_flops"] >= 8 * 2 * 2.5 * row["macs_per_image"]  # backward: twice forward
-    assert rows[STOCK]["ratio"] == 1 and result["reference"] == STOCK
-    assert rows["Demo/icre_r18"]["macs_per_image"] > rows[STOCK]["macs_per_image"]
-    assert rows["Demo/icre_r18"]["parameters"] == rows[variant]["parameters"]
+    assert rows[FASTREID]["ratio"] == 1 and result["reference"] == FASTREID
+    assert rows["Demo/icre_r18"]["macs_per_image"] > rows[FASTREID]["macs_per_image"]
+    assert rows["Demo/icre_r18"]["parameters"] > rows[variant]["parameters"]
     assert {"cpu", "date", "versions"} <= set(result)
     assert result["batch"] == 8 and result["size"] == [32, 16] and result["device"] == "cpu"
 
@@ -111,65 +83,37 @@ def test_the_profile_names_operations_and_what_bounds_the_step(measured):
     assert {"fp32", "bf16"} == set(result["gemm_flops"])
     for row in result["rows"]:
         names = [one["operation"] for one in row["profile"]]
-        assert any("conv" in name for name in names)  # without AVX-512, bfloat16: _slow_conv2d
+        assert any("conv" in name for name in names)
         shares = [one["share"] for one in row["profile"]]
         assert shares == sorted(shares, reverse=True) and sum(shares) <= 1
         assert f"{row['name']}: {row['step_flops'] / 1e9:.1f} GFLOP in" in printed
     assert printed.count("; bound by ") == len(result["rows"])
 
 
-def test_train_loads_images_as_each_loop_does(main, demo_root, capsys, tmp_path):
+def test_precision_is_what_the_config_says():
+    amp = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16"]
+    cfg = load_config(BASELINE, ["MODEL.DEVICE", "cpu", *amp])
+    assert ConfigLoop("row", cfg, Setup(batch=8, size=(32, 16), device=CPU)).precision == "bf16"
+
+
+def test_train_loads_images_as_each_loop_does(demo_root, capsys, tmp_path):
     out = tmp_path / "b.json"
-    assert (
-        main(
-            [
-                "train",
-                "--config-file",
-                ICRE,
-                *TINY,
-                "--batch",
-                "8",
-                "--data",
-                str(demo_root),
-                "--opts",
-                "DATALOADER.NUM_WORKERS",
-                "0",
-                "--reference",
-                "Demo/icre_r18",
-                "--json",
-                str(out),
-            ]
-        )
-        == 0
-    )
+    data = ["--data", str(demo_root), "--opts", "DATALOADER.NUM_WORKERS", "0"]
+    words = [*TINY, "--batch", "8", *data, "--reference", "Demo/baseline_r18", "--json", str(out)]
+    assert main(["train", "--config-file", BASELINE, *words]) == 0
     result = json.loads(out.read_text())
     assert result["images"] == "loaded by 0 workers"
     assert [row["ratio"] == 1 for row in result["rows"]] == [True, False]
-    assert "x Demo/icre_r18" in capsys.readouterr().out
+    assert "x Demo/baseline_r18" in capsys.readouterr().out
 
 
-def test_infer_has_a_line_per_row_and_batch(main, capsys, tmp_path):
+def test_infer_has_a_line_per_row_and_batch(capsys, tmp_path):
     out = tmp_path / "b.json"
-    assert (
-        main(
-            [
-                "infer",
-                "--config-file",
-                BASELINE,
-                *TINY,
-                "--batches",
-                "1",
-                "3",
-                "--flip",
-                "--json",
-                str(out),
-            ]
-        )
-        == 0
-    )
+    words = [*TINY, "--batches", "1", "3", "--flip", "--json", str(out)]
+    assert main(["infer", "--config-file", BASELINE, *words]) == 0
     result = json.loads(out.read_text())
     lines = [(row["name"], row["batch"]) for row in result["rows"]]
-    assert lines == [(name, size) for size in (1, 3) for name in ("Demo/baseline_r18", STOCK)]
+    assert lines == [(name, size) for size in (1, 3) for name in ("Demo/baseline_r18", FASTREID)]
     printed = capsys.readouterr().out
     for row in result["rows"]:
         assert row["ms_per_image"] == pytest.approx(1000 / row["images_per_second"])
@@ -177,29 +121,12 @@ def test_infer_has_a_line_per_row_and_batch(main, capsys, tmp_path):
     assert result["flip"] and "with mirrored images" in printed
 
 
-def test_data_times_loaders_and_stages(main, demo_root, capsys, tmp_path):
+def test_data_times_loaders_and_stages(demo_root, capsys, tmp_path):
     out = tmp_path / "b.json"
-    assert (
-        main(
-            [
-                "data",
-                "--config-file",
-                ICRE,
-                *TINY,
-                "--batch",
-                "8",
-                "--workers",
-                "0",
-                "--data",
-                str(demo_root),
-                "--json",
-                str(out),
-            ]
-        )
-        == 0
-    )
+    data = ["--workers", "0", "--data", str(demo_root), "--json", str(out)]
+    assert main(["data", "--config-file", ICRE, *TINY, "--batch", "8", *data]) == 0
     result = json.loads(out.read_text())
-    names = ["ours, decoding", "ours, from the cache", STOCK]
+    names = ["ours, decoding", "ours, from the cache", FASTREID]
     assert [row["name"] for row in result["rows"]] == names == list(result["stages_ms"])
     assert result["rows"][2]["ratio"] == 1 and result["workers"] == 0
     printed = capsys.readouterr().out
@@ -212,7 +139,6 @@ def test_data_times_loaders_and_stages(main, demo_root, capsys, tmp_path):
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        (("--batch", "6", "--opts", "DATALOADER.NUM_INSTANCE", "4"), None),
         (("--batch", "2"), "--batch 2"),
         (("--batch", "7"), "--batch 7"),
         (("--size", "32"), "--size 32"),
@@ -223,18 +149,24 @@ def test_data_times_loaders_and_stages(main, demo_root, capsys, tmp_path):
         (("--agw", "nowhere"), "no model.py in nowhere"),
     ],
 )
-def test_train_refuses_what_cannot_be(main, capsys, options, complaint):
-    status = main(["train", "--config-file", BASELINE, *TINY, "--no-stock", *options])
-    assert status == (2 if complaint else 0)
-    assert (complaint or "") in capsys.readouterr().err
+def test_bad_options_are_refused_before_anything_runs(capsys, options, complaint):
+    assert main(["train", "--config-file", BASELINE, *TINY, "--no-stock", *options]) == 2
+    assert complaint in capsys.readouterr().err
 
 
-def test_a_split_is_the_whole_step_and_each_part_in_its_place(monkeypatch):
-    clock = [0]  # whole seconds of its own, so that a machine that stalls changes nothing
+@pytest.mark.parametrize("batch, instances", [(64, 4), (6, 1), (8, 2), (12, 3)])
+def test_each_batch_has_two_identities(batch, instances):
+    opts = ["DATALOADER.NUM_INSTANCE", "4"]
+    setup = read_setup(Options([BASELINE], opts, "32x16", "cpu", batch=batch))
+    assert (setup.batch, setup.instances) == (batch, instances)
+
+
+def test_a_split_is_the_whole_step(monkeypatch):
+    clock = [0]  # whole seconds, so that a machine that stalls changes nothing
     monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    marks = Marks(CPU)
+    timer = StepTimer(CPU)
     weight = torch.ones(1, requires_grad=True)
-    model = marks.seen(torch.nn.Flatten(0))
+    model = timer.wrap(torch.nn.Flatten(0))
 
     def spend(seconds):
         clock[0] += seconds
@@ -247,13 +179,13 @@ def test_a_split_is_the_whole_step_and_each_part_in_its_place(monkeypatch):
         loss.backward()
         spend(8)
 
-    assert marks.split(step, 2) == {"data": 1, "forward": 2, "backward": 4, "optimiser": 8}
+    assert timer.split(step, 2) == {"data": 1, "forward": 2, "backward": 4, "optimiser": 8}
 
 
 def test_the_split_leaves_no_patch_behind():
     backward = torch.Tensor.backward
     with pytest.raises(ZeroDivisionError):
-        Marks(CPU).split(lambda: 1 / 0, 1)
+        StepTimer(CPU).split(lambda: 1 / 0, 1)
     assert torch.Tensor.backward is backward
 
 
@@ -284,42 +216,3 @@ def test_random_batches_hold_each_identity_in_both_modalities():
     assert batch["modalities"].tolist() == [0] * 4 + [1] * 4
     assert torch.equal(batch["images"], random_batches(setup)[0]["images"])
     assert all(len(values) == 3 for values in random_batches(setup, 3)[0].values())
-
-
-CLONE = {
-    "resnet": "def resnet50(pretrained=False, **options):\n    return pretrained\n",
-    "model": "from resnet import resnet50\nWEIGHTS = resnet50(pretrained=True, last_conv_stride=1)\n",
-    "loss": "NAME = '{}'\n",
-    "utils": "",
-    "data_loader": "",
-}
-
-
-def test_clones_are_loaded_apart_and_download_nothing(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name / "inner").mkdir(parents=True)
-        for module, code in CLONE.items():
-            (tmp_path / name / "inner" / f"{module}.py").write_text(code.replace("{}", name))
-    before, path = dict(sys.modules), list(sys.path)
-    one = load_clone("--agw", tmp_path / "one", "inner")
-    two = load_clone("--deen", tmp_path / "two" / "inner", "inner")
-    assert (one.loss.NAME, two.loss.NAME) == ("one", "two")
-    assert one.model.WEIGHTS is False
-    assert sys.path == path
-    for name in ("resnet", "model", "loss", "utils", "data_loader"):
-        assert sys.modules.get(name) is before.get(name)
-
-
-def test_a_clone_that_does_not_import_is_one_line(tmp_path):
-    (tmp_path / "resnet.py").write_text("import no_such_module\n")
-    (tmp_path / "model.py").write_text("")
-    with pytest.raises(UserError, match="--agw .*no_such_module"):
-        load_clone("--agw", tmp_path, ".")
-
-
-def test_the_public_optimiser_has_every_parameter_once():
-    net = torch.nn.Module()
-    net.base, net.bottleneck, net.classifier = (torch.nn.Linear(2, 2) for _ in range(3))
-    groups = three_groups(net).param_groups
-    assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.01, 0.01])
-    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))

@@ -1,17 +1,13 @@
-"""tools/benchmark.py gap: descriptors by hand, its search against loops, and what it refuses."""
-
-import runpy
-from pathlib import Path
+"""`benchmark gap`: descriptors by hand, its search against loops, and what it refuses."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from icre.benchmark import gap
+from icre.commands.benchmark import main
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
-
-TOOL = Path(__file__).parents[1] / "tools" / "benchmark.py"
 
 
 def test_descriptors_by_hand():
@@ -53,7 +49,6 @@ def test_rank_1_is_what_loops_find(query, gallery):
 
 
 def test_the_command_prints_nine_rows_and_writes_them(demo_root, tmp_path, capsys):
-    main = runpy.run_path(str(TOOL))["main"]
     assert main(["gap", "--data", str(demo_root), "--json", str(tmp_path / "gap.json")]) == 0
     said = capsys.readouterr().out
     assert said.count("infrared") == 9 and "25.0" in said

@@ -1,10 +1,10 @@
 """The slow side of the ranking tests: one query, one gallery image at a time.
 
-`loop_protocol` (in the package, as the benchmark runs it too) is the field's way of scoring whole
+`loop_protocol` (which `benchmark protocol` times too) is the field's way of scoring whole
 protocols; `query_by_hand` is plainer still and states each definition in its own words.
 """
 
-from icre.benchmark.loop_protocol import loop_evaluate, loop_score
+from reference.loop_protocol import loop_evaluate, loop_score
 
 __all__ = ["loop_evaluate", "loop_score", "query_by_hand"]
 

@@ -1,1 +1,1 @@
-"""What the product's speed and memory are measured against, and how."""
+"""Speed and memory against fast-reid, public code and plain loops."""

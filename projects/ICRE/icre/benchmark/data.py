@@ -1,12 +1,12 @@
-"""`tools/benchmark.py data`: loaders alone, and what each stage of loading an image costs.
+"""`benchmark data`: loaders alone, and what each stage of loading an image costs.
 
 Our loader decodes each image, or takes it from DATALOADER.CACHE_GB's cache; fast-reid's is its
 CommDataset with one transform per image. A batch counts as loaded when it is on the device, ready
 for a model.
 """
 
-import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -19,78 +19,65 @@ from tqdm import tqdm
 import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
-from fastreid.data.data_utils import read_image as stock_read_image
+from fastreid.data.data_utils import read_image as fastreid_read_image
 from fastreid.data.transforms import build_transforms
 
+from icre.benchmark.loops import FASTREID, Setup, fastreid_loader
 from icre.benchmark.measure import synchronise
-from icre.benchmark.options import add_data_arguments, overrides, read_setup, shared_facts
-from icre.benchmark.rows import Setup
-from icre.benchmark.stock import NAME as STOCK
-from icre.benchmark.stock import OPTIONS as STOCK_OPTIONS
-from icre.benchmark.stock import stock_loader
+from icre.benchmark.setup import Options, conditions, fastreid_overrides, overrides, read_setup
+from icre.config import load_config
+from icre.data.batch import to_device
 from icre.data.dataset import CrossModalDataset
 from icre.data.image import read_image
 from icre.data.loader import build_train_loader, build_train_set, collate
-from icre.engine.setup import load_config
-from icre.engine.step import to_device
-from icre.evaluation import records
 from icre.utils.environment import environment
 
 DECODED, CACHED = "ours, decoding", "ours, from the cache"
 STAGES = ("decode", "resize", "augment", "collate", "transfer")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-command's options."""
-    add_data_arguments(parser, several=False)
-    parser.add_argument("--batch", type=int, help="images (default: the config's)")
-    parser.add_argument("--workers", type=int, help="processes (default: the config's)")
-    parser.add_argument("--data", metavar="ROOT", help="DATASETS.ROOT (default: the config's)")
+def run(options: Options, workers: int | None = None) -> dict[str, Any]:
+    """Time the loaders in turn, then the stages in this process; returns the result.
 
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Time the loaders in turn, then the stages in this process; print and write both tables."""
-    if args.workers is not None:
-        args.opts = [*args.opts, "DATALOADER.NUM_WORKERS", str(args.workers)]
-    root = args.data or load_config(args.config_file[0], args.opts).DATASETS.ROOT
-    setup = read_setup(args, args.batch, root)
-    common = overrides(args, setup)
-    cfg = load_config(args.config_file[0], common)
-    decoding = load_config(args.config_file[0], [*common, "DATALOADER.CACHE_GB", "0.0"])
-    stock = load_config(
-        args.config_file[0],
-        [*common, *STOCK_OPTIONS, "DATALOADER.NUM_INSTANCE", str(2 * setup.instances)],
-    )
-    cached_set, decoding_set = build_train_set(cfg), build_train_set(decoding)
+    Args:
+        options: of the speed benchmarks; the images are the config's unless `data` is set.
+        workers: instead of the config's DATALOADER.NUM_WORKERS.
+    """
+    file, opts = options.config_file[0], list(options.opts)
+    if workers is not None:
+        opts += ["DATALOADER.NUM_WORKERS", str(workers)]
+    root = options.data or load_config(file, opts).DATASETS.ROOT
+    options = replace(options, opts=opts, data=root)
+    setup = read_setup(options)
+    common = overrides(options, setup)
+    cfg = load_config(file, common)
+    decoding = load_config(file, [*common, "DATALOADER.CACHE_GB", "0.0"])
+    plain = load_config(file, fastreid_overrides(options, setup))
+    loaders = {
+        DECODED: build_train_loader(decoding),
+        CACHED: build_train_loader(cfg),
+        FASTREID: fastreid_loader(plain, setup),
+    }
+    cached_set, decoding_set = loaders[CACHED].dataset, loaders[DECODED].dataset
     for index in tqdm(range(len(cached_set)), "filling the cache", leave=False, disable=None):
         cached_set[index]
-    loaders = {
-        DECODED: iter(build_train_loader(decoding, decoding_set)),
-        CACHED: iter(build_train_loader(cfg, cached_set)),
-        STOCK: iter(stock_loader(stock, setup)),
+    batches = {name: iter(loader) for name, loader in loaders.items()}
+    rates = _rates(batches, setup, options.steps, options.rounds)
+    return {
+        **environment(),
+        **conditions(setup),
+        "benchmark": "data",
+        "batch": setup.batch,
+        "workers": setup.workers,
+        "steps": options.steps,
+        "reference": FASTREID,
+        "rows": [_row(name, rates) for name in loaders],
+        "stages_ms": {
+            DECODED: _our_stages(decoding_set, setup),
+            CACHED: _our_stages(cached_set, setup),
+            FASTREID: _fastreid_stages(plain, setup),
+        },
     }
-    rates = _rates(loaders, setup, args.steps, args.rounds)
-    result = (
-        environment()
-        | shared_facts(setup)
-        | {
-            "benchmark": "data",
-            "batch": setup.batch,
-            "workers": setup.workers,
-            "steps": args.steps,
-            "reference": STOCK,
-            "rows": [_row(name, rates) for name in loaders],
-            "stages_ms": {
-                DECODED: _our_stages(decoding_set, setup),
-                CACHED: _our_stages(cached_set, setup),
-                STOCK: _stock_stages(stock, setup),
-            },
-        }
-    )
-    print(text(result))
-    if args.json:
-        records.save(result, args.json)
-    return result
 
 
 def _row(name: str, rates: dict[str, list[float]]) -> dict[str, Any]:
@@ -98,14 +85,14 @@ def _row(name: str, rates: dict[str, list[float]]) -> dict[str, Any]:
         "name": name,
         "images_per_second": median(rates[name]),
         "rounds": rates[name],
-        "ratio": median(mine / other for mine, other in zip(rates[name], rates[STOCK])),
+        "ratio": median(mine / other for mine, other in zip(rates[name], rates[FASTREID])),
     }
 
 
 def _rates(
     loaders: dict[str, Iterator[dict]], setup: Setup, steps: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Images per second of each loader in each round; what workers have ready is not counted."""
+    """Images per second of each loader in each round, without batches that workers had ready."""
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     with tqdm(total=rounds * len(loaders), desc="timing", leave=False, disable=None) as bar:
         for _ in range(rounds):
@@ -142,13 +129,13 @@ def _our_stages(data: CrossModalDataset, setup: Setup) -> dict[str, float]:
     return {name: 1000 * value / setup.batch for name, value in zip(STAGES, seconds)}
 
 
-def _stock_stages(cfg: CfgNode, setup: Setup) -> dict[str, float]:
+def _fastreid_stages(cfg: CfgNode, setup: Setup) -> dict[str, float]:
     """The same of fast-reid's reader, transforms and collator."""
     items = build_train_set(cfg).img_items
     first, *others = build_transforms(cfg, is_train=True).transforms
     chain = T.Compose(others)
     paths = [items[index][0] for index in _spread(len(items), setup.batch)]
-    images, decode = _timed(lambda: [stock_read_image(path) for path in paths])
+    images, decode = _timed(lambda: [fastreid_read_image(path) for path in paths])
     resized, resize = _timed(lambda: [first(image) for image in images])
     tensors, augment = _timed(lambda: [chain(image) for image in resized])
     rows = [
@@ -163,7 +150,7 @@ def _stock_stages(cfg: CfgNode, setup: Setup) -> dict[str, float]:
 
 def _spread(count: int, wanted: int) -> list[int]:
     """`wanted` indices over the whole data set (all cameras and modalities)."""
-    return [place * count // wanted for place in range(wanted)]
+    return [number * count // wanted for number in range(wanted)]
 
 
 def _move(batch: dict, device: torch.device) -> None:

@@ -1,11 +1,10 @@
-"""`tools/benchmark.py gap`: how far pixels and histograms get, within a modality and across.
+"""`benchmark gap`: nearest neighbours by pixels and histograms, within a modality and across.
 
-A rendered set deserves its name only if colour and raw pixels, which find a person again within
-visible light, fail between visible and infrared light. The nearest neighbour of each query is taken
-in three descriptors that nobody trained, and ranked as everywhere in this project.
+A rendered data set has the modality gap only if colour and raw pixels, which match a person within
+visible light, fail between visible and infrared light. Three descriptors without training are
+ranked by this project's own code.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from PIL import Image
 from tabulate import tabulate
 
 from icre.datasets.sysu import CAMERA_MODALITY, SYSUMM01
-from icre.evaluation import records
 from icre.evaluation.rank import figures, order_keys, query_values
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.utils.environment import environment
@@ -62,45 +60,40 @@ class Pictures:
     frames: np.ndarray
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-command's options."""
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="folder that holds SYSU-MM01 (DATASETS.ROOT), rendered or real",
-    )
-    parser.add_argument("--json", help="where to write the result")
+def run(root: str | Path) -> dict[str, Any]:
+    """Rank-1 of each descriptor beside chance, within and across modalities.
 
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Print Rank-1 of each descriptor beside chance, within and across, and write it.
+    Args:
+        root: DATASETS.ROOT, the folder that holds SYSU-MM01, rendered or real.
 
     Raises:
         UserError: there is no readable SYSU-MM01 tree.
     """
-    pictures = read(Path(args.data) / SYSUMM01.dataset_dir)
-    rows, chance = [], 100 / len(np.unique(pictures.pids))
-    for name in DESCRIPTORS:
-        for query, gallery in ((VISIBLE, VISIBLE), (INFRARED, INFRARED), (INFRARED, VISIBLE)):
-            rows.append(
-                {
-                    "descriptor": name,
-                    "query": NAMES[query],
-                    "gallery": NAMES[gallery],
-                    "Rank-1": rank_1(pictures, name, query, gallery),
-                    "chance": chance,
-                }
-            )
-    print(tabulate(rows, headers="keys", floatfmt=".1f"))
-    result = environment() | {
+    pictures = read(Path(root) / SYSUMM01.dataset_dir)
+    identities = len(np.unique(pictures.pids))
+    pairs = ((VISIBLE, VISIBLE), (INFRARED, INFRARED), (INFRARED, VISIBLE))
+    rows = [
+        {
+            "descriptor": name,
+            "query": NAMES[query],
+            "gallery": NAMES[gallery],
+            "Rank-1": rank_1(pictures, name, query, gallery),
+            "chance": 100 / identities,
+        }
+        for name in DESCRIPTORS
+        for query, gallery in pairs
+    ]
+    return environment() | {
         "benchmark": "gap",
-        "identities": len(np.unique(pictures.pids)),
+        "identities": identities,
         "images": len(pictures.pids),
         "rows": rows,
     }
-    if args.json:
-        records.save(result, args.json)
-    return result
+
+
+def text(result: dict[str, Any]) -> str:
+    """The table of a result."""
+    return tabulate(result["rows"], headers="keys", floatfmt=".1f")
 
 
 def read(folder: Path) -> Pictures:
@@ -138,7 +131,7 @@ def rank_1(pictures: Pictures, name: str, query: int, gallery: int) -> float:
 
     The gallery is the first image of each identity and camera. Queries are the images of the
     other modality or, within one, those not in the gallery. Gallery images of the query's own
-    camera are barred, and those of camera 2 for camera 3, which share a place.
+    camera are excluded, and those of camera 2 for camera 3, which are at the same location.
     """
     modality = np.array([CAMERA_MODALITY[camera] for camera in pictures.camids.tolist()])
     first = np.zeros(len(modality), bool)
@@ -150,8 +143,8 @@ def rank_1(pictures: Pictures, name: str, query: int, gallery: int) -> float:
     if not len(q) or not len(g):
         raise UserError("the gap needs two test images or more per identity and camera")
     vectors, camids = pictures.vectors[name], pictures.camids
-    barred = (camids[q][:, None] == camids[g]) | ((camids[q][:, None] == 3) & (camids[g] == 2))
-    keys = order_keys(torch.from_numpy(-(vectors[q] @ vectors[g].T)), torch.from_numpy(barred))
+    excluded = (camids[q][:, None] == camids[g]) | ((camids[q][:, None] == 3) & (camids[g] == 2))
+    keys = order_keys(torch.from_numpy(-(vectors[q] @ vectors[g].T)), torch.from_numpy(excluded))
     pids = torch.from_numpy(pictures.pids)
     return figures(query_values(keys, pids[q], pids[g], dedup=True))["Rank-1"]
 

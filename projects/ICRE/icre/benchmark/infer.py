@@ -1,7 +1,7 @@
-"""`tools/benchmark.py infer`: feature extraction of the same rows, in turn, on random images."""
+"""`benchmark infer`: feature extraction of several loops, in turn, on random images."""
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -10,96 +10,90 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
+from icre.benchmark.loops import Loop, Setup, random_batches
 from icre.benchmark.measure import warm_and_peak
-from icre.benchmark.options import (
+from icre.benchmark.setup import (
     Builders,
-    add_row_arguments,
+    Options,
+    conditions,
+    loop_builders,
     read_setup,
-    reference_of,
-    row_builders,
-    shared_facts,
+    reference_row,
 )
-from icre.benchmark.rows import Row, Setup, random_batches
-from icre.evaluation import records
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-command's options."""
-    add_row_arguments(parser)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="sizes (1 64)")
-    parser.add_argument("--flip", action="store_true", help="average with the mirrored images")
+def run(options: Options, batches: Sequence[int], flip: bool = False) -> dict[str, Any]:
+    """Time all loops at each batch size; returns the result.
 
+    Every call ends with the features on the host, so that no work of the device is left untimed.
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Time all rows at each batch size, print a table and write the result.
-
-    Every call ends with the features on the host, so no device is left working unseen.
+    Args:
+        options: of the speed benchmarks.
+        batches: sizes of the batches.
+        flip: average with the mirrored images.
     """
-    if min(args.batches) < 1:
-        raise UserError(f"--batches {min(args.batches)}: at least 1 is needed")
-    setup = read_setup(args, 4, None)  # the training batch does not matter here
-    builders, left_out = row_builders(args, setup)
-    reference = reference_of(args, list(builders))
+    if min(batches) < 1:
+        raise UserError(f"--batches {min(batches)}: at least 1 is needed")
+    setup = read_setup(options)
+    builders, left_out = loop_builders(options, setup)
+    reference = reference_row(options, list(builders))
     torch.backends.cudnn.benchmark = True
-    results = []
-    for size in args.batches:
-        results += _measure(builders, setup, size, args, reference)
-    result = (
-        environment()
-        | shared_facts(setup)
-        | {
-            "benchmark": "infer",
-            "flip": args.flip,
-            "steps": args.steps,
-            "reference": reference,
-            "rows": results,
-            "left_out": left_out,
-        }
-    )
-    print(text(result))
-    if args.json:
-        records.save(result, args.json)
-    return result
+    rows = []
+    for size in batches:
+        rates, peaks = _measure(builders, setup, size, flip, options)
+        rows += [
+            {
+                "name": name,
+                "batch": size,
+                "images_per_second": median(mine),
+                "rounds": mine,
+                "ms_per_image": 1000 / median(mine),
+                "peak_bytes": peaks[name],
+                "ratio": median(one / other for one, other in zip(mine, rates[reference])),
+            }
+            for name, mine in rates.items()
+        ]
+    return {
+        **environment(),
+        **conditions(setup),
+        "benchmark": "infer",
+        "flip": flip,
+        "steps": options.steps,
+        "reference": reference,
+        "rows": rows,
+        "left_out": left_out,
+    }
 
 
 def _measure(
-    builders: Builders, setup: Setup, size: int, args: argparse.Namespace, reference: str
-) -> list[dict[str, Any]]:
-    """The lines of one batch size."""
+    builders: Builders, setup: Setup, size: int, flip: bool, options: Options
+) -> tuple[dict[str, list[float]], dict[str, int | None]]:
+    """Images per second of each loop in each round, and its peak of memory in bytes."""
     batch = random_batches(setup, size)[0]
 
-    def extract(row: Row) -> torch.Tensor:
-        return row.extract(batch["images"], batch["modalities"], args.flip)
+    def extract(loop: Loop) -> torch.Tensor:
+        return loop.extract(batch["images"], batch["modalities"], flip)
 
-    def ready(build: Callable[[], Row]) -> Row:
-        row = build()
-        row.test_mode()
-        return row
+    def in_eval_mode(builder: Callable[[], Loop]) -> Loop:
+        loop = builder()
+        loop.eval_mode()
+        return loop
 
-    rows, peaks = {}, {}
-    for name, build in builders.items():
-        rows[name], peaks[name] = warm_and_peak(setup.device, lambda: ready(build), extract)
-    rates: dict[str, list[float]] = {name: [] for name in rows}
-    turns, title = args.rounds * len(rows), f"batches of {size}"
-    with tqdm(total=turns, desc=title, leave=False, disable=None) as bar:
-        for _ in range(args.rounds):
-            for name, row in rows.items():
-                rates[name].append(_rate(lambda: extract(row), size, args.steps))
+    loops, peaks = {}, {}
+    for name, builder in builders.items():
+        loops[name], peaks[name] = warm_and_peak(
+            setup.device, partial(in_eval_mode, builder), extract
+        )
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    total, title = options.rounds * len(loops), f"batches of {size}"
+    with tqdm(total=total, desc=title, leave=False, disable=None) as bar:
+        for _ in range(options.rounds):
+            for name, loop in loops.items():
+                rates[name].append(_rate(partial(extract, loop), size, options.steps))
                 bar.update()
-    return [
-        {
-            "name": name,
-            "batch": size,
-            "images_per_second": median(mine),
-            "rounds": mine,
-            "ms_per_image": 1000 / median(mine),
-            "peak_bytes": peaks[name],
-            "ratio": median(one / other for one, other in zip(mine, rates[reference])),
-        }
-        for name, mine in rates.items()
-    ]
+    return rates, peaks
 
 
 def _rate(extract: Callable[[], Any], size: int, steps: int) -> float:

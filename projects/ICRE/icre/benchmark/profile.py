@@ -1,13 +1,14 @@
 """Where a training step's time goes, and what bounds it."""
 
+import time
 from typing import Any
 
 import torch
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
-from icre.benchmark.measure import DTYPES, gemm_peak
-from icre.benchmark.rows import Row
+from icre.benchmark.loops import Loop
+from icre.benchmark.measure import DTYPES, synchronise
 
 _STEPS = 3
 _SHOWN = 12
@@ -15,13 +16,36 @@ _DATA_BOUND, _GEMM_BOUND = 0.3, 0.5  # shares from which a step counts as bound 
 
 
 def gemm_peaks(device: torch.device, precisions: set[str]) -> dict[str, float]:
-    """FLOP/s of large matrix products in float32, bfloat16 and the rows' precisions."""
+    """FLOP/s of large matrix products in float32, bfloat16 and the loops' precisions."""
     wanted = [name for name in DTYPES if name in {"fp32", "bf16"} | precisions]
     return {name: gemm_peak(device, DTYPES[name]) for name in wanted}
 
 
-def dearest(row: Row, device: torch.device) -> list[dict[str, Any]]:
-    """The operations that take most of a step, dearest first, by their own time on the device.
+def gemm_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
+    """FLOP/s of the best of several large square matrix products on the device.
+
+    On a GPU float32 products are measured as cuDNN's convolutions run (TF32 where it is allowed).
+    """
+    size = 8192 if device.type == "cuda" else 1024
+    first, second = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    matmul, best = torch.backends.cuda.matmul, float("inf")
+    before, matmul.allow_tf32 = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        first @ second  # the first one also initialises libraries
+        end = time.perf_counter() + seconds
+        while best == float("inf") or time.perf_counter() < end:
+            synchronise(device)
+            start = time.perf_counter()
+            first @ second
+            synchronise(device)
+            best = min(best, time.perf_counter() - start)
+    finally:
+        matmul.allow_tf32 = before
+    return 2 * size**3 / best
+
+
+def costliest_operations(loop: Loop, device: torch.device) -> list[dict[str, Any]]:
+    """The operations that take most of a step, by their own time on the device, longest first.
 
     Returns:
         Dicts of `operation`, `calls` per step, `ms` per step and `share` of all operations.
@@ -30,21 +54,20 @@ def dearest(row: Row, device: torch.device) -> list[dict[str, Any]]:
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
     with profile(activities=activities) as record:
         for _ in range(_STEPS):
-            row.step()
-        if on_gpu:
-            torch.cuda.synchronize(device)
+            loop.step()
+        synchronise(device)
     own_time = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     times = {event.key: (event.count, getattr(event, own_time)) for event in record.key_averages()}
-    whole = sum(microseconds for _, microseconds in times.values()) or 1.0
-    order = sorted(times, key=lambda key: -times[key][1])[:_SHOWN]
+    total = sum(microseconds for _, microseconds in times.values()) or 1.0
+    longest = sorted(times, key=lambda key: -times[key][1])[:_SHOWN]
     return [
         {
             "operation": key,
             "calls": times[key][0] / _STEPS,
             "ms": times[key][1] / 1000 / _STEPS,
-            "share": times[key][1] / whole,
+            "share": times[key][1] / total,
         }
-        for key in order
+        for key in longest
     ]
 
 

@@ -1,57 +1,72 @@
-"""Rows of two public training loops, run from a user's clone: AGW and DEEN.
+"""Two public training loops, run from a user's clone: AGW and DEEN.
 
 AGW: github.com/mangye16/Cross-Modal-Re-ID-baseline, `train.py` (Ye et al., TPAMI 2021). DEEN:
 github.com/ZYK100/LLCM, `DEEN/train.py` (Zhang and Wang, CVPR 2023). Network, losses, data set and
-sampler are the clone's; `step` does what the function `train` of that file does with a batch, in
-its order and with the readings for its meters. Both train in float32, as they are.
+sampler are the clone's, and none of its code is part of this project; `step` does what the
+function `train` of that file does with a batch, in its order and with the readings for its meters.
+Both train in float32, as they are.
 """
 
+import importlib
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torchvision import transforms as T
 
 import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
 
-from icre.benchmark.measure import Marks
-from icre.benchmark.public_code import load_clone
-from icre.benchmark.public_data import MEAN, STD, normalised, public_batches, random_public_batches
-from icre.benchmark.rows import Row, Setup, endless
+from icre.benchmark.loops import Loop, Setup, as_floats, random_batches
+from icre.benchmark.measure import StepTimer
+from icre.data.image import read_image
+from icre.data.loader import modalities_of
+from icre.datasets import load_dataset
+from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MODULES = ("resnet", "model", "loss", "utils", "data_loader")
 _LR = 0.1 / 10  # their first epoch's (`adjust_learning_rate`); a tenth of it for the backbone
+_IDENTITIES = 64  # they hold all training images in memory; so many are enough to time them
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # visible, infrared (B/2, 3, H, W); their labels
 
 
-class PublicRow(Row):
+class PublicLoop(Loop):
     """What the two loops share: SGD in three groups, both halves moved, features of their test.
 
     Args:
         folder: the clone.
         cfg: names the training sets, where `setup.root` is set.
-        setup: what all rows share.
+        setup: what all loops share.
     """
 
     precision = "fp32"
-    option: str
-    inner = "."
-    modules: tuple[str, ...] = ()
+    option: str  # of the command line
+    repository: str
+    inner = "."  # folder of model.py in the clone
+    modules: tuple[str, ...] = ()  # to load besides _MODULES
 
     def __init__(self, folder: str, cfg: CfgNode, setup: Setup):
         torch.manual_seed(setup.seed)
-        self.device, self.marks = setup.device, Marks(setup.device)
+        self.device, self.timer = setup.device, StepTimer(setup.device)
         clone = load_clone(self.option, folder, self.inner, self.modules)
         self.model = self.build(clone, setup).to(setup.device).train()
-        self._net = self.marks.seen(self.model)
+        self._net = self.timer.wrap(self.model)
         self._optimizer = three_groups(self.model)
-        self._batches: Iterator[Any]
+        self._batches: Iterator[Batch]
         if setup.root:
-            self._batches = public_batches(clone, self.transform(clone, setup.size), cfg, setup)
+            self._batches = _loaded_batches(clone, self.transform(clone, setup.size), cfg, setup)
         else:
-            self._batches = endless(random_public_batches(setup))
+            self._batches = cycle(_random_batches(setup))
 
     def build(self, clone: SimpleNamespace, setup: Setup) -> nn.Module:
         """The clone's network; keeps its losses."""
@@ -61,15 +76,13 @@ class PublicRow(Row):
         """The training transform of its train.py."""
         raise NotImplementedError
 
-    def update(self, loss: Tensor) -> None:
-        """The end of both loops' iterations."""
+    def update(self, loss: Tensor, *parts: Tensor) -> None:
+        """The end of both loops' iterations; their meters read each loss on the host."""
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
-
-    def test_mode(self) -> None:
-        """Evaluation mode."""
-        self.model.eval()
+        for value in (loss, *parts):
+            value.item()
 
     @torch.no_grad()
     def extract(self, pixels: Tensor, modalities: Tensor, flip: bool) -> Tensor:
@@ -83,10 +96,11 @@ class PublicRow(Row):
         return attended.cpu()
 
 
-class AgwRow(PublicRow):
+class AgwLoop(PublicLoop):
     """`--method agw`: non-local blocks, GeM pooling, ID and weighted-regularised triplet loss."""
 
     name, option = "AGW (public)", "--agw"
+    repository = "github.com/mangye16/Cross-Modal-Re-ID-baseline"
 
     def build(self, clone: SimpleNamespace, setup: Setup) -> nn.Module:
         """embed_net with no_local and gm_pool on."""
@@ -108,15 +122,14 @@ class AgwRow(PublicRow):
         loss_triplet, _ = self._triplet(feature, labels)
         predicted = logits.max(1)[1]
         predicted.eq(labels).sum().item()
-        loss = loss_id + loss_triplet
-        self.update(loss)
-        _read(loss, loss_id, loss_triplet)
+        self.update(loss_id + loss_triplet, loss_id, loss_triplet)
 
 
-class DeenRow(PublicRow):
+class DeenLoop(PublicLoop):
     """DEEN for SYSU-MM01: three-fold embeddings, ID, triplet, CPM and orthogonality losses."""
 
     name, option, inner, modules = "DEEN (public)", "--deen", "DEEN", ("random_erasing",)
+    repository = "github.com/ZYK100/LLCM"
 
     def build(self, clone: SimpleNamespace, setup: Setup) -> nn.Module:
         """embed_net of data set "sysu"."""
@@ -149,8 +162,7 @@ class DeenRow(PublicRow):
         )
         loss_ort = 0.01 * loss_ort
         loss = loss_id + loss_triplet + loss_cpm + loss_ort
-        self.update(loss)
-        _read(loss, loss_id, loss_triplet, loss_cpm, loss_ort)
+        self.update(loss, loss_id, loss_triplet, loss_cpm, loss_ort)
 
 
 def three_groups(net: nn.Module) -> torch.optim.Optimizer:
@@ -171,23 +183,124 @@ def three_groups(net: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def _transform(size: tuple[int, int], before: list, after: list) -> Callable:
-    """Both train.py's chain; `before` stands ahead of the crop, `after` at the end."""
-    return T.Compose(
-        [
-            T.ToPILImage(),
-            T.Pad(10),
-            *before,
-            T.RandomCrop(size),
-            T.RandomHorizontalFlip(),
-            T.ToTensor(),
-            T.Normalize(MEAN, STD),
-            *after,
-        ]
-    )
+def _transform(size: tuple[int, int], before_crop: list, at_end: list) -> Callable:
+    """The transforms of both train.py."""
+    crop = [T.Pad(10), *before_crop, T.RandomCrop(size), T.RandomHorizontalFlip()]
+    return T.Compose([T.ToPILImage(), *crop, T.ToTensor(), T.Normalize(MEAN, STD), *at_end])
 
 
-def _read(*losses: Tensor) -> None:
-    """Their meters read each loss on the host, in every iteration."""
-    for loss in losses:
-        loss.item()
+def normalised(pixels: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) by ImageNet's mean and deviation."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (as_floats(pixels) / 255 - mean) / std
+
+
+def _random_batches(setup: Setup) -> list[Batch]:
+    """The batches of `random_batches`, normalised and halved as their loader gives them."""
+    half = setup.batch // 2
+    return [
+        (*normalised(batch["images"]).split(half), *batch["targets"].split(half))
+        for batch in random_batches(setup)
+    ]
+
+
+def _loaded_batches(
+    clone: SimpleNamespace, transform: Callable, cfg: CfgNode, setup: Setup
+) -> Iterator[Batch]:
+    """Endless batches of their SYSUData and IdentitySampler on the images below `setup.root`.
+
+    Their data set reads one large array; here its arrays are filled from the tree.
+    """
+    data = clone.data_loader.SYSUData.__new__(clone.data_loader.SYSUData)
+    visible, infrared = _training_images(cfg, setup)
+    data.train_color_image, data.train_color_label = visible
+    data.train_thermal_image, data.train_thermal_label = infrared
+    data.transform = transform
+    labels = data.train_color_label, data.train_thermal_label
+    positions = clone.utils.GenIdx(*labels)
+    identities = setup.batch // (2 * setup.instances)
+    while True:
+        sampler = clone.utils.IdentitySampler(*labels, *positions, setup.instances, identities, 0)
+        data.cIndex, data.tIndex = sampler.index1, sampler.index2
+        yield from DataLoader(
+            data,
+            batch_size=setup.batch // 2,
+            sampler=sampler,
+            num_workers=setup.workers,
+            drop_last=True,
+        )
+
+
+def _training_images(cfg: CfgNode, setup: Setup) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(images (N, H, W, 3) uint8, labels (N,)) of the visible, then of the infrared modality."""
+    paths: dict[int, dict[int, list[str]]] = {}
+    for name in cfg.DATASETS.NAMES:
+        data = load_dataset(cfg, name)
+        for item, modality in zip(data.train, modalities_of(data, data.train)):
+            paths.setdefault(item[1], {}).setdefault(modality, []).append(item[0])
+    both = [one for one in paths.values() if len(one) == 2][:_IDENTITIES]
+    needed = setup.batch // (2 * setup.instances)
+    if len(both) < needed:
+        raise UserError(
+            f"{setup.root}: {len(both)} training identities are seen in both modalities, a batch "
+            f"of {setup.batch} needs {needed}"
+        )
+    return [_read([one[modality] for one in both], setup.size) for modality in (VISIBLE, INFRARED)]
+
+
+def _read(paths: list[list[str]], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, H, W, 3) uint8 and labels (N,) of each identity's paths."""
+    images = [np.array(read_image(path).resize(size[::-1])) for own in paths for path in own]
+    labels = [label for label, own in enumerate(paths) for _ in own]
+    return np.stack(images), np.array(labels)
+
+
+def load_clone(
+    option: str, folder: str | Path, inner: str, extra: tuple[str, ...] = ()
+) -> SimpleNamespace:
+    """The clone's modules, by name; its networks start from random weights (no download).
+
+    Both loops name their files `model`, `resnet`, `loss`, `utils`, so nothing stays in sys.modules.
+
+    Args:
+        option: the command-line option that named the folder, for errors.
+        folder: the clone, or the folder in it that holds model.py.
+        inner: where model.py lies in the clone ("." for its root).
+        extra: modules to load besides _MODULES.
+
+    Raises:
+        UserError: no model.py there, or it does not import.
+    """
+    with _isolated_imports(locate_clone(option, folder, inner), _MODULES + extra):
+        try:
+            resnet = importlib.import_module("resnet")
+            build = resnet.resnet50  # called with pretrained=True, which would download
+            resnet.resnet50 = lambda pretrained=False, **options: build(pretrained=False, **options)
+            return SimpleNamespace(
+                **{name: importlib.import_module(name) for name in _MODULES + extra}
+            )
+        except ImportError as error:
+            raise UserError(f"{option} {folder}: its code does not import ({error})") from None
+
+
+def locate_clone(option: str, folder: str | Path, inner: str) -> Path:
+    """The folder of model.py; arguments and errors as `load_clone`'s."""
+    candidates = [Path(folder) / inner, Path(folder)]
+    for candidate in candidates:
+        if (candidate / "model.py").is_file():
+            return candidate
+    raise UserError(f"{option} {folder}: no model.py in {candidates[0]}; name a clone")
+
+
+@contextmanager
+def _isolated_imports(folder: Path, names: tuple[str, ...]) -> Iterator[None]:
+    """`folder` first on sys.path and `names` not in sys.modules; both as before afterwards."""
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)

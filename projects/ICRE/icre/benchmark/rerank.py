@@ -1,9 +1,14 @@
-"""`tools/benchmark.py rerank`: re-ranking against fast-reid's own two functions, by size."""
+"""`benchmark rerank`: re-ranking against fast-reid's own two functions, by size.
 
-import argparse
+fast-reid's functions run as they are installed, on a CPU and without a patch:
+`compute_jaccard_distance` by its CPU search (search_option=3), `re_ranking` from distances.
+"""
+
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -11,144 +16,140 @@ from tabulate import tabulate
 from torch import Tensor
 from tqdm import tqdm
 
-from icre.benchmark import fastreid_rerank
-from icre.benchmark.clusters import clustered
-from icre.benchmark.memory import peak_memory
-from icre.benchmark.report import alternate
-from icre.benchmark.rerank_plot import save_plot
-from icre.evaluation import records
+import icre.compat  # noqa: F401
+
+from fastreid.evaluation.rerank import re_ranking
+from fastreid.utils import compute_dist
+
+from icre.benchmark.measure import alternate, peak_memory
 from icre.evaluation.neighbours import nearest
 from icre.evaluation.rerank import mix, path_for, rerank, whole
 from icre.evaluation.rerank_options import Reranking
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 K1, K2, LAMBDA = 20, 6, 0.3
-FEW, HALF = 0.038, 0.5  # shares of queries: 3,800 among 100,000, and as many as there are others
+QUERY_SHARE = 0.038  # 3,800 queries among 100,000 images
 _TOLERANCE = 1e-4
 # Two searches order images whose distances are equal but for rounding differently.
 _MAY_DIFFER = 1e-3
 _REPEAT_UP_TO = 10_000  # images; a larger size is run once for time and memory
-Sides = dict[str, Callable[[], np.ndarray]]
+_COLOURS = {"ours": "#1f6feb", "theirs": "#cf222e"}
+_LABELS = {"ours": "icre", "theirs": "fast-reid"}
+_LINES = {"fastreid": "-", "original": "--"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-command's options."""
-    parser.add_argument(
-        "--sizes",
-        type=int,
-        nargs="+",
-        default=[1000, 4000, 10_000, 30_000, 100_000],
-        metavar="N",
-        help="images, queries and gallery together (1000 4000 10000 30000 100000)",
-    )
-    parser.add_argument(
-        "--theirs-up-to",
-        type=int,
-        default=10_000,
-        metavar="N",
-        help="largest size for fast-reid: it holds three dense N x N matrices (10000)",
-    )
-    parser.add_argument("--dimensions", type=int, default=256, help="of a feature (256)")
-    parser.add_argument("--repeat", type=int, default=2, help="rounds up to 10,000 images (2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the features")
-    parser.add_argument("--device", default="cpu", help="device of our side")
-    parser.add_argument("--json", help="where to write the result")
-    parser.add_argument("--plot", help="where to draw time and memory over N (.png)")
+def run(
+    sizes: Sequence[int],
+    theirs_up_to: int = 10_000,
+    dimensions: int = 256,
+    repeat: int = 2,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Time both sides in turn at every size and compare their distances; returns the result.
 
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Time both sides in turn at every size, compare what they give, print, write and draw it.
+    Args:
+        sizes: images, queries and gallery together.
+        theirs_up_to: largest size for fast-reid's side.
+        dimensions: of a feature.
+        repeat: rounds up to 10,000 images.
+        seed: of the features.
+        device: of our side.
 
     Raises:
         UserError: a size of fewer than 100 images.
-        RuntimeError: the two sides disagree; a speed of wrong numbers is worth nothing.
+        RuntimeError: the two sides disagree, so that a speed would be of wrong numbers.
     """
-    if min(args.sizes) < 100:
-        raise UserError(f"--sizes {min(args.sizes)}: at least 100 images are needed")
-    if args.repeat < 1:
-        raise UserError(f"--repeat {args.repeat}: at least 1 round is needed")
-    _ours(torch.from_numpy(clustered(100, 16)).to(args.device), 4, "fastreid", 0.0)  # compiles
-    rows = [_one_size(size, args) for size in tqdm(sorted(args.sizes), "sizes", disable=None)]
-    result = environment() | {
+    if min(sizes) < 100:
+        raise UserError(f"--sizes {min(sizes)}: at least 100 images are needed")
+    if repeat < 1:
+        raise UserError(f"--repeat {repeat}: at least 1 round is needed")
+    _ours(torch.from_numpy(clustered(100, 16)).to(device), 4, "fastreid", 0.0)  # compiles
+    rows = []
+    for size in tqdm(sorted(sizes), "sizes", disable=None):
+        features = torch.from_numpy(clustered(size, dimensions, seed=seed))
+        rows.append(_one_size(features, device, size <= theirs_up_to, repeat))
+    return environment() | {
         "benchmark": "rerank",
-        "device": args.device,
+        "device": device,
         "threads": torch.get_num_threads(),
-        "dimensions": args.dimensions,
-        "seed": args.seed,
+        "dimensions": dimensions,
+        "seed": seed,
         "k1": K1,
         "k2": K2,
         "lambda": LAMBDA,
-        "features": "clusters of 20 images, within/between ratio 1.5 (benchmark/clusters.py)",
+        "features": "clusters of 20 images, within/between ratio 1.5 (benchmark/rerank.py)",
         "sizes": rows,
     }
-    print(report(rows))
-    if args.json:
-        records.save(result, args.json)
-    if args.plot:
-        save_plot(result, args.plot)
-    return result
 
 
-def report(rows: list[dict[str, Any]]) -> str:
-    """Render the result for people."""
-    table = [
-        {
-            "N": one["images"],
-            "job": job["job"],
-            "ours, s": f"{job['ours']:.3f}",
-            "theirs, s": _or_dash(job["theirs"], ".2f"),
-            "ratio": _or_dash(job["ratio"], ".1f"),
-            "ours, MB": _or_dash(job["ours_memory"], ".0f", 1e6),
-            "theirs, MB": _or_dash(job["theirs_memory"], ".0f", 1e6),
-            "entries that differ": _or_dash(job["differ"], ".1e"),
-        }
-        for one in rows
-        for job in one["jobs"]
-    ]
-    return tabulate(table, headers="keys", tablefmt="github", disable_numparse=True)
+def clustered(
+    count: int, dimensions: int, images: int = 20, ratio: float = 1.5, seed: int = 0
+) -> np.ndarray:
+    """Unit features in clusters, one per identity, in random order.
+
+    An identity's centre is standard normal; an image is its identity's centre plus normal noise,
+    then L2-normalised. Identities are drawn with equal chances, so their sizes vary about `images`.
+
+    Args:
+        count: features.
+        dimensions: D.
+        images: mean images per identity.
+        ratio: standard deviation within an identity over that between centres, per dimension.
+        seed: of the generator.
+
+    Returns:
+        (count, D) float32.
+    """
+    generator = np.random.default_rng(seed)
+    centres = generator.standard_normal((max(1, count // images), dimensions), dtype=np.float32)
+    features = generator.standard_normal((count, dimensions), dtype=np.float32)
+    features *= ratio
+    features += centres[generator.integers(len(centres), size=count)]
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return features
 
 
-def _one_size(size: int, args: argparse.Namespace) -> dict[str, Any]:
-    features = torch.from_numpy(clustered(size, args.dimensions, seed=args.seed))
-    theirs_too, few = size <= args.theirs_up_to, round(FEW * size)
+def _one_size(features: Tensor, device: str, with_theirs: bool, repeat: int) -> dict[str, Any]:
+    """All jobs on (N, D) features."""
+    size, queries = len(features), round(QUERY_SHARE * len(features))
     near, _ = nearest(features, K1 + 1)
-    placed = features.to(args.device)
+    near_moved, moved = near.to(device), features.to(device)
     jobs: dict[str, tuple[Callable, Callable]] = {
         "fastreid": (
-            lambda: _ours(placed, few, "fastreid", 0.0),
-            lambda: fastreid_rerank.jaccard(features, few, K1, K2),
+            lambda: _ours(moved, queries, "fastreid", 0.0),
+            lambda: fastreid_jaccard(features, queries),
         ),
         "fastreid, half are queries": (
-            lambda: _ours(placed, size // 2, "fastreid", 0.0),
-            lambda: fastreid_rerank.jaccard(features, size // 2, K1, K2),
+            lambda: _ours(moved, size // 2, "fastreid", 0.0),
+            lambda: fastreid_jaccard(features, size // 2),
         ),
         "fastreid after the search": (
-            lambda: _after_search(placed, few, near.to(args.device)),
-            lambda: fastreid_rerank.jaccard_after_search(features, few, K1, K2, near.numpy()),
+            lambda: _ours_after_search(moved, queries, near_moved),
+            lambda: _jaccard_after_search(features, queries, near.numpy()),
         ),
         "original": (
-            lambda: _ours(placed, few, "original", LAMBDA),
-            lambda: fastreid_rerank.original(features, few, K1, K2, LAMBDA),
+            lambda: _ours(moved, queries, "original", LAMBDA),
+            lambda: _original(features, queries),
         ),
     }
-    rounds = args.repeat if size <= _REPEAT_UP_TO else 0
+    if not with_theirs:  # half of 100,000 would make 10 GB, and there is nothing to compare it with
+        del jobs["fastreid, half are queries"]
+    rounds = repeat if size <= _REPEAT_UP_TO else 0
     return {
         "images": size,
-        "queries": few,
+        "queries": queries,
         "rounds": max(rounds, 1),
         "jobs": [
-            _measure(
-                name, {"ours": ours, "theirs": theirs} if theirs_too else {"ours": ours}, rounds
-            )
-            for name, (ours, theirs) in jobs.items()
-            # half of 100,000 would make 10 GB, and there is nothing to compare it with
-            if theirs_too or "half" not in name
+            _measure(name, dict(zip(_LABELS, sides if with_theirs else sides[:1])), rounds)
+            for name, sides in jobs.items()
         ],
     }
 
 
-def _measure(name: str, sides: Sides, rounds: int) -> dict[str, Any]:
+def _measure(name: str, sides: dict[str, Callable[[], np.ndarray]], rounds: int) -> dict[str, Any]:
     """Memory in a first round, whose time counts where it is the only one; then the times."""
     found, seconds, cpu_seconds = {}, {}, {}
     for side, work in sides.items():
@@ -184,25 +185,89 @@ def _measure(name: str, sides: Sides, rounds: int) -> dict[str, Any]:
 
 
 def _ours(features: Tensor, queries: int, algorithm: str, lambda_value: float) -> np.ndarray:
-    return (
-        rerank(
-            features[:queries],
-            features[queries:],
-            algorithm=algorithm,
-            k1=K1,
-            k2=K2,
-            lambda_value=lambda_value,
-        )
-        .cpu()
-        .numpy()
-    )
+    """(Q, G) by this project, on the features' device."""
+    options = {"algorithm": algorithm, "k1": K1, "k2": K2, "lambda_value": lambda_value}
+    return rerank(features[:queries], features[queries:], **options).cpu().numpy()
 
 
-def _after_search(features: Tensor, queries: int, near: Tensor) -> np.ndarray:
+def _ours_after_search(features: Tensor, queries: int, near: Tensor) -> np.ndarray:
+    """`_ours` from given (N, k1 + 1) neighbour lists."""
     choice = Reranking("fastreid", K1, K2, 0.0)
     blocks = mix(path_for(features.device), choice, features, queries, near, None)
     return whole(blocks, queries, len(features) - queries).cpu().numpy()
 
 
+def fastreid_jaccard(features: Tensor, queries: int) -> np.ndarray:
+    """fast-reid's utils/compute_dist.py: (Q, G), cut out of the (N, N) that it makes."""
+    distances = compute_dist.compute_jaccard_distance(features, K1, K2, search_option=3)
+    return distances[:queries, queries:]
+
+
+def _jaccard_after_search(features: Tensor, queries: int, near: np.ndarray) -> np.ndarray:
+    """`fastreid_jaccard` whose search answers at once with the given (N, >= k1) lists."""
+    index = mock.Mock(**{"search.return_value": (None, near[:, :K1])})
+    with mock.patch.object(compute_dist, "index_init_cpu", lambda dimensions: index):
+        return fastreid_jaccard(features, queries)
+
+
+def _original(features: Tensor, queries: int) -> np.ndarray:
+    """fast-reid's evaluation/rerank.py (Zhong et al.) from features: (Q, G)."""
+    query, gallery = features[:queries], features[queries:]
+    pairs = ((query, gallery), (query, query), (gallery, gallery))
+    return re_ranking(*(torch.cdist(*pair).numpy() for pair in pairs), K1, K2, LAMBDA)
+
+
+def text(result: dict[str, Any]) -> str:
+    """The table of a result."""
+    table = [
+        {
+            "N": one["images"],
+            "job": job["job"],
+            "ours, s": f"{job['ours']:.3f}",
+            "theirs, s": _or_dash(job["theirs"], ".2f"),
+            "ratio": _or_dash(job["ratio"], ".1f"),
+            "ours, MB": _or_dash(job["ours_memory"], ".0f", 1e6),
+            "theirs, MB": _or_dash(job["theirs_memory"], ".0f", 1e6),
+            "entries that differ": _or_dash(job["differ"], ".1e"),
+        }
+        for one in result["sizes"]
+        for job in one["jobs"]
+    ]
+    return tabulate(table, headers="keys", tablefmt="github", disable_numparse=True)
+
+
 def _or_dash(value: float | None, form: str, unit: float = 1) -> str:
     return "-" if value is None else format(value / unit, form)
+
+
+def save_plot(result: dict[str, Any], path: str | Path) -> None:
+    """Draw seconds and gigabytes over the number of images, both axes logarithmic (PNG)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axes, suffix, unit, label in zip(
+        figure.subplots(1, 2), ("", "_memory"), (1, 1e9), ("seconds", "peak memory, GB")
+    ):
+        for job, line in _LINES.items():
+            for side, colour in _COLOURS.items():
+                points = [
+                    (one["images"], entry[side + suffix] / unit)
+                    for one in result["sizes"]
+                    for entry in one["jobs"]
+                    if entry["job"] == job and entry[side + suffix]
+                ]
+                if points:
+                    style = {"color": colour, "marker": "o", "markersize": 3}
+                    axes.plot(*zip(*points), line, label=f"{_LABELS[side]}, {job}", **style)
+        axes.set(xscale="log", yscale="log", xlabel="images (3.8 % are queries)", ylabel=label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8, frameon=False)
+    on_cpu = result["device"] == "cpu"
+    where = f"{result['cpu']}, {result['threads']} threads" if on_cpu else result["gpu"]
+    figure.suptitle(
+        f"k-reciprocal re-ranking, D = {result['dimensions']}, k1 = {result['k1']}, "
+        f"k2 = {result['k2']}; {where}",
+        fontsize=9,
+    )
+    with replaced(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

@@ -1,4 +1,4 @@
-"""`tools/benchmark.py search`: the kinds of gallery index against exact search.
+"""`benchmark search`: the kinds of gallery index against exact search.
 
 The vectors are made as the demo model's test features are, whose variance within one modality is to
 43 % image noise over what its identity explains (0.30 / 0.70), and from identity to image across
@@ -8,8 +8,9 @@ falling as (j + 10)^-1.5 (57 effective dimensions of 512; 65 % of the variance i
 The gallery holds 20 visible images per identity; a query is an infrared image of one of them.
 """
 
-import argparse
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -17,8 +18,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from icre.benchmark.memory import peak_memory
-from icre.evaluation import records
+from icre.benchmark.measure import peak_memory
 from icre.gallery import index as indexes
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
@@ -31,31 +31,33 @@ TIMED_EXACT = 250  # queries that exact search is timed by
 _EFFORTS = {"nprobe": (1 / 64, 1 / 32, 1 / 16, 1 / 8), "efSearch": (64, 128, 256, 512)}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-command's options."""
-    approximate = [name for name, kind in indexes.KINDS.items() if kind.effort]
-    parser.add_argument("--size", type=int, default=1_000_000, help="gallery vectors (1000000)")
-    parser.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
-    parser.add_argument("--queries", type=int, default=1000, help="in one batch (1000)")
-    parser.add_argument("--kinds", nargs="+", choices=approximate, default=approximate)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", help="where to write the result")
-    parser.add_argument("--plot", help="where to draw recall over speed (.png)")
+def run(
+    size: int = 1_000_000,
+    dimensions: int = 512,
+    queries: int = 1000,
+    kinds: Sequence[str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Build each index and search it at several efforts in turn with exact search.
 
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Build each index, search it at several efforts in turn with exact search, print and write.
+    Args:
+        size: gallery vectors.
+        dimensions: D.
+        queries: in one batch.
+        kinds: of index; None: all that are not exact.
+        seed: of the vectors.
 
     Raises:
         UserError: a gallery too small for one identity or for an index, or no query.
     """
-    if args.size < PER_IDENTITY or args.queries < 1:
+    kinds = kinds or [name for name, kind in indexes.KINDS.items() if kind.effort]
+    if size < PER_IDENTITY or queries < 1:
         raise UserError(f"--size must be at least {PER_IDENTITY}, --queries at least 1")
-    for kind in args.kinds:
-        indexes.require_enough(kind, args.size)
-    gallery, queries = clustered(args.size, args.queries, args.dimensions, args.seed)
+    for kind in kinds:
+        indexes.require_enough(kind, size)
+    gallery, query = clustered(size, queries, dimensions, seed)
     exact = indexes.build("flat", gallery, progress=False)
-    truth, (seconds, _) = _search("flat", exact, gallery, queries)
+    truth, (seconds, _) = _search("flat", exact, gallery, query)
     rows = [
         {
             "index": "flat",
@@ -64,52 +66,46 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "recall@10": 1.0,
             "ratio": 1.0,
             "cpu_ratio": 1.0,
-            "queries_per_second": len(queries) / seconds,
+            "queries_per_second": queries / seconds,
             "build_seconds": None,
             "memory_gib": gallery.nbytes / 2**30,
             "default": True,
         }
     ]
-    for kind in args.kinds:
-        rows += _measure(kind, gallery, queries, exact, truth)
-    print(_table(rows))
-    result = environment() | {
+    for kind in kinds:
+        rows += _measure(kind, gallery, query, exact, truth)
+    return environment() | {
         "benchmark": "search",
         "threads": faiss.omp_get_max_threads(),
         "faiss": faiss.__version__,
-        "size": args.size,
-        "dimensions": args.dimensions,
-        "queries": args.queries,
-        "seed": args.seed,
+        "size": size,
+        "dimensions": dimensions,
+        "queries": queries,
+        "seed": seed,
         "shares": SHARES,
         "rows": rows,
     }
-    if args.json:
-        records.save(result, args.json)
-    if args.plot:
-        _plot(rows, args)
-    return result
 
 
 def clustered(size: int, queries: int, dimensions: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(gallery (size, D), queries (queries, D)): float32 unit vectors, see the module."""
+    """(gallery (size, D), queries (queries, D)): float32 unit vectors, as the module describes."""
     generator = np.random.default_rng(seed)
     spectrum = (np.arange(dimensions) + 10.0) ** -1.5
     spread = np.sqrt(spectrum / spectrum.sum()).astype(np.float32)
 
     def normal(count: int, share: float) -> np.ndarray:
-        drawn = generator.standard_normal((count, dimensions), dtype=np.float32)
-        return drawn * (spread * share**0.5).astype(np.float32)
+        values = generator.standard_normal((count, dimensions), dtype=np.float32)
+        return values * (spread * share**0.5).astype(np.float32)
 
     people = -(-size // PER_IDENTITY)
     identity, visible = normal(people, SHARES[0]), normal(people, SHARES[1])
     gallery = np.empty((size, dimensions), dtype=np.float32)
     for start in range(0, size, indexes.BLOCK):
         rows = np.arange(start, min(start + indexes.BLOCK, size))
-        whose = rows // PER_IDENTITY
-        gallery[rows] = identity[whose] + visible[whose] + normal(len(rows), SHARES[2])
-    asked = generator.choice(people, queries, replace=queries > people)
-    query = identity[asked] + normal(queries, SHARES[1]) + normal(queries, SHARES[2])
+        pids = rows // PER_IDENTITY
+        gallery[rows] = identity[pids] + visible[pids] + normal(len(rows), SHARES[2])
+    wanted = generator.choice(people, queries, replace=queries > people)
+    query = identity[wanted] + normal(queries, SHARES[1]) + normal(queries, SHARES[2])
     faiss.normalize_L2(gallery)
     faiss.normalize_L2(query)
     return gallery, query
@@ -123,20 +119,20 @@ def _measure(
     index, memory = peak_memory(lambda: indexes.build(kind, gallery))
     built = time.perf_counter() - start
     name = indexes.find(kind).effort
-    usual = index.hnsw.efSearch if kind == "hnsw" else index.nprobe
+    default = index.hnsw.efSearch if kind == "hnsw" else index.nprobe
     efforts = _EFFORTS[name]
     if name == "nprobe":
         efforts = [max(1, int(share * index.nlist)) for share in efforts]
     few, rows = queries[:TIMED_EXACT], []
     exact_times = [_search("flat", exact, gallery, few)[1]]
-    for value in tqdm(sorted({*efforts, usual}), f"{kind} {name}"):
+    for value in tqdm(sorted({*efforts, default}), f"{kind} {name}"):
         indexes.set_effort(kind, index, value)
         found, times = _search(kind, index, gallery, queries)
         rows.append(
             {
                 "index": kind,
                 "effort": f"{name} {value}",
-                "default": value == usual,
+                "default": value == default,
                 **{f"recall@{top}": recall(found, truth, top) for top in (1, 10)},
                 "queries_per_second": len(queries) / times[0],
                 "cpu_seconds": times[1],
@@ -166,13 +162,14 @@ def recall(found: np.ndarray, truth: np.ndarray, top: int) -> float:
 def _search(
     kind: str, index: faiss.Index, gallery: np.ndarray, queries: np.ndarray
 ) -> tuple[np.ndarray, tuple[float, float]]:
-    """Rows of the ten nearest, and (wall seconds, CPU seconds); a busy machine bends the first."""
+    """Rows of the ten nearest, and (wall seconds, CPU seconds); other load distorts the first."""
     start, cpu_start = time.perf_counter(), time.process_time()
     rows, _ = indexes.nearest(kind, index, gallery, queries, 10)
     return rows, (time.perf_counter() - start, time.process_time() - cpu_start)
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def text(result: dict[str, Any]) -> str:
+    """The table of a result."""
     shown = [
         {
             "index": f"{one['index']}{' *' if one['default'] else ''}",
@@ -185,36 +182,31 @@ def _table(rows: list[dict[str, Any]]) -> str:
             "build s": "-" if one["build_seconds"] is None else f"{one['build_seconds']:.0f}",
             "peak GiB": "-" if one["memory_gib"] is None else f"{one['memory_gib']:.2f}",
         }
-        for one in rows
+        for one in result["rows"]
     ]
     table = tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True)
     return f"{table}\n* the effort that tools/search.py index sets"
 
 
-def _plot(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    import matplotlib  # seconds to import, and only this needs it
+def save_plot(result: dict[str, Any], path: str | Path) -> None:
+    """Draw recall over speed, a line per kind (PNG)."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for kind in args.kinds:
-        of_kind = [one for one in rows if one["index"] == kind]
-        axes.plot(
-            [one["ratio"] for one in of_kind],
-            [one["recall@1"] for one in of_kind],
-            marker="o",
-            label=kind,
-        )
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    kinds = [one["index"] for one in result["rows"] if one["effort"]]
+    for kind in dict.fromkeys(kinds):
+        of_kind = [one for one in result["rows"] if one["index"] == kind]
+        ratios, recalls = ([one[key] for one in of_kind] for key in ("ratio", "recall@1"))
+        axes.plot(ratios, recalls, marker="o", label=kind)
     axes.axvline(10, color="gray", lw=0.8, ls=":")
     axes.axhline(0.95, color="gray", lw=0.8, ls=":")
     axes.set(
         xscale="log",
         xlabel="queries per second over exact search's",
         ylabel="recall@1 against exact search",
-        title=f"{args.size:,} vectors of {args.dimensions} dimensions",
+        title=f"{result['size']:,} vectors of {result['dimensions']} dimensions",
     )
     axes.legend()
-    with replaced(args.plot) as temporary:
+    with replaced(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
-    pyplot.close(figure)

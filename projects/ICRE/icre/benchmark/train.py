@@ -1,6 +1,5 @@
-"""`tools/benchmark.py train`: training steps of several loops, in turn, on the same data."""
+"""`benchmark train`: training steps of several loops, in turn, on the same data."""
 
-import argparse
 from collections.abc import Callable
 from statistics import fmean, median
 from time import perf_counter, process_time
@@ -11,53 +10,33 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from icre.benchmark import profile
+from icre.benchmark.loops import Loop, Setup, random_batches
 from icre.benchmark.measure import PARTS, count_flops, synchronise, warm_and_peak
-from icre.benchmark.options import (
-    add_row_arguments,
-    read_setup,
-    reference_of,
-    row_builders,
-    shared_facts,
-)
-from icre.benchmark.rows import Row, Setup, random_batches
-from icre.evaluation import records
+from icre.benchmark.setup import Options, conditions, loop_builders, read_setup, reference_row
 from icre.utils.environment import environment
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-command's options."""
-    add_row_arguments(parser)
-    parser.add_argument("--batch", type=int, help="images per step (default: the first config's)")
-    parser.add_argument(
-        "--data",
-        metavar="ROOT",
-        help="DATASETS.ROOT of images that each loop loads in its own way "
-        "(default: random images in memory, not augmented)",
-    )
-    parser.add_argument(
-        "--profile",
-        action="store_true",
-        help="also each row's dearest operations, and what bounds its step",
-    )
-
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Time all rows, print the table and write the result.
+def run(options: Options, with_profile: bool = False) -> dict[str, Any]:
+    """Time all loops; returns the result.
 
     The images per second are of whole runs of steps that nothing interrupts. The split comes from
     further steps that wait for the device between their parts; it adds up to those steps' time.
+
+    Args:
+        options: of the speed benchmarks.
+        with_profile: add each loop's costliest operations, and what bounds its step.
     """
-    setup = read_setup(args, args.batch, args.data)
-    builders, left_out = row_builders(args, setup)
-    reference = reference_of(args, list(builders))
+    setup = read_setup(options)
+    builders, left_out = loop_builders(options, setup)
+    reference = reference_row(options, list(builders))
     torch.backends.cudnn.benchmark = True  # as the public loops and configs/Base-VI.yml set it
-    rows, facts = {}, {}
+    loops, rows = {}, {}
     for name in tqdm(builders, "building and warming up", leave=False, disable=None):
-        rows[name], facts[name] = _build(builders[name], setup)
-    rates, cpu_ms, splits = _alternate(rows, setup, args.steps, args.rounds)
-    for name in rows:
+        loops[name], rows[name] = _build(builders[name], setup)
+    rates, cpu_ms, splits = _time_in_turn(loops, setup, options.steps, options.rounds)
+    for name in loops:
         ratios = [mine / other for mine, other in zip(rates[name], rates[reference])]
-        facts[name] |= {
+        rows[name] |= {
             "images_per_second": median(rates[name]),
             "rounds": rates[name],
             "ratio": median(ratios),
@@ -65,75 +44,70 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "cpu_ms": median(cpu_ms[name]),
             "split_ms": {part: 1000 * fmean(one[part] for one in splits[name]) for part in PARTS},
         }
-    result = (
-        environment()
-        | shared_facts(setup)
-        | {
-            "benchmark": "train",
-            "batch": setup.batch,
-            "steps": args.steps,
-            "reference": reference,
-            "rows": list(facts.values()),
-            "left_out": left_out,
-        }
-    )
-    if args.profile:
-        precisions = {row.precision for row in rows.values()}
+    result = {
+        **environment(),
+        **conditions(setup),
+        "benchmark": "train",
+        "batch": setup.batch,
+        "steps": options.steps,
+        "reference": reference,
+        "rows": list(rows.values()),
+        "left_out": left_out,
+    }
+    if with_profile:
+        precisions = {loop.precision for loop in loops.values()}
         result["gemm_flops"] = profile.gemm_peaks(setup.device, precisions)
-        for name, row in rows.items():
-            facts[name]["profile"] = profile.dearest(row, setup.device)
-    print(text(result))
-    if args.json:
-        records.save(result, args.json)
+        for name, loop in loops.items():
+            rows[name]["profile"] = profile.costliest_operations(loop, setup.device)
     return result
 
 
-def _alternate(
-    rows: dict[str, Row], setup: Setup, steps: int, rounds: int
+def _time_in_turn(
+    loops: dict[str, Loop], setup: Setup, steps: int, rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, list[dict[str, float]]]]:
-    """Per row and round: images per second, CPU milliseconds of a step, seconds of its parts.
+    """Per loop and round: images per second, CPU milliseconds of a step, seconds of its parts.
 
-    The rows take turns. Each first uses up what its workers have loaded while others ran.
+    The loops take turns. Each first uses up what its workers have loaded while others ran.
     """
-    rates, cpu_ms, splits = ({name: [] for name in rows} for _ in range(3))
-    with tqdm(total=rounds * len(rows), desc="timing", leave=False, disable=None) as bar:
+    rates, cpu_ms, splits = ({name: [] for name in loops} for _ in range(3))
+    with tqdm(total=rounds * len(loops), desc="timing", leave=False, disable=None) as bar:
         for _ in range(rounds):
-            for name, row in rows.items():
+            for name, loop in loops.items():
                 for _ in range(1 + setup.prefetched):
-                    row.step()
-                wall, cpu = _time(row, setup, steps)
+                    loop.step()
+                wall, cpu = _time(loop, setup, steps)
                 rates[name].append(setup.batch / wall)
                 cpu_ms[name].append(1000 * cpu)
-                splits[name].append(row.marks.split(row.step, steps))
+                splits[name].append(loop.timer.split(loop.step, steps))
                 bar.update()
     return rates, cpu_ms, splits
 
 
-def _time(row: Row, setup: Setup, steps: int) -> tuple[float, float]:
+def _time(loop: Loop, setup: Setup, steps: int) -> tuple[float, float]:
     """Mean wall seconds and CPU seconds (of this process, without workers) of a step."""
     synchronise(setup.device)
     start, cpu_start = perf_counter(), process_time()
     for _ in range(steps):
-        row.step()
+        loop.step()
     synchronise(setup.device)
     return (perf_counter() - start) / steps, (process_time() - cpu_start) / steps
 
 
-def _build(build: Callable[[], Row], setup: Setup) -> tuple[Row, dict[str, Any]]:
-    """A warm row, and what need not be timed: memory, arithmetic and parameters."""
-    row, peak = warm_and_peak(setup.device, build, lambda built: built.step())
-    facts = {
-        "name": row.name,
-        "precision": row.precision,
+def _build(build: Callable[[], Loop], setup: Setup) -> tuple[Loop, dict[str, Any]]:
+    """A warm loop, and what need not be timed: memory, arithmetic and parameters."""
+    loop, peak = warm_and_peak(setup.device, build, lambda built: built.step())
+    row = {
+        "name": loop.name,
+        "precision": loop.precision,
         "peak_bytes": peak,
-        "step_flops": count_flops(row.step),
-        "parameters": sum(parameter.numel() for parameter in row.model.parameters()),
+        "step_flops": count_flops(loop.step),
+        "parameters": sum(parameter.numel() for parameter in loop.model.parameters()),
     }
     pair = random_batches(setup, 2)[0]  # one image of each modality
-    row.test_mode()
-    flops = count_flops(lambda: row.extract(pair["images"], pair["modalities"], False))
-    row.model.train()
-    return row, facts | {"macs_per_image": flops // 4}
+    loop.eval_mode()
+    flops = count_flops(lambda: loop.extract(pair["images"], pair["modalities"], False))
+    loop.model.train()
+    return loop, row | {"macs_per_image": flops // 4}
 
 
 def text(result: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The test protocols as the field's public code writes them: loops over trials and over queries.
 
-The slow side of `tools/benchmark.py protocol`, and the oracle of the tests. It shares nothing with
+The oracle of the scoring tests, and the slow side of `benchmark protocol`. It shares nothing with
 `icre.evaluation` but the feature container, so that an error there cannot hide here. After
 AGW's `eval_sysu`, `eval_regdb` (Ye et al., TPAMI 2021) and DEEN's `eval_llcm` (Zhang and Wang,
 CVPR 2023).
@@ -17,14 +17,14 @@ Rows = list[int]
 
 
 def loop_score(
-    data: FeatureSet, name: str, draw: str | None, permutation: dict | None = None
+    data: FeatureSet, name: str, sampling: str | None, permutation: dict | None = None
 ) -> list[dict[str, float]]:
-    """Per trial the figures in percent and `valid_queries`, of one protocol and draw."""
+    """Per trial the metrics in percent and `valid_queries`, of one protocol and sampling."""
     unit = data.features.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     results = []
-    for trial in range(1 if draw is None else 10):
-        query, gallery = trial_rows(data, name, draw, trial, permutation)
+    for trial in range(1 if sampling is None else 10):
+        query, gallery = trial_rows(data, name, sampling, trial, permutation)
         results.append(
             loop_evaluate(
                 unit[query] @ unit[gallery].T,
@@ -46,7 +46,7 @@ def loop_evaluate(
     g_camids: np.ndarray,
     dataset: str,
 ) -> dict[str, float]:
-    """Figures of one trial from its (Q, G) similarities by the rules of "sysu", "regdb", "llcm"."""
+    """Metrics of one trial from its (Q, G) similarities by the rules of "sysu", "regdb", "llcm"."""
     order = np.argsort(-similarity, axis=1, kind="stable")
     cmcs, aps, inps = [], [], []
     for query in range(len(q_pids)):
@@ -64,17 +64,17 @@ def loop_evaluate(
         counted = hits
         if dataset != "regdb":
             first = np.unique(ranked_pids, return_index=True)[1]
-            deduplicated = [ranked_pids[place] for place in sorted(first)]
+            deduplicated = [ranked_pids[position] for position in sorted(first)]
             counted = (np.asarray(deduplicated) == q_pids[query]).astype(np.int32)
         cmcs.append(_cmc_20(counted))
         so_far = hits.cumsum()
         last = np.max(np.where(hits == 1))
         inps.append(so_far[last] / (last + 1.0))
-        precision = np.asarray([found / (place + 1.0) for place, found in enumerate(so_far)])
+        precision = np.asarray([found / (rank + 1.0) for rank, found in enumerate(so_far)])
         aps.append((precision * hits).sum() / hits.sum())
     cmc = np.mean(cmcs, axis=0)
-    figures = {f"Rank-{rank}": 100 * cmc[rank - 1] for rank in (1, 5, 10, 20)}
-    return figures | {
+    metrics = {f"Rank-{rank}": 100 * cmc[rank - 1] for rank in (1, 5, 10, 20)}
+    return metrics | {
         "mAP": 100 * np.mean(aps),
         "mINP": 100 * np.mean(inps),
         "valid_queries": len(cmcs),
@@ -82,15 +82,15 @@ def loop_evaluate(
 
 
 def trial_rows(
-    data: FeatureSet, name: str, draw: str | None, trial: int, permutation: dict | None
+    data: FeatureSet, name: str, sampling: str | None, trial: int, permutation: dict | None
 ) -> tuple[Rows, Rows]:
-    """Rows that ask and rows that answer in a trial, chosen with plain loops over the paths."""
+    """Query and gallery rows of a trial, chosen with plain loops over the paths."""
     if name.startswith("sysu"):
         query = _sorted_rows(data, [3, 6], None)
         cameras = [1, 2] if "indoor" in name else [1, 2, 4, 5]
         pool = _sorted_rows(data, cameras, None)
         shots = 10 if name.endswith("multi") else 1
-        if draw == "official":
+        if sampling == "official":
             return query, _official(data, pool, permutation, trial, shots)
         return query, _seeded(data, pool, trial)
     query_modality = 0 if name in ("regdb-v2t", "llcm-v2n") else 1
@@ -98,7 +98,7 @@ def trial_rows(
     gallery = _sorted_rows(data, None, 1 - query_modality)
     if name == "llcm-v2n-swapped":
         return _seeded(data, query, trial), gallery
-    return query, _seeded(data, gallery, trial) if draw else gallery
+    return query, _seeded(data, gallery, trial) if sampling else gallery
 
 
 def _cmc_20(counted: np.ndarray) -> np.ndarray:
@@ -126,13 +126,13 @@ def _groups(data: FeatureSet, rows: Rows) -> dict[tuple[int, int], Rows]:
 def _seeded(data: FeatureSet, rows: Rows, trial: int) -> Rows:
     state = random.getstate()
     random.seed(trial)
-    drawn = [random.choice(group) for group in _groups(data, rows).values()]
+    chosen = [random.choice(group) for group in _groups(data, rows).values()]
     random.setstate(state)
-    return drawn
+    return chosen
 
 
 def _official(data: FeatureSet, rows: Rows, permutation: dict, trial: int, shots: int) -> Rows:
-    drawn = []
+    chosen = []
     for key, group in _groups(data, rows).items():
-        drawn += sorted(group[place] for place in permutation[key][trial][:shots])
-    return drawn
+        chosen += sorted(group[index] for index in permutation[key][trial][:shots])
+    return chosen

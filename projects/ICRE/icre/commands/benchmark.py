@@ -1,0 +1,248 @@
+"""Measure this project against the usual way of doing the same, in one process."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from icre.utils import cli
+
+_AGW, _DEEN = "github.com/mangye16/Cross-Modal-Re-ID-baseline", "github.com/ZYK100/LLCM"
+
+
+def parser() -> argparse.ArgumentParser:
+    """A sub-command for each benchmark."""
+    result = argparse.ArgumentParser(description=__doc__)
+    commands = result.add_subparsers(dest="command", required=True)
+    for name, (text, add_arguments, job) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(job=job)
+        add_arguments(sub)
+        sub.add_argument("--json", metavar="FILE", help="write the result there too")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run; returns the exit status, and bad input ends in one line."""
+    args = parser().parse_args(argv)
+    return cli.run(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run one benchmark, print its table, write and draw its result."""
+    from icre.evaluation import records
+
+    benchmark, result = args.job(args)
+    print(benchmark.text(result))
+    if args.json:
+        records.save(result, args.json)
+    if getattr(args, "plot", None):
+        benchmark.save_plot(result, args.plot)
+
+
+def _protocol_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--features",
+        metavar="FILE",
+        help="SYSU-MM01 features (default: tests/golden/sysu.npz of the repository)",
+    )
+    sub.add_argument(
+        "--perm", metavar="FILE", help="rand_perm_cam.mat (default: a seeded stand-in)"
+    )
+    sub.add_argument("--repeat", type=int, default=2, help="rounds, each side once a round (2)")
+    sub.add_argument("--device", default="cpu", help="device of the vectorised side")
+
+
+def _protocol(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import protocol
+
+    return protocol, protocol.run(args.features, args.perm, args.repeat, args.device)
+
+
+def _search_arguments(sub: argparse.ArgumentParser) -> None:
+    kinds = ("ivf", "ivfpq", "hnsw")
+    sub.add_argument("--size", type=int, default=1_000_000, help="gallery vectors (1000000)")
+    sub.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
+    sub.add_argument("--queries", type=int, default=1000, help="in one batch (1000)")
+    sub.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, help="of index (all)")
+    sub.add_argument("--seed", type=int, default=0, help="of the vectors (0)")
+    sub.add_argument("--plot", metavar="PNG", help="draw recall over speed")
+
+
+def _search(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import search
+
+    return search, search.run(args.size, args.dimensions, args.queries, args.kinds, args.seed)
+
+
+def _rerank_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[1000, 4000, 10_000, 30_000, 100_000],
+        metavar="N",
+        help="images, queries and gallery together (1000 4000 10000 30000 100000)",
+    )
+    sub.add_argument(
+        "--theirs-up-to",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="largest size for fast-reid: it holds three dense N x N matrices (10000)",
+    )
+    sub.add_argument("--dimensions", type=int, default=256, help="of a feature (256)")
+    sub.add_argument("--repeat", type=int, default=2, help="rounds up to 10,000 images (2)")
+    sub.add_argument("--seed", type=int, default=0, help="of the features (0)")
+    sub.add_argument("--device", default="cpu", help="device of our side")
+    sub.add_argument("--plot", metavar="PNG", help="draw time and memory over N")
+
+
+def _rerank(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import rerank
+
+    options = ("sizes", "theirs_up_to", "dimensions", "repeat", "seed", "device")
+    return rerank, rerank.run(**{name: getattr(args, name) for name in options})
+
+
+def _speed_arguments(sub: argparse.ArgumentParser, several: bool) -> None:
+    """Options of all speed benchmarks; `several`: --config-file takes more than one."""
+    sub.add_argument("--config-file", nargs="+" if several else 1, required=True, metavar="FILE")
+    sub.add_argument(
+        "--opts", nargs="+", default=[], metavar="KEY VALUE", help="config overrides of every row"
+    )
+    sub.add_argument("--size", metavar="HxW", help="of the images (default: the first config's)")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    sub.add_argument("--steps", type=int, default=10, help="per row and round (10)")
+    sub.add_argument("--rounds", type=int, default=3, help="rows take turns this often (3)")
+
+
+def _loop_arguments(sub: argparse.ArgumentParser) -> None:
+    """Options that choose the rows of `train` and `infer`."""
+    _speed_arguments(sub, several=True)
+    sub.add_argument(
+        "--variant",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one more row: the first config with these overrides; may be repeated",
+    )
+    sub.add_argument(
+        "--amp",
+        choices=("fp32", "bf16", "fp16"),
+        help="precision of the configs (default: each config's own)",
+    )
+    sub.add_argument("--no-stock", action="store_true", help="leave fast-reid's Baseline out")
+    sub.add_argument("--agw", metavar="DIR", help=f"a clone of {_AGW}")
+    sub.add_argument("--deen", metavar="DIR", help=f"a clone of {_DEEN}")
+    sub.add_argument(
+        "--reference", metavar="ROW", help="ratios are to it (default: fast-reid Baseline)"
+    )
+
+
+def _train_arguments(sub: argparse.ArgumentParser) -> None:
+    _loop_arguments(sub)
+    sub.add_argument("--batch", type=int, help="images per step (default: the first config's)")
+    sub.add_argument(
+        "--data",
+        metavar="ROOT",
+        help="DATASETS.ROOT of images that each loop loads in its own way "
+        "(default: random images in memory, not augmented)",
+    )
+    sub.add_argument(
+        "--profile",
+        action="store_true",
+        help="add the operations that take most of each row's step, and what bounds the step",
+    )
+
+
+def _train(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import train
+
+    return train, train.run(_speed_options(args), args.profile)
+
+
+def _infer_arguments(sub: argparse.ArgumentParser) -> None:
+    _loop_arguments(sub)
+    sub.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="sizes (1 64)")
+    sub.add_argument("--flip", action="store_true", help="average with the mirrored images")
+
+
+def _infer(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import infer
+
+    args.batch = 4  # of training, which is not measured here
+    return infer, infer.run(_speed_options(args), args.batches, args.flip)
+
+
+def _data_arguments(sub: argparse.ArgumentParser) -> None:
+    _speed_arguments(sub, several=False)
+    sub.add_argument("--batch", type=int, help="images (default: the config's)")
+    sub.add_argument("--workers", type=int, help="processes (default: the config's)")
+    sub.add_argument("--data", metavar="ROOT", help="DATASETS.ROOT (default: the config's)")
+
+
+def _data(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import data
+
+    return data, data.run(_speed_options(args), args.workers)
+
+
+def _speed_options(args: argparse.Namespace) -> Any:
+    from dataclasses import fields
+
+    from icre.benchmark.setup import Options
+
+    names = {field.name for field in fields(Options)}
+    return Options(**{name: value for name, value in vars(args).items() if name in names})
+
+
+def _gap_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--data",
+        required=True,
+        metavar="ROOT",
+        help="folder that holds SYSU-MM01 (DATASETS.ROOT), rendered or real",
+    )
+
+
+def _gap(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import gap
+
+    return gap, gap.run(args.data)
+
+
+# name -> (description, function that adds its arguments, function that runs it)
+COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
+    "protocol": (
+        "SYSU-MM01's six settings from features: one vectorised pass against loops",
+        _protocol_arguments,
+        _protocol,
+    ),
+    "search": (
+        "faiss indexes over a million vectors: recall and speed against exact search",
+        _search_arguments,
+        _search,
+    ),
+    "rerank": (
+        "k-reciprocal re-ranking from 1,000 to 100,000 images against fast-reid's functions",
+        _rerank_arguments,
+        _rerank,
+    ),
+    "train": (
+        "training steps of our configs, a plain fast-reid and the public AGW and DEEN loops",
+        _train_arguments,
+        _train,
+    ),
+    "infer": ("feature extraction of the same models, on random images", _infer_arguments, _infer),
+    "data": (
+        "loaders alone: ours, with and without its cache, and fast-reid's image by image",
+        _data_arguments,
+        _data,
+    ),
+    "gap": (
+        "nearest neighbours by raw pixels and histograms, within a modality and across",
+        _gap_arguments,
+        _gap,
+    ),
+}
