@@ -1,14 +1,14 @@
-"""A small ICRE for tests: ResNet-18, 64x32 images, eight identities, eight-head 32-wide tokens."""
+"""Small ICREs for tests: 64x32 images, eight identities, 32-wide tokens of eight heads."""
 
 import torch
 from torch import Tensor
 
 from fastreid.config import CfgNode, get_cfg
-from fastreid.modeling import build_model
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.backbones.resnet import BasicBlock, ResNet
 
-import icre.modeling  # noqa: F401  (only registration)
 from icre.config import add_icre_config
-from icre.modeling import ICRE
+from icre.modeling import ICRE, TwoStreamResNet, build_model
 
 BASELINE = (
     "MODEL.MPFR.ENABLED",
@@ -18,6 +18,9 @@ BASELINE = (
     "MODEL.LOSSES.NAME",
     ("CrossEntropyLoss",),
 )
+
+# An eighth of ResNet-18's width and half of its blocks, for what does not depend on the backbone.
+NARROW = ("MODEL.BACKBONE.NAME", "build_narrow_two_stream_backbone", "MODEL.BACKBONE.FEAT_DIM", 64)
 
 CHANNELS = {"layer1": 4, "layer2": 6, "layer3": 8, "layer4": 10}  # of `random_maps`
 
@@ -57,9 +60,31 @@ def small_cfg(*options: object) -> CfgNode:
 
 
 def small_model(*options: object, seed: int = 0) -> ICRE:
-    """The small model on the CPU, in training mode."""
+    """ICRE with a ResNet-18 on the CPU, in training mode."""
     torch.manual_seed(seed)
     return build_model(small_cfg(*options)).train()
+
+
+class NarrowResNet(ResNet):
+    """ResNet with stages of 8, 16, 32 and 64 channels, one block each."""
+
+    def __init__(self):
+        super().__init__(1, "BN", False, False, False, BasicBlock, [1] * 4, [0] * 4)
+
+    def _make_layer(self, block, planes, *options, **more):
+        return super()._make_layer(block, planes // 8, *options, **more)
+
+
+@BACKBONE_REGISTRY.register()
+def build_narrow_two_stream_backbone(cfg: CfgNode) -> TwoStreamResNet:
+    """The two-stream form of NarrowResNet."""
+    specific_stages = cfg.MODEL.BACKBONE.SPECIFIC_STAGES
+    return TwoStreamResNet(resnet=NarrowResNet(), specific_stages=specific_stages)
+
+
+def narrow_model(*options: object, seed: int = 0) -> ICRE:
+    """`small_model` with the narrow backbone."""
+    return small_model(*NARROW, *options, seed=seed)
 
 
 def small_batch(size: int = 8, seed: int = 0) -> dict[str, Tensor]:

@@ -79,5 +79,5 @@ def test_init_scale_is_of_the_residual_alone(output, scale):
 
 
 def test_unknown_output_lists_the_names():
-    with pytest.raises(UserError, match="OUTPUT: unknown value 'add'; known: residual, repl"):
+    with pytest.raises(UserError, match=r"SDCE\.OUTPUT.*'add'.*residual, replace"):
         build_enhancement(small_cfg("MODEL.SDCE.OUTPUT", "add"), CHANNELS)

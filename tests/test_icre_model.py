@@ -5,7 +5,7 @@ import torch
 
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
-from small_model import BASELINE, randomise_norms, rows, small_batch, small_model
+from small_model import BASELINE, narrow_model, randomise_norms, rows, small_batch, small_model
 
 ALIVE = ("MODEL.SDCE.INIT_SCALE", 1.0)
 
@@ -21,7 +21,7 @@ def step(model, batch, optimiser, dtype=None) -> dict[str, torch.Tensor]:
 
 def woken(*options: object):
     """A model in evaluation whose stems and norms differ, so that nothing is equal by accident."""
-    model = small_model(*ALIVE, *options)
+    model = narrow_model(*ALIVE, *options)
     randomise_norms(model.enhance)
     with torch.no_grad():
         model.backbone.stems["infrared"].conv1.weight.mul_(-1)
@@ -34,7 +34,7 @@ def woken(*options: object):
     [(ALIVE, False), (("MODEL.SDCE.INIT_SCALE", 0.0), True), (BASELINE, False)],
 )
 def test_every_parameter_gets_a_gradient(options, silent_first):
-    model, batch = small_model(*options), small_batch()
+    model, batch = narrow_model(*options), small_batch()
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     step(model, batch, torch.optim.SGD(model.parameters(), lr=0.01))
     dead = [n for n, p in trained if p.grad is None or not p.grad.any()]
@@ -48,7 +48,7 @@ def test_every_parameter_gets_a_gradient(options, silent_first):
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("options", [ALIVE, BASELINE])
 def test_losses_fall(options, dtype):
-    model, batch = small_model(*options), small_batch()
+    model, batch = narrow_model(*options), small_batch()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     totals = [sum(step(model, batch, optimiser, dtype).values()).item() for _ in range(8)]
     assert totals[-1] < 0.7 * totals[0]
@@ -56,19 +56,19 @@ def test_losses_fall(options, dtype):
 
 
 def test_losses_of_a_step_are_named():
-    losses = small_model()(small_batch())
+    losses = narrow_model()(small_batch())
     assert set(losses) == {"loss_cls", "loss_icg_pull", "loss_icg_push"}
     assert all(value.ndim == 0 and value.dtype == torch.float32 for value in losses.values())
 
 
 @pytest.mark.parametrize("modality", [VISIBLE, INFRARED])
 def test_a_batch_of_one_modality_trains_and_evaluates(modality):
-    model, batch = small_model(*ALIVE), small_batch()
+    model, batch = narrow_model(*ALIVE), small_batch()
     batch["modalities"] = torch.full((8,), modality)
     losses = model(batch)
     sum(losses.values()).backward()
     assert losses["loss_icg_pull"] == 0 and losses["loss_cls"] > 0
-    assert model.eval()(batch).shape == (8, 512)
+    assert model.eval()(batch).shape == (8, 64)
 
 
 def test_permuting_the_batch_permutes_the_features():
@@ -97,7 +97,7 @@ def test_modality_changes_the_feature():
 
 
 def test_stems_diverge_after_a_step():
-    model = small_model()
+    model = narrow_model()
     step(model, small_batch(), torch.optim.SGD(model.parameters(), lr=0.01))
     stems = model.backbone.stems
     assert not torch.equal(stems["visible"].conv1.weight, stems["infrared"].conv1.weight)
@@ -105,7 +105,7 @@ def test_stems_diverge_after_a_step():
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_zero_init_scale_is_exactly_the_baseline_at_step_0(dtype):
-    full, baseline, batch = small_model(), small_model(*BASELINE), small_batch()
+    full, baseline, batch = narrow_model(), narrow_model(*BASELINE), small_batch()
     baseline.load_state_dict(
         {k: v for k, v in full.state_dict().items() if not k.startswith("enhance.")}
     )
@@ -115,7 +115,7 @@ def test_zero_init_scale_is_exactly_the_baseline_at_step_0(dtype):
 
 
 def test_health_figures():
-    model, batch = small_model("MODEL.SDCE.INIT_SCALE", 0.0), small_batch()
+    model, batch = narrow_model("MODEL.SDCE.INIT_SCALE", 0.0), small_batch()
     assert model.health == {}
     model(batch)
     masks = {f"mask_mean_layer{i}" for i in (1, 2, 3)}
@@ -126,25 +126,25 @@ def test_health_figures():
     assert all(0 < model.health[name] < 1 for name in masks)
     assert model.health["mask_saturation"] < 0.5
 
-    torch.nn.init.constant_(model.enhance.clues.mask.bias, 50.0)
+    torch.nn.init.constant_(model.enhance.clues.mask.conv.bias, 50.0)
     torch.nn.init.constant_(model.enhance.bn0.weight, 1.0)
     model(batch)
     assert model.health["mask_saturation"] == 1 and model.health["sdce_share"] > 0.1
 
-    baseline = small_model(*BASELINE)
+    baseline = narrow_model(*BASELINE)
     baseline(batch)
     assert set(baseline.health) == always
 
 
 def test_inputs_are_left_as_they_were():
-    model, batch = small_model(), small_batch()
+    model, batch = narrow_model(), small_batch()
     before = {key: value.clone() for key, value in batch.items()}
     model(batch)
     assert all(torch.equal(batch[key], value) for key, value in before.items())
 
 
 def test_normalisation_is_the_configs():
-    model, seen = small_model("MODEL.PIXEL_MEAN", [10.0, 20.0, 30.0]).eval(), []
+    model, seen = narrow_model("MODEL.PIXEL_MEAN", [10.0, 20.0, 30.0]).eval(), []
     model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     model({"images": torch.full((1, 3, 64, 32), 100.0), "modalities": torch.tensor([0])})
     std = model.pixel_std.flatten()
@@ -156,16 +156,16 @@ def test_missing_input_is_named(key):
     batch = small_batch()
     del batch[key]
     with pytest.raises(KeyError, match=f"needs '{key}' in its batch, found: "):
-        small_model()(batch)
+        narrow_model()(batch)
 
 
 def test_a_bare_tensor_is_refused():
     with pytest.raises(KeyError, match="needs 'images' in its batch, found: Tensor"):
-        small_model()(small_batch()["images"])
+        narrow_model()(small_batch()["images"])
 
 
 def test_feat_dim_of_another_depth_is_named():
-    with pytest.raises(UserError, match="FEAT_DIM is 2048, but .* DEPTH 18x yields 512"):
+    with pytest.raises(UserError, match=r"FEAT_DIM is 2048.* DEPTH 18x yields 512"):
         small_model("MODEL.BACKBONE.FEAT_DIM", 2048)
 
 
@@ -175,4 +175,4 @@ def test_resnet50_has_the_papers_shapes():
     ).eval()
     with torch.no_grad():
         assert model(small_batch(4)).shape == (4, 2048)
-    assert model.enhance.clues.mask.weight.shape == (3, 3 * 512, 1, 1)
+    assert model.enhance.clues.mask.conv.weight.shape == (3, 3 * 512, 1, 1)

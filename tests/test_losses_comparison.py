@@ -8,11 +8,9 @@ import torch
 from fastreid.modeling.losses import triplet_loss
 
 from icre.modeling.losses import Outputs, build_losses
-from icre.modeling.losses.comparison import (
-    center_cluster,
-    hetero_center_triplet,
-    weighted_regularized_triplet,
-)
+from icre.modeling.losses.center_cluster import center_cluster
+from icre.modeling.losses.hetero_center_triplet import hetero_center_triplet
+from icre.modeling.losses.weighted_regularized_triplet import weighted_regularized_triplet
 from reference.icg_oracle import (
     center_cluster_loops,
     hetero_center_triplet_loops,

@@ -1,4 +1,4 @@
-"""MPFR against loops; its grid, its stages, and what stands in for it."""
+"""MPFR against loops; its grid, its stages, and its replacement if it is off."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_mpfr_equals_loops(stages, options):
     np.testing.assert_allclose(found, expected_masks, atol=1e-5)
 
 
-def test_softmax_masks_share_out_each_position():
+def test_softmax_masks_sum_to_one():
     masks = some_mpfr(*THREE, mask="softmax")(random_maps())[1]
     torch.testing.assert_close(sum(masks.values()), torch.ones(2, 1, 4, 2))
 
@@ -60,8 +60,8 @@ def test_masks_by_hand():
         ("softmax", [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))]),
     ):
         masks = MASKS[name](2, 1)
-        masks.weight.data = torch.eye(2).view(2, 2, 1, 1)
-        torch.nn.init.zeros_(masks.bias)
+        masks.conv.weight.data = torch.eye(2).view(2, 2, 1, 1)
+        torch.nn.init.zeros_(masks.conv.bias)
         found = masks(aligned)[0, :, 0, 0]
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
     cbam = MASKS["cbam"](1, 2)
@@ -81,11 +81,11 @@ def test_bilinear_by_hand():
     assert twice == [0, 0.25, 0.75, 1]
 
 
-def test_instance_norm_takes_out_what_a_channel_adds_everywhere():
+def test_instance_norm_removes_scale_and_offset_of_a_channel():
     mpfr, maps = some_mpfr(*THREE, instance_norm=True), random_maps()
-    a = torch.rand(2, 5, 4, 2)
-    torch.testing.assert_close(mpfr.neutral[0](3 * a + 7), mpfr.neutral[0](a), atol=1e-3, rtol=0)
-    assert mpfr.neutral[1](a).mean((2, 3)).allclose(mpfr.neutral[1].bias, atol=1e-5)
+    a, norm = torch.rand(2, 5, 4, 2), mpfr.instance_norms[0]
+    torch.testing.assert_close(norm(3 * a + 7), norm(a), atol=1e-3, rtol=0)
+    assert norm(a).mean((2, 3)).allclose(norm.bias, atol=1e-5)
     assert not torch.allclose(mpfr(maps)[0], some_mpfr(*THREE)(maps)[0])
 
 
@@ -94,7 +94,7 @@ def test_clues_without_mpfr_are_the_aligned_stage():
     clues = StageClues(stage="layer1", channels=4, dim=5).eval()
     found, masks = clues(maps)
     resized = np.stack([resize_loops(x.double().numpy(), (4, 2)) for x in maps["layer1"]])
-    weight = clues.project[0].weight.detach().double().numpy()[:, :, 0, 0]
+    weight = clues.align.project[0].weight.detach().double().numpy()[:, :, 0, 0]
     expected = np.maximum(np.einsum("dc,bchw->bdhw", weight, resized), 0)
     assert masks == {} and found.shape == (2, 5, 4, 2)
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-4)
@@ -130,18 +130,20 @@ def test_build_reads_the_keys():
     full = build_clues(small_cfg("MODEL.MPFR.STAGES", ("layer2", "layer3", "layer4")), CHANNELS)
     assert isinstance(full, MPFR) and tuple(full.align) == ("layer2", "layer3", "layer4")
     off = build_clues(small_cfg("MODEL.MPFR.ENABLED", False), CHANNELS)
-    assert isinstance(off, StageClues) and off.stage == "layer3"
+    assert isinstance(off, StageClues) and off.align.stage == "layer3"
 
 
 @pytest.mark.parametrize("stages", [("layer1", "layer5"), (), ("layer1", "layer1")])
 def test_unknown_stage_lists_the_names(stages):
-    with pytest.raises(UserError, match=r"STAGES is .*layer1, layer2, layer3, layer4"):
+    with pytest.raises(UserError, match=r"MPFR\.STAGES.*layer1, layer2"):
         build_clues(small_cfg("MODEL.MPFR.STAGES", stages), CHANNELS)
 
 
 @pytest.mark.parametrize("key", ["ALIGN", "MASK", "FUSE"])
 def test_build_reads_the_options(key):
-    with pytest.raises(UserError, match=rf"MODEL.MPFR.{key}: unknown value 'odd'; known: \w+, \w+"):
+    with pytest.raises(UserError, match=rf"MODEL\.MPFR\.{key}.*'odd'.*: \w+, \w+"):
         build_clues(small_cfg(f"MODEL.MPFR.{key}", "odd"), CHANNELS)
-    assert not build_clues(small_cfg(), CHANNELS).neutral
-    assert len(build_clues(small_cfg("MODEL.MPFR.INSTANCE_NORM", True), CHANNELS).neutral) == 3
+    assert not build_clues(small_cfg(), CHANNELS).instance_norms
+    assert (
+        len(build_clues(small_cfg("MODEL.MPFR.INSTANCE_NORM", True), CHANNELS).instance_norms) == 3
+    )

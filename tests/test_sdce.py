@@ -1,4 +1,4 @@
-"""SDCE against loops in every order and with either side asking; its tokens, heads, gradients."""
+"""SDCE against loops in every order and for both queries; its tokens, heads, gradients."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_orders_by_hand():
         sdce = SDCE(in_channels=1, dim=1, heads=1, query=query, order=order)
         for parameter in sdce.parameters():
             torch.nn.init.zeros_(parameter)
-        torch.nn.init.ones_(sdce.ask.weight)
+        torch.nn.init.ones_(sdce.deep_proj.weight)
         assert sdce(deep, clues).unique() == value
 
 
@@ -63,11 +63,8 @@ def test_every_parameter_of_an_order_is_used(query, order):
 @pytest.mark.parametrize(
     "options, key",
     [
-        ({"query": "both"}, "MODEL.SDCE.QUERY: unknown value 'both'; known: deep, clue"),
-        (
-            {"order": "twice"},
-            "MODEL.SDCE.ORDER: unknown value 'twice'; known: cascade, cross, self",
-        ),
+        ({"query": "both"}, r"MODEL\.SDCE\.QUERY.*'both'.*deep, clue"),
+        ({"order": "twice"}, r"MODEL\.SDCE\.ORDER.*'twice'.*cascade, cross, self"),
     ],
 )
 def test_unknown_options_list_the_names(options, key):
@@ -104,7 +101,7 @@ def test_gradient_of_sdce_in_float64(options):
 
 
 def test_heads_that_do_not_divide_are_named():
-    with pytest.raises(UserError, match="MODEL.SDCE.HEADS 8 does not divide MODEL.MPFR.DIM 100"):
+    with pytest.raises(UserError, match=r"MODEL\.SDCE\.HEADS 8 .*DIM 100"):
         SDCE(in_channels=10, dim=100, heads=8)
 
 

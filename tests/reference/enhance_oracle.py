@@ -56,7 +56,7 @@ def instance_norm_loops(x: Array, state: State, name: str) -> Array:
 def mask_logits(aligned: list[Array], i: int, j: int, state: State) -> Array:
     """The 1x1 convolution over all stages at one position: (S,)."""
     cell = np.concatenate([a[:, i, j] for a in aligned])
-    return state["mask.weight"][:, :, 0, 0] @ cell + state["mask.bias"]
+    return state["mask.conv.weight"][:, :, 0, 0] @ cell + state["mask.conv.bias"]
 
 
 def cbam_logits(aligned: list[Array], i: int, j: int, state: State) -> Array:
@@ -96,7 +96,9 @@ def mpfr_loops(
             resized, a = resize(maps[s][b], (h, w)), np.zeros((clues.shape[1], h, w))
             for i, j in cells:
                 a[:, i, j] = conv_norm_relu(resized[:, i, j], state, f"align.{s}.project")
-            aligned.append(instance_norm_loops(a, state, f"neutral.{k}") if instance_norm else a)
+            aligned.append(
+                instance_norm_loops(a, state, f"instance_norms.{k}") if instance_norm else a
+            )
         for i, j in cells:
             logits = (cbam_logits if mask == "cbam" else mask_logits)(aligned, i, j, state)
             weights = 1 / (1 + np.exp(-logits))
@@ -121,7 +123,7 @@ def linear(x: Array, state: State, name: str) -> Array:
 
 
 def attend(q: list[Array], u: list[Array], state: State, name: str, heads: int) -> list[Array]:
-    """softmax(q k / sqrt(d/H)) v, one head and one asking token at a time."""
+    """softmax(q k / sqrt(d/H)) v, one head and one query token at a time."""
     d = len(q[0])
     size = d // heads
     queries = [linear(x, state, f"{name}.query") for x in q]
@@ -144,16 +146,16 @@ def feed_forward(x: Array, state: State, name: str) -> Array:
     return linear(activated, state, f"{name}.4")
 
 
-def distil_loops(
+def cross_block_loops(
     t: list[Array], u: list[Array], state: State, heads: int, norms: tuple[str, str]
 ) -> list[Array]:
-    """T1' of asking tokens t and answering tokens u, normed by the two LNs that are named."""
+    """T1' of query tokens t and key/value tokens u, normed by the two LNs that are named."""
     q, k = ([layer_norm(x, state, name) for x in tokens] for tokens, name in zip((t, u), norms))
     t = [x + y for x, y in zip(t, attend(q, k, state, "cross_attention", heads))]
     return [x + feed_forward(x, state, "cross_ffn") for x in t]
 
 
-def settle_loops(t: list[Array], state: State, heads: int) -> list[Array]:
+def self_block_loops(t: list[Array], state: State, heads: int) -> list[Array]:
     """T2' of tokens t."""
     s = [layer_norm(x, state, "norm_self") for x in t]
     t = [x + y for x, y in zip(t, attend(s, s, state, "self_attention", heads))]
@@ -167,7 +169,7 @@ def sdce_loops(
     batch, _, h, w = deep.shape
     out = np.zeros((batch, clues.shape[1], h, w))
     cells = [(i, j) for i in range(h) for j in range(w)]
-    weight, bias = state["ask.weight"][:, :, 0, 0], state["ask.bias"]
+    weight, bias = state["deep_proj.weight"][:, :, 0, 0], state["deep_proj.bias"]
     for b in range(batch):
         t = [weight @ deep[b, :, i, j] + bias for i, j in cells]
         u = [clues[b, :, i, j] for i, j in cells]
@@ -175,13 +177,16 @@ def sdce_loops(
         if query == "clue":
             t, u, norms = u, t, norms[::-1]
         if order == "cascade":
-            t = settle_loops(distil_loops(t, u, state, heads, norms), state, heads)
+            t = self_block_loops(cross_block_loops(t, u, state, heads, norms), state, heads)
         elif order == "cross":
-            t = distil_loops(t, u, state, heads, norms)
+            t = cross_block_loops(t, u, state, heads, norms)
         elif order == "self":
-            t = settle_loops([x + y for x, y in zip(t, u)], state, heads)
+            t = self_block_loops([x + y for x, y in zip(t, u)], state, heads)
         elif order == "parallel":
-            one, two = distil_loops(t, u, state, heads, norms), settle_loops(t, state, heads)
+            one, two = (
+                cross_block_loops(t, u, state, heads, norms),
+                self_block_loops(t, state, heads),
+            )
             t = [x + (y - x) + (z - x) for x, y, z in zip(t, one, two)]
         for (i, j), x in zip(cells, t):
             out[b, :, i, j] = x

@@ -11,6 +11,7 @@ import icre.compat  # noqa: F401
 
 from fastreid.utils.checkpoint import Checkpointer
 
+from icre.modeling.icre import rename_parameters
 from icre.utils.checksum import signed, verified
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
@@ -64,7 +65,7 @@ class SafeCheckpointer(Checkpointer):
         return [folder / f"{LAST}.pth", *(folder / f"{LAST}_{n}.pth" for n in range(1, count + 1))]
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
-        """Go on from the newest checkpoint in `save_dir` that can be read, or load `path`'s weights.
+        """Resume from the newest readable checkpoint in `save_dir`, or load the weights in `path`.
 
         Raises:
             UserError: as `load` does; with `resume`, that of the newest where none can be read.
@@ -119,7 +120,9 @@ class SafeCheckpointer(Checkpointer):
         return super().load(path, checkpointables)
 
     def _load_file(self, f: str) -> dict:
-        return read_checkpoint(f)
+        checkpoint = read_checkpoint(f)
+        rename_parameters(checkpoint["model"])  # before fast-reid compares the shapes by name
+        return checkpoint
 
     def _log_incompatible_keys(self, incompatible) -> None:
         wrong = [

@@ -6,8 +6,8 @@ head `ICREHead`, the meta-architecture `ICRE` and the losses of `icre.modeling.l
 
 import icre.compat  # noqa: F401
 
-from icre.modeling.build import build_model
 from icre.modeling import check  # noqa: F401  (registers the config check)
+from icre.modeling.build import build_model
 from icre.modeling.head import ICREHead
 from icre.modeling.icre import ICRE
 from icre.modeling.losses import LOSS_REGISTRY

@@ -9,6 +9,7 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model as build_meta_architecture
 
 from icre.modeling.pretrained import pretrained_file
+from icre.utils.device import resolve_device
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -21,18 +22,15 @@ def build_model(cfg: CfgNode, device: torch.device | str | None = None) -> nn.Mo
 
     Args:
         cfg: a merged config; it is not changed.
-        device: where the parameters go; default `cfg.MODEL.DEVICE`, with "auto" meaning a GPU if
-            there is one, otherwise the CPU.
+        device: where the parameters go; default `cfg.MODEL.DEVICE`.
 
     Raises:
-        UserError: the pretrained weights are missing, damaged or of another network.
+        UserError: there is no such device, or the pretrained weights are missing, damaged or of
+            another network.
     """
     cfg = cfg.clone()
     cfg.defrost()
-    if device is not None:
-        cfg.MODEL.DEVICE = str(device)
-    elif cfg.MODEL.DEVICE == "auto":
-        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE) if device is None else device)
     if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
         cfg.MODEL.BACKBONE.PRETRAIN_PATH = str(pretrained_file(cfg))
     model = build_meta_architecture(cfg)

@@ -1,13 +1,13 @@
 """Checks of MODEL.*: registered names, and parts that do not fit each other."""
 
 import icre.compat  # noqa: F401
+from icre.compat import registered
 
 from fastreid.config import CfgNode
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
-from icre.compat import registered
 from icre.config.load import register_check
 from icre.modeling.losses import LOSS_REGISTRY, auxiliary, icg
 from icre.modeling.mpfr import check_stages
@@ -42,9 +42,7 @@ def check_model(cfg: CfgNode) -> None:
         known = registered(REGISTRIES[key])
         for name in names:
             if name not in known:
-                raise UserError(
-                    f"{key}: unknown name {name!r}; known: {', '.join(sorted(known))}"
-                )
+                raise UserError(f"{key}: unknown name {name!r}; known: {', '.join(sorted(known))}")
     _check_parts(cfg)
     if cfg.MODEL.META_ARCHITECTURE == "ICRE":
         _check_icre(cfg)

@@ -1,18 +1,16 @@
-"""From the backbone's maps to the enhanced map F_e: clues, distillation, and how it is added.
+"""From the backbone's maps to the enhanced map F_e.
 
     F_e = X_4 + BN0(Conv1x1_{d->C}(distil(X_4, clues(maps))))
 
-or, by MODEL.SDCE.OUTPUT, another way to join the two (OUTPUTS below). Which parts stand in for
-`clues` and `distil` is chosen once, in `build_enhancement`: MPFR and SDCE on: both modules; MPFR
-off: layer3 alone gives the clues; SDCE off: the clue map itself is projected; both off: F_e = X_4,
-the two-stream baseline.
+or another way to join the two (MODEL.SDCE.OUTPUT). `build_enhancement` chooses the parts: `clues`
+is MPFR, or layer3 alone if MPFR is off; `distil` is SDCE, or the clue map itself if SDCE is off;
+with both off F_e = X_4, the two-stream baseline.
 
 Shapes: B images, C channels of layer4, d clue channels, (h, w) = grid of layer4.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +20,18 @@ from fastreid.layers import get_norm
 
 from icre.modeling.mpfr import build_clues
 from icre.modeling.sdce import SDCE, CluesOnly
-from icre.utils.choice import pick
+from icre.utils.choice import one_of
+
+OUTPUTS = ("residual", "replace", "concat")  # MODEL.SDCE.OUTPUT
 
 
 @dataclass
 class Enhanced:
-    """What the enhancement hands on.
+    """Result of the enhancement.
 
     Attributes:
         map: F_e, (B, C, h, w), float32.
-        branch: BN0's result (residual: what was added to X_4), (B, C, h, w), float32; None for the
+        branch: BN0's result, which a residual adds to X_4, (B, C, h, w), float32; None for the
             baseline.
         clues: F_c, (B, d, h, w); None for the baseline.
         masks: {stage: (B, 1, h, w) in 0..1}; empty without MPFR.
@@ -43,46 +43,22 @@ class Enhanced:
     masks: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Output(NamedTuple):
-    """How the deep map and the distilled one become F_e.
-
-    `reads`: (X_4 (B, C, h, w), distilled (B, d, h, w)) -> what the projection reads.
-    `gives`: (X_4, BN0's result), float32 -> F_e.
-    `scale`: BN0's initial weight where it is not for MODEL.SDCE.INIT_SCALE to say.
-    """
-
-    reads: Callable[[Tensor, Tensor], Tensor]
-    gives: Callable[[Tensor, Tensor], Tensor]
-    scale: float | None
-
-
-# MODEL.SDCE.OUTPUT. Without X_4 in the sum, a BN0 that starts at 0 would give features of 0.
-OUTPUTS = {
-    # F_e = X_4 + BN0(Conv1x1(T2'))
-    "residual": Output(lambda deep, new: new, lambda deep, branch: deep + branch, None),
-    # F_e = BN0(Conv1x1(T2'))
-    "replace": Output(lambda deep, new: new, lambda deep, branch: branch, 1.0),
-    # F_e = BN0(Conv1x1_{C+d->C}([X_4; T2']))
-    "concat": Output(
-        lambda deep, new: torch.cat([deep, new], dim=1), lambda deep, branch: branch, 1.0
-    ),
-}
-
-
 class Enhancement(nn.Module):
     """F_e = X_4 + BN0(Conv1x1(distil(X_4, clues(maps)))).
 
-    BN0 and the sum are computed in float32 whatever autocast says: with a small BN0 the branch
-    would vanish in bfloat16's eight bits.
+    BN0 and the sum are computed in float32 also under autocast: with a small BN0 the branch would
+    vanish in bfloat16's eight bits.
 
     Args:
-        clues: maps -> (clue map (B, d, h, w), masks).
-        distil: (X_4, clue map) -> (B, d, h, w).
+        clues: maps -> (clue map F_c (B, d, h, w), masks); MPFR or StageClues.
+        distil: (X_4, F_c) -> T (B, d, h, w); SDCE or CluesOnly.
         dim: d.
         out_channels: C.
-        init_scale: BN0's initial weight in a residual; 0 makes step 0 the baseline.
+        init_scale: BN0's initial weight in a residual; 0 makes step 0 the baseline. Other outputs
+            start at 1, as they have no X_4 beside the branch.
         norm: fast-reid's name of the normalisation.
-        output: one of OUTPUTS.
+        output: F_e. "residual": X_4 + BN0(Conv(T)); "replace": BN0(Conv(T)); "concat":
+            BN0(Conv([X_4; T])).
     """
 
     def __init__(
@@ -99,22 +75,24 @@ class Enhancement(nn.Module):
         super().__init__()
         self.clues = clues
         self.distil = distil
-        self.output = pick("MODEL.SDCE.OUTPUT", output, OUTPUTS)
-        # how many channels the projection reads, asked of empty maps
-        width = self.output.reads(torch.empty(1, out_channels, 0), torch.empty(1, dim, 0)).shape[1]
+        self.output = one_of("MODEL.SDCE.OUTPUT", output, OUTPUTS)
+        width = out_channels + dim if output == "concat" else dim
         self.project = nn.Conv2d(width, out_channels, 1, bias=False)
         nn.init.kaiming_normal_(self.project.weight, mode="fan_out")
         self.bn0 = get_norm(norm, out_channels)
-        scale = init_scale if self.output.scale is None else self.output.scale
-        nn.init.constant_(self.bn0.weight, scale)
+        nn.init.constant_(self.bn0.weight, init_scale if output == "residual" else 1.0)
 
     def forward(self, maps: Mapping[str, Tensor]) -> Enhanced:
         """{name: (B, C_s, H_s, W_s)} with layer4 -> Enhanced."""
-        deep = maps["layer4"]  # (B, C, h, w)
-        clues, masks = self.clues(maps)  # (B, d, h, w), {stage: (B, 1, h, w)}
-        branch = self.project(self.output.reads(deep, self.distil(deep, clues)))  # (B, C, h, w)
-        branch = self.bn0(branch.float())  # norms and sums keep their inputs' type in autocast
-        return Enhanced(self.output.gives(deep.float(), branch), branch, clues, masks)
+        deep = maps["layer4"]  # X_4: (B, C, h, w)
+        clues, masks = self.clues(maps)  # F_c: (B, d, h, w), {stage: (B, 1, h, w)}
+        branch = self.distil(deep, clues)  # (B, d, h, w)
+        if self.output == "concat":
+            branch = torch.cat([deep, branch], dim=1)  # (B, C+d, h, w)
+        # autocast leaves norms and sums in the type of their inputs
+        branch = self.bn0(self.project(branch).float())  # (B, C, h, w)
+        enhanced = deep.float() + branch if self.output == "residual" else branch
+        return Enhanced(enhanced, branch, clues, masks)
 
 
 class NoEnhancement(nn.Module):
@@ -126,7 +104,7 @@ class NoEnhancement(nn.Module):
 
 
 def build_enhancement(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
-    """The parts that `MODEL.MPFR` and `MODEL.SDCE` switch on.
+    """Build the enhancement with the parts that `MODEL.MPFR` and `MODEL.SDCE` switch on.
 
     Args:
         cfg: the configuration.

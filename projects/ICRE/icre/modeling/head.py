@@ -5,19 +5,17 @@ CVPRW 2019). All of that is fast-reid's EmbeddingHead with MODEL.HEADS.POOL_LAYE
 "GeneralizedMeanPooling", WITH_BNNECK True and CLS_LAYER "Linear".
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 
-from icre.utils.choice import pick
+from icre.utils.choice import one_of
 
-# MODEL.HEADS.TEST_FEAT: (head, maps) -> feature
-TEST_FEATURES = {
-    "after": lambda head, maps: head.bottleneck(head.pool_layer(maps))[..., 0, 0],
-    "before": lambda head, maps: head.pool_layer(maps)[..., 0, 0],
-}
+TEST_FEATURES = ("after", "before")  # MODEL.HEADS.TEST_FEAT
 
 
 @REID_HEADS_REGISTRY.register()
@@ -25,17 +23,17 @@ class ICREHead(EmbeddingHead):
     """Pooling, neck and classifier; built from a config or from keywords.
 
     Args:
-        test_feat: one of TEST_FEATURES; the feature in evaluation, behind or before the neck.
-        stock: EmbeddingHead's keywords.
+        test_feat: feature in evaluation: "after" the neck (b) or "before" it (f).
+        stock: keywords of EmbeddingHead.
     """
 
     @configurable
-    def __init__(self, *, test_feat: str = "after", **stock):
+    def __init__(self, *, test_feat: str = "after", **stock: Any):
         super().__init__(**stock)
-        self.test_feature = pick("MODEL.HEADS.TEST_FEAT", test_feat, TEST_FEATURES)
+        self.test_feat = one_of("MODEL.HEADS.TEST_FEAT", test_feat, TEST_FEATURES)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """EmbeddingHead's keywords, and MODEL.HEADS.TEST_FEAT."""
         return {**super().from_config(cfg), "test_feat": cfg.MODEL.HEADS.TEST_FEAT}
 
@@ -57,6 +55,10 @@ class ICREHead(EmbeddingHead):
             `CLS_LAYER`.
         """
         with torch.autocast(features.device.type, enabled=False):
-            if not self.training:
-                return self.test_feature(self, features.float())
-            return super().forward(features.float(), targets)
+            features = features.float()
+            if self.training:
+                return super().forward(features, targets)
+            x = self.pool_layer(features)  # f: (B, C, 1, 1)
+            if self.test_feat == "after":
+                x = self.bottleneck(x)  # b: (B, C, 1, 1)
+            return x[..., 0, 0]

@@ -8,18 +8,28 @@ stride 1, C = 2048 and (h, w) = (H/16, W/16).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.backbones import build_backbone
-from fastreid.modeling.heads import build_heads
+from fastreid.modeling.heads import EmbeddingHead, build_heads
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from icre.modeling.enhance import Enhanced, build_enhancement
 from icre.modeling.losses import Outputs, build_losses
 from icre.utils.errors import UserError
+
+# Parameters that were renamed: prefix in old checkpoints -> prefix today
+RENAMED = {
+    "enhance.clues.project.": "enhance.clues.align.project.",
+    "enhance.clues.neutral.": "enhance.clues.instance_norms.",
+    "enhance.clues.mask.weight": "enhance.clues.mask.conv.weight",
+    "enhance.clues.mask.bias": "enhance.clues.mask.conv.bias",
+    "enhance.distil.ask.": "enhance.distil.deep_proj.",
+}
 
 
 @META_ARCH_REGISTRY.register()
@@ -29,7 +39,7 @@ class ICRE(nn.Module):
     Args:
         backbone: (images, modalities) -> {stage: map}.
         enhance: {stage: map} -> Enhanced.
-        heads: map -> neck feature, or the dict of outputs in training.
+        heads: map -> test feature, or the dict of outputs in training.
         losses: each (Outputs, targets, modalities) -> {name: scalar}.
         pixel_mean: per channel, in 0..255.
         pixel_std: per channel, in 0..255.
@@ -38,13 +48,16 @@ class ICRE(nn.Module):
         health: detached 0-d tensors of the last training step (see `_health`), for a hook to log.
     """
 
+    pixel_mean: Tensor  # (1, 3, 1, 1)
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,
         *,
         backbone: nn.Module,
         enhance: nn.Module,
-        heads: nn.Module,
+        heads: EmbeddingHead,
         losses: Sequence[nn.Module],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
@@ -52,15 +65,15 @@ class ICRE(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.enhance = enhance
-        self.heads = heads
+        self.heads: EmbeddingHead = heads
         self.losses = nn.ModuleList(losses)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), False)
         self.health: dict[str, Tensor] = {}
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
-        """Build the parts that `cfg.MODEL` names."""
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Build the parts from `cfg.MODEL`."""
         backbone = build_backbone(cfg)
         channels = backbone.channels
         if channels["layer4"] != cfg.MODEL.BACKBONE.FEAT_DIM:
@@ -79,7 +92,7 @@ class ICRE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are; inputs are moved there."""
+        """Device of the parameters; inputs are moved there."""
         return self.pixel_mean.device
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
@@ -90,12 +103,12 @@ class ICRE(nn.Module):
                 `icre.modality`, best left on the CPU; in training `targets` (B,) identities.
 
         Returns:
-            The neck feature (B, C), not L2-normalised; or {name: scalar loss} in training.
+            The test feature (B, C), not L2-normalised; or {name: scalar loss} in training.
         """
-        images = self._normalised(_get(batch, "images"))  # (B, 3, H, W)
+        images = self._normalise(_get(batch, "images"))  # (B, 3, H, W)
         modalities = _get(batch, "modalities")  # (B,)
-        maps = self.backbone(images, modalities)  # layer1 .. layer4, (B, C_s, H_s, W_s)
-        enhanced = self.enhance(maps)  # .map (B, C, h, w)
+        maps = self.backbone(images, modalities)  # layer1 .. layer4: (B, C_s, H_s, W_s)
+        enhanced: Enhanced = self.enhance(maps)  # F_e: (B, C, h, w)
         if not self.training:
             return self.heads(enhanced.map)  # (B, C)
 
@@ -115,12 +128,28 @@ class ICRE(nn.Module):
             losses.update(loss(outputs, targets, modalities))
         return losses
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Called by torch's `load_state_dict`: accept the names of old checkpoints."""
+        rename_parameters(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _normalise(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in 0..255 -> about zero mean and unit deviation, in a new tensor.
 
         fast-reid's Baseline works in place, and so normalises twice when a flip reuses the images.
         """
         return (images.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
+
+
+def rename_parameters(state: dict[str, Tensor], prefix: str = "") -> None:
+    """Give a state dict of any age today's names, in place.
+
+    Args:
+        state: the entries of a model start with `prefix`.
+    """
+    for old, new in RENAMED.items():
+        for name in [name for name in state if name.startswith(prefix + old)]:
+            state[prefix + new + name.removeprefix(prefix + old)] = state.pop(name)
 
 
 def _get(batch: Mapping[str, Tensor], key: str) -> Tensor:
@@ -135,7 +164,7 @@ def _get(batch: Mapping[str, Tensor], key: str) -> Tensor:
 def _health(
     deep: Tensor, enhanced: Enhanced, outputs: Mapping[str, Tensor], targets: Tensor
 ) -> dict[str, Tensor]:
-    """0-d tensors, kept on the device, that show a dead module or a collapsed feature.
+    """Detached 0-d tensors, left on the device, that show a dead module or a collapsed feature.
 
     Returns:
         cls_accuracy: share of images that the classifier gets right.

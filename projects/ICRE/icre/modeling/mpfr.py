@@ -2,13 +2,14 @@
 
 Multi-Perception Feature Refinement of ICRE (arXiv 2512.04522). The paper states the parts (one
 scale and width, a spatial importance mask per stage, one fused clue map); the equations are our
-reading of it (method card, projects/ICRE/README.md). Each table below is one config key.
+reading of it (method card, projects/ICRE/README.md).
 
 Shapes: B images, S stages of C_s channels, d clue channels, (h, w) = grid of layer4.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 
-from icre.utils.choice import pick
+from icre.utils.choice import one_of, pick
 from icre.utils.errors import UserError
 
-STAGES = ("layer1", "layer2", "layer3", "layer4")  # what a backbone of ours may be asked for
+STAGES = ("layer1", "layer2", "layer3", "layer4")  # MODEL.MPFR.STAGES: some of these
+FUSIONS = ("sum", "concat")  # MODEL.MPFR.FUSE
 
 # MODEL.MPFR.ALIGN: (B, C, H_s, W_s), (h, w) -> (B, C, h, w)
 ALIGNMENTS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
@@ -30,7 +32,7 @@ ALIGNMENTS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
 
 
 class ConvNormReLU(nn.Sequential):
-    """ReLU(BN(Conv1x1(x))): (B, C, h, w) -> (B, d, h, w). `norm` is a name of fast-reid's."""
+    """ReLU(BN(Conv1x1(x))): (B, C, h, w) -> (B, d, h, w); `norm` is fast-reid's name of BN."""
 
     def __init__(self, in_channels: int, out_channels: int, norm: str):
         conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
@@ -38,13 +40,13 @@ class ConvNormReLU(nn.Sequential):
         super().__init__(conv, get_norm(norm, out_channels), nn.ReLU(inplace=True))
 
 
-class StageClues(nn.Module):
-    """Clues without MPFR: one stage's map, brought to layer4's grid and d channels.
+class AlignedStage(nn.Module):
+    """A_s: one stage's map, resized to layer4's grid and projected to d channels.
 
     A_s = ReLU(BN(Conv1x1(resize_{h,w}(X_s))))
 
     Args:
-        stage: name of the map to take.
+        stage: name of the map.
         channels: its channels C_s.
         dim: channels d of the result.
         norm: fast-reid's name of the normalisation.
@@ -59,29 +61,46 @@ class StageClues(nn.Module):
         self.resize = pick("MODEL.MPFR.ALIGN", align, ALIGNMENTS)
         self.project = ConvNormReLU(channels, dim, norm)
 
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """{name: (B, C_s, H_s, W_s)} with layer4 -> (B, d, h, w)."""
+        h, w = maps["layer4"].shape[-2:]
+        return self.project(self.resize(maps[self.stage], (h, w)))
+
+
+class StageClues(nn.Module):
+    """In place of MPFR if it is off: the clue map is one aligned stage.
+
+    Args:
+        options: of AlignedStage.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__()
+        self.align = AlignedStage(**options)
+
     def forward(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """{name: (B, C_s, H_s, W_s)} with layer4 -> clues (B, d, h, w) and no masks."""
-        grid = maps["layer4"].shape[-2:]
-        return self.project(self.resize(maps[self.stage], grid)), {}
+        """{name: (B, C_s, H_s, W_s)} with layer4 -> clue map (B, d, h, w) and no masks."""
+        return self.align(maps), {}
 
 
-class ConvMasks(nn.Conv2d):
+class ConvMasks(nn.Module):
     """activation(Conv1x1([A_s]_s)): S maps (B, d, h, w) -> S masks in one (B, S, h, w)."""
 
     def __init__(self, stages: int, dim: int, activation: Callable[[Tensor], Tensor]):
-        super().__init__(stages * dim, stages, 1)
+        super().__init__()
+        self.conv = nn.Conv2d(stages * dim, stages, 1)
         self.activation = activation
 
     def forward(self, aligned: Sequence[Tensor]) -> Tensor:
         """Every mask sees all stages."""
-        return self.activation(super().forward(torch.cat(aligned, dim=1)))
+        return self.activation(self.conv(torch.cat(list(aligned), dim=1)))
 
 
 class CBAMMasks(nn.ModuleList):
     """sigmoid(Conv7x7_s([mean_c A_s; max_c A_s])): S maps (B, d, h, w) -> (B, S, h, w).
 
-    The spatial attention of CBAM (Woo et al., ECCV 2018), its own for each stage. CBAM's channel
-    attention is left out: the paper speaks of spatial masks.
+    The spatial attention of CBAM (Woo et al., ECCV 2018), one per stage. CBAM's channel attention
+    is left out: the paper's masks are spatial.
     """
 
     def __init__(self, stages: int, dim: int):
@@ -89,8 +108,8 @@ class CBAMMasks(nn.ModuleList):
 
     def forward(self, aligned: Sequence[Tensor]) -> Tensor:
         """Every mask sees its own stage."""
-        seen = (torch.stack([a.mean(dim=1), a.amax(dim=1)], dim=1) for a in aligned)
-        return torch.sigmoid(torch.cat([conv(x) for conv, x in zip(self, seen)], dim=1))
+        pooled = (torch.stack([a.mean(dim=1), a.amax(dim=1)], dim=1) for a in aligned)
+        return torch.sigmoid(torch.cat([conv(x) for conv, x in zip(self, pooled)], dim=1))
 
 
 # MODEL.MPFR.MASK: (S, d) -> module
@@ -101,15 +120,9 @@ MASKS: dict[str, Callable[[int, int], nn.Module]] = {
     "cbam": CBAMMasks,
 }
 
-# MODEL.MPFR.FUSE: S masked maps (B, d, h, w) -> what the last convolution reads
-FUSIONS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
-    "sum": sum,
-    "concat": functools.partial(torch.cat, dim=1),
-}
-
 
 class MPFR(nn.Module):
-    """Clue map of several stages, each weighted by a spatial mask of its own.
+    """Clue map of several stages, each weighted by its spatial mask.
 
     M   = sigmoid(Conv1x1([A_s]_s))                one mask per stage
     F_c = ReLU(BN(Conv1x1(sum_s M_s * A_s)))       the clue map
@@ -121,8 +134,8 @@ class MPFR(nn.Module):
         align: one of ALIGNMENTS.
         mask: one of MASKS.
         fuse: one of FUSIONS.
-        instance_norm: A_s is instance-normalised before the masks and the fusion, to take out
-            what an image's modality adds to all of its positions.
+        instance_norm: instance-normalise A_s before the masks and the fusion, which removes what
+            an image's modality adds to all of its positions.
     """
 
     def __init__(
@@ -139,17 +152,16 @@ class MPFR(nn.Module):
         super().__init__()
         self.align = nn.ModuleDict(
             {
-                s: StageClues(stage=s, channels=c, dim=dim, norm=norm, align=align)
+                s: AlignedStage(stage=s, channels=c, dim=dim, norm=norm, align=align)
                 for s, c in channels.items()
             }
         )
-        self.neutral = nn.ModuleList(
+        self.instance_norms = nn.ModuleList(
             nn.InstanceNorm2d(dim, affine=True) for _ in channels if instance_norm
         )
         self.mask = pick("MODEL.MPFR.MASK", mask, MASKS)(len(channels), dim)
-        self.mix = pick("MODEL.MPFR.FUSE", fuse, FUSIONS)
-        # how wide the mixed maps are, asked of empty ones
-        width = self.mix([torch.empty(1, dim, 0)] * len(channels)).shape[1]
+        self.fusion = one_of("MODEL.MPFR.FUSE", fuse, FUSIONS)
+        width = dim * len(channels) if fuse == "concat" else dim
         self.fuse = ConvNormReLU(width, dim, norm)
 
     def forward(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -161,12 +173,19 @@ class MPFR(nn.Module):
         Returns:
             The clue map (B, d, h, w), and {stage: mask (B, 1, h, w) with values in 0..1}.
         """
-        aligned = [align(maps)[0] for align in self.align.values()]  # S x (B, d, h, w)
-        if self.neutral:
-            aligned = [norm(a) for norm, a in zip(self.neutral, aligned)]
-        masks = self.mask(aligned).split(1, dim=1)  # S x (B, 1, h, w)
-        clues = self.fuse(self.mix([m * a for m, a in zip(masks, aligned)]))  # (B, d, h, w)
+        aligned = [align(maps) for align in self.align.values()]  # A_s: S x (B, d, h, w)
+        if self.instance_norms:
+            aligned = [norm(a) for norm, a in zip(self.instance_norms, aligned)]
+        masks = self.mask(aligned).split(1, dim=1)  # M_s: S x (B, 1, h, w)
+        masked = [m * a for m, a in zip(masks, aligned)]  # S x (B, d, h, w)
+        clues = self.fuse(self.combine(masked))  # F_c: (B, d, h, w)
         return clues, dict(zip(self.align, masks))
+
+    def combine(self, masked: Sequence[Tensor]) -> Tensor:
+        """S masked maps (B, d, h, w) -> their sum (B, d, h, w), or all of them (B, S*d, h, w)."""
+        if self.fusion == "concat":
+            return torch.cat(list(masked), dim=1)
+        return functools.reduce(torch.add, masked)
 
 
 def check_stages(stages: Sequence[str], known: Sequence[str] = STAGES) -> None:
@@ -179,7 +198,7 @@ def check_stages(stages: Sequence[str], known: Sequence[str] = STAGES) -> None:
 
 
 def build_clues(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
-    """MPFR of `cfg.MODEL.MPFR`; where it is off, layer3 alone gives the clues.
+    """Build MPFR from `cfg.MODEL.MPFR`, or its replacement on layer3 if it is off.
 
     Args:
         cfg: the configuration.

@@ -1,4 +1,4 @@
-"""SDCE: deep features take from the clues (cross-attention), then settle (self-attention).
+"""SDCE: cross-attention from the deep map to the clue map, then self-attention.
 
 Semantic Distillation Cascade Enhancement of ICRE (arXiv 2512.04522). The paper states a two-stage
 transformer, cross- then self-attention with a nonlinear refinement; pre-norm residual blocks, as
@@ -7,14 +7,18 @@ in ViT (Dosovitskiy et al., ICLR 2021), are our reading (method card, projects/I
 Shapes: B images, N = h*w tokens of d channels, C channels of layer4, H heads.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icre.utils.choice import pick
+from icre.utils.choice import one_of
 from icre.utils.errors import UserError
+
+T = TypeVar("T")
+
+QUERIES = ("deep", "clue")  # MODEL.SDCE.QUERY
+ORDERS = ("cascade", "cross", "self", "parallel")  # MODEL.SDCE.ORDER
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -28,10 +32,10 @@ def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention MHA(q, k, v) with k and v from one source.
+    """Multi-head attention MHA(q, k, v), keys and values from the same tokens.
 
     Args:
-        dim: channels d of queries and source.
+        dim: channels d of all tokens.
         heads: H; must divide d.
         dropout: share of attention weights dropped in training.
     """
@@ -46,15 +50,16 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, asking: Tensor, answering: Tensor) -> Tensor:
-        """(B, N, d) asks, (B, M, d) answers -> (B, N, d)."""
-        q = self._split(self.query(asking))  # (B, H, N, d/H)
-        k, v = (self._split(x) for x in self.key_value(answering).chunk(2, dim=-1))
+    def forward(self, query_tokens: Tensor, key_value_tokens: Tensor) -> Tensor:
+        """(B, N, d) queries, (B, M, d) keys and values -> (B, N, d)."""
+        q = self._split_heads(self.query(query_tokens))  # (B, H, N, d/H)
+        k, v = self.key_value(key_value_tokens).chunk(2, dim=-1)  # (B, M, d) each
+        k, v = self._split_heads(k), self._split_heads(v)  # (B, H, M, d/H) each
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # (B, H, N, d/H)
+        return self.out(y.transpose(1, 2).flatten(2))  # (B, N, d)
 
-    def _split(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         """(B, N, d) -> (B, H, N, d/H)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
@@ -74,44 +79,14 @@ class FeedForward(nn.Sequential):
         )
 
 
-class Order(NamedTuple):
-    """How the two stages are strung together.
-
-    `combine` is (SDCE, T, U) -> (B, N, d); `distils` and `settles` say which stages it calls, so
-    that no other one is built (a parameter without gradient stops DDP).
-    """
-
-    combine: Callable[["SDCE", Tensor, Tensor], Tensor]
-    distils: bool
-    settles: bool
-
-
-# MODEL.SDCE.ORDER, of T (asks) and U (answers)
-ORDERS = {
-    # settle(distil(T, U))
-    "cascade": Order(lambda sdce, t, u: sdce.settle(sdce.distil(t, u)), True, True),
-    # distil(T, U)
-    "cross": Order(lambda sdce, t, u: sdce.distil(t, u), True, False),
-    # settle(T + U): the clues are added, not attended to
-    "self": Order(lambda sdce, t, u: sdce.settle(t + u), False, True),
-    # distil(T, U) + settle(T) - T: both stages start from T, and add what they find
-    "parallel": Order(lambda sdce, t, u: sdce.distil(t, u) + sdce.settle(t) - t, True, True),
-}
-
-# MODEL.SDCE.QUERY: (what is of the deep map, what is of the clues) -> (what asks, what answers)
-QUERIES: dict[str, Callable] = {
-    "deep": lambda deep, clues: (deep, clues),
-    "clue": lambda deep, clues: (clues, deep),
-}
-
-
 class SDCE(nn.Module):
-    """The cascade, on maps.
+    """The two-stage transformer, on maps.
 
-    distil: T1 = T   + MHA(LN T, LN U, LN U)        T1' = T1 + FFN(LN T1)   take from the clues
-    settle: T2 = T1' + MHA(LN T1', LN T1', LN T1')  T2' = T2 + FFN(LN T2)   among own tokens
+    cross block: T1 = T   + MHA(LN T, LN U, LN U)        T1' = T1 + FFN(LN T1)
+    self block:  T2 = T1' + MHA(LN T1', LN T1', LN T1')  T2' = T2 + FFN(LN T2)
 
-    Each image attends to itself only, so inference is per image.
+    with query tokens T and key/value tokens U. An image attends to itself only, so inference is
+    per image.
 
     Args:
         in_channels: C of the deep map.
@@ -119,8 +94,10 @@ class SDCE(nn.Module):
         heads: H; must divide d.
         ffn_ratio: hidden width of the feed-forward over d.
         dropout: rate inside attention and feed-forward.
-        query: one of QUERIES; which of the two maps asks (and is enhanced).
-        order: one of ORDERS.
+        query: "deep": T is of the deep map and U of the clue map; "clue": the other way round.
+        order: of the blocks. "cascade": self(cross(T, U)); "cross": cross(T, U); "self":
+            self(T + U), the clues are added, not attended to; "parallel": T plus what
+            cross(T, U) and self(T) each add to it.
     """
 
     def __init__(
@@ -135,15 +112,17 @@ class SDCE(nn.Module):
         order: str = "cascade",
     ):
         super().__init__()
-        self.roles = pick("MODEL.SDCE.QUERY", query, QUERIES)
-        self.order = pick("MODEL.SDCE.ORDER", order, ORDERS)
-        self.ask = nn.Conv2d(in_channels, dim, 1)
-        if self.order.distils:
+        self.query = one_of("MODEL.SDCE.QUERY", query, QUERIES)
+        self.order = one_of("MODEL.SDCE.ORDER", order, ORDERS)
+        self.deep_proj = nn.Conv2d(in_channels, dim, 1)
+        # No block that is not used: DistributedDataParallel stops at a parameter without gradient.
+        self.has_cross, self.has_self = order != "self", order != "cross"
+        if self.has_cross:
             self.norm_deep = nn.LayerNorm(dim)
             self.norm_clues = nn.LayerNorm(dim)
             self.cross_attention = Attention(dim=dim, heads=heads, dropout=dropout)
             self.cross_ffn = FeedForward(dim=dim, ratio=ffn_ratio, dropout=dropout)
-        if self.order.settles:
+        if self.has_self:
             self.norm_self = nn.LayerNorm(dim)
             self.self_attention = Attention(dim=dim, heads=heads, dropout=dropout)
             self.self_ffn = FeedForward(dim=dim, ratio=ffn_ratio, dropout=dropout)
@@ -159,24 +138,37 @@ class SDCE(nn.Module):
         Returns:
             T2' as a map, (B, d, h, w).
         """
-        t, u = self.roles(to_tokens(self.ask(deep)), to_tokens(clues))  # (B, N, d) each
-        return to_map(self.order.combine(self, t, u), deep.shape[-2:])
+        deep_tokens = to_tokens(self.deep_proj(deep))  # (B, N, d)
+        t, u = self._query_first(deep_tokens, to_tokens(clues))  # queries; keys and values
+        if self.order == "cascade":
+            t = self.self_block(self.cross_block(t, u))
+        elif self.order == "cross":
+            t = self.cross_block(t, u)
+        elif self.order == "self":
+            t = self.self_block(t + u)
+        else:  # parallel: both blocks start from T
+            t = self.cross_block(t, u) + self.self_block(t) - t
+        return to_map(t, (deep.shape[2], deep.shape[3]))  # (B, d, h, w)
 
-    def distil(self, t: Tensor, u: Tensor) -> Tensor:
+    def cross_block(self, t: Tensor, u: Tensor) -> Tensor:
         """T, U -> T1', (B, N, d) each."""
-        norm_t, norm_u = self.roles(self.norm_deep, self.norm_clues)
+        norm_t, norm_u = self._query_first(self.norm_deep, self.norm_clues)
         t = t + self.cross_attention(norm_t(t), norm_u(u))
         return t + self.cross_ffn(t)
 
-    def settle(self, t: Tensor) -> Tensor:
+    def self_block(self, t: Tensor) -> Tensor:
         """T1' -> T2', (B, N, d) each."""
-        s = self.norm_self(t)
-        t = t + self.self_attention(s, s)
+        normed = self.norm_self(t)
+        t = t + self.self_attention(normed, normed)
         return t + self.self_ffn(t)
+
+    def _query_first(self, deep: T, clues: T) -> tuple[T, T]:
+        """(of the deep map, of the clue map) -> (of the queries, of the keys and values)."""
+        return (deep, clues) if self.query == "deep" else (clues, deep)
 
 
 class CluesOnly(nn.Module):
-    """Stands where SDCE is off: the clue map itself is what gets added to the deep map."""
+    """In place of SDCE if it is off: the clue map itself is added to the deep map."""
 
     def forward(self, deep: Tensor, clues: Tensor) -> Tensor:
         """(B, C, h, w), (B, d, h, w) -> clues (B, d, h, w)."""
@@ -190,4 +182,5 @@ def _init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -8,6 +8,7 @@ Shapes: B images, H x W pixels.
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,11 @@ from fastreid.modeling.backbones.resnet import ResNet
 
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.modeling.pretrained import load_pretrained, pretrained_file
-from icre.utils.choice import pick
+from icre.utils.choice import one_of
 from icre.utils.errors import UserError
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-# MODEL.BACKBONE.SPECIFIC_STAGES -> what each modality has of its own
-SPLITS = {0: ("conv1", "bn1"), 1: ("conv1", "bn1", "layer1")}
+SPECIFIC_STAGES = (0, 1)  # MODEL.BACKBONE.SPECIFIC_STAGES
 DEPTHS = ("18x", "34x", "50x", "101x")
 
 
@@ -31,28 +31,33 @@ class TwoStreamResNet(nn.Module):
     """A ResNet whose first layers exist once per modality.
 
     Args:
-        resnet: fast-reid's ResNet, whose layers are taken over. Both stems start as its stem.
-        specific_stages: 0 = conv1 and bn1 belong to each modality; 1 = layer1 as well.
+        resnet: fast-reid's ResNet, whose layers are used. Both stems start as copies of its stem.
+        specific_stages: layers that exist once per modality: 0 conv1 and bn1; 1 layer1 as well.
+
+    Attributes:
+        channels: stage name -> channels of its map.
     """
 
     @configurable
     def __init__(self, *, resnet: ResNet, specific_stages: int = 0):
         super().__init__()
-        split = pick("MODEL.BACKBONE.SPECIFIC_STAGES", specific_stages, SPLITS)
+        one_of("MODEL.BACKBONE.SPECIFIC_STAGES", specific_stages, SPECIFIC_STAGES)
         self.channels = {name: _out_channels(getattr(resnet, name)) for name in STAGES}
-        stages = {name: _stage(resnet, i) for i, name in enumerate(STAGES, start=1)}
+        stages: dict[str, nn.Module] = {
+            name: _stage(resnet, i) for i, name in enumerate(STAGES, start=1)
+        }
         stem = nn.Sequential()
         for name in ("conv1", "bn1", "relu", "maxpool"):
             stem.add_module(name, getattr(resnet, name))
-        if "layer1" in split:
+        if specific_stages == 1:
             stem.add_module("layer1", stages["layer1"])
             stages["layer1"] = nn.Identity()
         self.stems = nn.ModuleDict({name: copy.deepcopy(stem) for name in NAMES})
         self.stages = nn.ModuleDict(stages)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
-        """Build fast-reid's ResNet of `MODEL.BACKBONE`, with its pretrained weights if wanted."""
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Build fast-reid's ResNet from `MODEL.BACKBONE`, pretrained if that is set."""
         if cfg.MODEL.BACKBONE.DEPTH not in DEPTHS:
             raise UserError(
                 f"MODEL.BACKBONE.DEPTH is '{cfg.MODEL.BACKBONE.DEPTH}'; it must be one of "
@@ -71,8 +76,8 @@ class TwoStreamResNet(nn.Module):
 
         Args:
             images: (B, 3, H, W), normalised.
-            modalities: (B,) integers of `icre.modality`, best on the CPU: finding the rows of a
-                modality in a GPU tensor makes the CPU wait for the GPU.
+            modalities: (B,) integers of `icre.modality`, best on the CPU: finding a modality's
+                images in a GPU tensor makes the CPU wait for the GPU.
 
         Returns:
             layer1 (B, C1, H/4, W/4), layer2 (B, C2, H/8, W/8), layer3 (B, C3, H/16, W/16) and
@@ -90,20 +95,20 @@ class TwoStreamResNet(nn.Module):
         A stem sees only its own images, so neither modality leaks into the other's batch
         statistics; a modality that is not in the batch leaves its stem untouched.
         """
-        rows = [torch.nonzero(modalities == m).flatten() for m in (VISIBLE, INFRARED)]
-        order = torch.cat(rows)
+        indices = [torch.nonzero(modalities == m).flatten() for m in (VISIBLE, INFRARED)]
+        order = torch.cat(indices)  # (B,), visible first
         if modalities.shape != images.shape[:1] or len(order) != len(images):
             raise UserError(
                 f"modalities must hold {VISIBLE} or {INFRARED} for each of {len(images)} images, "
                 f"not {modalities.tolist()}"
             )
         parts = [
-            self.stems[name](images[r.to(images.device, non_blocking=True)])
-            for name, r in zip(NAMES, rows)
-            if len(r)
+            self.stems[name](images[index.to(images.device, non_blocking=True)])
+            for name, index in zip(NAMES, indices)
+            if len(index)
         ]
-        back = torch.argsort(order).to(images.device, non_blocking=True)
-        return torch.cat(parts)[back]
+        inverse = torch.argsort(order).to(images.device, non_blocking=True)
+        return torch.cat(parts)[inverse]
 
 
 def _stage(resnet: ResNet, number: int) -> nn.Sequential:
@@ -118,11 +123,12 @@ def _stage(resnet: ResNet, number: int) -> nn.Sequential:
 
 
 def _out_channels(stage: nn.Sequential) -> int:
-    """Channels that a stage of fast-reid's BasicBlock or Bottleneck blocks puts out."""
-    return stage[-1].conv1.out_channels * stage[-1].expansion
+    """Output channels of a stage of fast-reid's BasicBlock or Bottleneck blocks."""
+    block: Any = stage[-1]
+    return block.conv1.out_channels * block.expansion
 
 
 @BACKBONE_REGISTRY.register()
 def build_two_stream_resnet_backbone(cfg: CfgNode) -> TwoStreamResNet:
-    """The two-stream ResNet of `cfg.MODEL.BACKBONE` (see `TwoStreamResNet.from_config`)."""
+    """Build the two-stream ResNet from `cfg.MODEL.BACKBONE`."""
     return TwoStreamResNet(cfg)

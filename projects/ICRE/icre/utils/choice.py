@@ -1,6 +1,6 @@
-"""One name out of several: how a config key picks its reading of an unclear equation."""
+"""Options that take one of several known values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from icre.utils.errors import UserError
@@ -8,13 +8,23 @@ from icre.utils.errors import UserError
 T = TypeVar("T")
 
 
-def pick(key: str, name: object, table: Mapping[str, T]) -> T:
-    """table[name], for the config key `key`.
+def one_of(key: str, value: T, known: Iterable[T]) -> T:
+    """Return `value` if it is known.
+
+    Args:
+        key: config key of the option, for the message.
+        value: of the option.
+        known: allowed values.
 
     Raises:
-        UserError: `name` is not in the table; the message lists what is.
+        UserError: unknown value; the message lists the known ones.
     """
-    if name not in table:
-        known = ", ".join(str(known) for known in table)
-        raise UserError(f"{key}: unknown value {name!r}; known: {known}")
-    return table[name]
+    known = list(known)
+    if value not in known:
+        raise UserError(f"{key}: unknown value {value!r}; known: {', '.join(map(str, known))}")
+    return value
+
+
+def pick(key: str, name: str, table: Mapping[str, T]) -> T:
+    """`table[name]`; raises UserError as `one_of` does if there is no such name."""
+    return table[one_of(key, name, table)]

@@ -1,10 +1,11 @@
-"""Auxiliary ID losses: F_c, or X_4, must tell the identities by itself.
+"""Auxiliary ID losses: classify the identities by F_c, or by X_4, alone.
 
-Named in MODEL.LOSSES.NAME to switch it on. The paper names one ID loss, and calls the clue map
-identity-guided; from scratch MPFR slows the training without one of its own (method card).
+Switched on by its name in MODEL.LOSSES.NAME. The paper names one ID loss, and calls the clue map
+identity-guided; from scratch MPFR slows the training without a loss of its own (method card).
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,15 +17,14 @@ from icre.modeling.losses.outputs import Outputs, check_maps
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 KEY = "MODEL.LOSSES.AUX_ID.MAPS"
-# map -> its channels
-MAPS = {"deep": lambda cfg: cfg.MODEL.BACKBONE.FEAT_DIM, "clues": lambda cfg: cfg.MODEL.MPFR.DIM}
+MAPS = ("deep", "clues")  # X_4, F_c
 
 
 @LOSS_REGISTRY.register()
 class AuxiliaryIDLoss(nn.Module):
-    """scale * cross-entropy on W BN(GeM(map)), for each map, with a neck and classifier of its own.
+    """scale * cross-entropy on W BN(GeM(map)), for each map, each with its own neck and classifier.
 
-    They are parameters of the loss: trained as the head is, and of no use afterwards.
+    They are parameters of the loss: trained as the head is, and not used afterwards.
 
     Args:
         heads: map ("deep": X_4, "clues": F_c) -> its head.
@@ -32,7 +32,7 @@ class AuxiliaryIDLoss(nn.Module):
         smoothing: fast-reid's `eps` and `alpha` of the cross-entropy, as the ID loss has them.
     """
 
-    node = "AUX_ID"
+    node = "AUX_ID"  # below MODEL.LOSSES
 
     @configurable
     def __init__(
@@ -44,19 +44,20 @@ class AuxiliaryIDLoss(nn.Module):
         self.smoothing = smoothing
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Read MODEL.LOSSES.AUX_ID, and MODEL.HEADS for pooling, neck and classifier."""
         check(cfg)
         node, ce = cfg.MODEL.LOSSES[cls.node], cfg.MODEL.LOSSES.CE
-        kind = {**ICREHead.from_config(cfg), "embedding_dim": 0}
-        heads = {name: ICREHead(**{**kind, "feat_dim": MAPS[name](cfg)}) for name in node.MAPS}
+        channels = {"deep": cfg.MODEL.BACKBONE.FEAT_DIM, "clues": cfg.MODEL.MPFR.DIM}
+        options = {**ICREHead.from_config(cfg), "embedding_dim": 0}
+        heads = {name: ICREHead(**{**options, "feat_dim": channels[name]}) for name in node.MAPS}
         return {"heads": heads, "scale": node.SCALE, "smoothing": (ce.EPSILON, ce.ALPHA)}
 
     def forward(self, outputs: Outputs, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
-        """See `icre.modeling.losses`."""
+        """See `icre.modeling.losses`; the modalities are not used."""
         losses = {}
         for name, head in self.heads.items():
-            logits = head(getattr(outputs, name), targets)["cls_outputs"].float()
+            logits = head(outputs.feature_map(name), targets)["cls_outputs"].float()
             loss = cross_entropy_loss(logits, targets, *self.smoothing)
             losses[f"loss_cls_{name}"] = self.scale * loss
         return losses

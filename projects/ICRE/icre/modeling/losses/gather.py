@@ -1,4 +1,6 @@
-"""A loss over the batches of all ranks: centres and negatives of the whole batch, not of a part."""
+"""Features of all ranks, so that a loss has the centres and negatives of the whole batch."""
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -6,31 +8,32 @@ from torch import Tensor
 
 
 class _Gather(torch.autograd.Function):
-    """All ranks' rows, in the order of the ranks.
+    """Concatenation over the ranks, in their order.
 
-    Every rank computes the same loss of all rows, and DDP averages the ranks' gradients. So each
-    rank's share of the gradient is handed on times the number of ranks, and the average is the
-    gradient of that one loss.
+    Every rank computes the same loss of all features, and DistributedDataParallel averages the
+    ranks' gradients. So each rank's part of the gradient is multiplied by the number of ranks; the
+    average then is the gradient of that one loss.
     """
 
     @staticmethod
-    def forward(ctx, mine: Tensor) -> Tensor:
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
         """(B, ...) -> (R B, ...)."""
         parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, mine.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """(R B, ...) -> (B, ...)."""
         ranks = dist.get_world_size()
         return ranks * gradient.chunk(ranks)[dist.get_rank()]
 
 
 def across_ranks(mine: Tensor, on: bool = True) -> Tensor:
-    """(B, ...) of each of R ranks -> (R B, ...), with gradient; as it is, alone or with `on` False.
+    """(B, ...) of each of R ranks -> (R B, ...), with gradient.
 
-    Every rank calls this, with the same shape.
+    Every rank must call this, with the same shape. The input itself if there is one rank or `on`
+    is False.
     """
     several = on and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     return _Gather.apply(mine) if several else mine

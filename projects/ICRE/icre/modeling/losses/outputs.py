@@ -1,6 +1,6 @@
-"""What a training step hands to every loss."""
+"""Input of every loss: what the network computed for a training batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastreid.config import CfgNode
 
-from icre.utils.choice import pick
+from icre.utils.choice import one_of
 from icre.utils.errors import UserError
 
 
@@ -17,7 +17,7 @@ class Outputs:
     """The network's results for a batch; each loss takes what it needs.
 
     Attributes:
-        features: f, what the metric losses see, (B, C).
+        features: f, input of the metric losses, (B, C).
         cls_outputs: logits of the ID loss, (B, classes), with the margin of MODEL.HEADS.CLS_LAYER.
         deep: X_4, the deep map before the enhancement, (B, C, h, w).
         clues: F_c, the clue map, (B, d, h, w); None for the baseline.
@@ -30,9 +30,18 @@ class Outputs:
     clues: Tensor | None = None
     pool: Callable[[Tensor], Tensor] | None = None
 
+    def feature_map(self, name: str) -> Tensor:
+        """The map "deep" or "clues"; raises ValueError if the network has none."""
+        found = {"deep": self.deep, "clues": self.clues}[name]
+        if found is None:
+            raise ValueError(f"the network has no map '{name}'")
+        return found
+
     def pooled(self, name: str) -> Tensor:
-        """(B, C) the head's pooling, in float32, of the map "deep" (f without the enhancement) or "clues"."""
-        return self.pool(getattr(self, name).float())[..., 0, 0]
+        """Pool the map "deep" or "clues" as the head does, in float32: (B, its channels)."""
+        if self.pool is None:
+            raise ValueError("the network has no pooling")
+        return self.pool(self.feature_map(name).float())[..., 0, 0]
 
     @torch.no_grad()
     def unenhanced(self) -> Tensor:
@@ -40,14 +49,14 @@ class Outputs:
         return self.pooled("deep")
 
 
-def check_maps(cfg: CfgNode, key: str, names: Sequence[str], known: Mapping) -> None:
+def check_maps(cfg: CfgNode, key: str, names: Sequence[str], known: Sequence[str]) -> None:
     """Raise UserError unless `names` are some of `known`, each once, that this config makes.
 
     Args:
         key: the config's key that holds `names`.
     """
     for name in names:
-        pick(key, name, known)
+        one_of(key, name, known)
     if not names or len(set(names)) < len(names):
         raise UserError(
             f"{key} is {tuple(names)}; it must name some of {', '.join(known)}, each once"

@@ -13,7 +13,7 @@ LOSS_REGISTRY = Registry("LOSS")
 
 
 def build_losses(cfg: CfgNode) -> list[nn.Module]:
-    """The losses that `cfg.MODEL.LOSSES.NAME` names, in its order.
+    """Build the losses of `cfg.MODEL.LOSSES.NAME`, in its order.
 
     Raises:
         UserError: a name that is not registered (fast-reid's Baseline ignores it silently), or

@@ -51,7 +51,7 @@ class CrossEntropyLoss(StockLoss):
     function, source, log_name = staticmethod(cross_entropy_loss), "cls_outputs", "loss_cls"
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Read MODEL.LOSSES.CE."""
         node = cfg.MODEL.LOSSES.CE
         return {"scale": node.SCALE, "eps": node.EPSILON, "alpha": node.ALPHA}
@@ -64,7 +64,7 @@ class TripletLoss(StockLoss):
     function, source, log_name = staticmethod(triplet_loss), "features", "loss_triplet"
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Read MODEL.LOSSES.TRI."""
         node = cfg.MODEL.LOSSES.TRI
         return {
@@ -82,7 +82,7 @@ class CircleLoss(StockLoss):
     function, source, log_name = staticmethod(pairwise_circleloss), "features", "loss_circle"
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Read MODEL.LOSSES.CIRCLE."""
         node = cfg.MODEL.LOSSES.CIRCLE
         return {"scale": node.SCALE, "margin": node.MARGIN, "gamma": node.GAMMA}
@@ -95,7 +95,7 @@ class Cosface(StockLoss):
     function, source, log_name = staticmethod(pairwise_cosface), "features", "loss_cosface"
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Read MODEL.LOSSES.COSFACE."""
         node = cfg.MODEL.LOSSES.COSFACE
         return {"scale": node.SCALE, "margin": node.MARGIN, "gamma": node.GAMMA}
