@@ -56,12 +56,12 @@ def test_every_reader_takes_the_checkpoint_that_the_metrics_are_of(validated_run
     opened = {
         "run": run.model(),  # tools/report.py, tools/visualize.py
         "open_model": open_model(validated_run, "MODEL.DEVICE", "cpu"),  # search and export
-        "predictor": icre.load(validated_run, "cpu").embedder,
+        "predictor": icre.load(validated_run, "cpu").extractor,
     }
     assert run.weights == best
-    for name, embedder in opened.items():
-        assert embedder.stamp.weights == str(best.resolve()), name
-        assert torch.equal(embedder.model.state_dict()["heads.bottleneck.0.bias"], bias), name
+    for name, extractor in opened.items():
+        assert extractor.weights == best.resolve(), name
+        assert torch.equal(extractor.model.state_dict()["heads.bottleneck.0.bias"], bias), name
 
 
 def test_a_run_that_was_not_finished_has_no_model(finished_run, tmp_path):

@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.export.write import main
+from icre.commands.export import main
 
 if __name__ == "__main__":
     sys.exit(main())

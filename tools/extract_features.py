@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.inference.extract import main
+from icre.commands.extract import main
 
 if __name__ == "__main__":
     sys.exit(main())

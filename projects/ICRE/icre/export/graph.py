@@ -1,7 +1,7 @@
-"""A model as one graph from 8-bit images to unit vectors: what an exported file holds.
+"""A model as one graph from 8-bit images to unit vectors, as it is exported.
 
-The two-stream backbone sorts the rows of a batch by modality, which no exported graph can hold. So
-a file either has one modality's stem, or computes both stems and keeps the right one of each image
+The two-stream backbone sorts the rows of a batch by modality, which an exported graph cannot do. So
+a graph either has one modality's stem, or computes both stems and selects the right one per image
 (the stem is a small part of the network: conv1 and bn1, with SPECIFIC_STAGES 1 layer1 too).
 
 Shapes: B images of the config's H x W, D dimensions of the feature.
@@ -18,10 +18,10 @@ from icre.modeling import TwoStreamResNet
 
 
 class OneStem(TwoStreamResNet):
-    """The backbone with one modality's stem, which takes every image.
+    """The backbone with the stem of one modality, which takes every image.
 
     Args:
-        backbone: whose layers are taken over.
+        backbone: its layers are shared, not copied.
         modality: a name of `icre.modality`.
     """
 
@@ -36,10 +36,10 @@ class OneStem(TwoStreamResNet):
 
 
 class BothStems(TwoStreamResNet):
-    """The backbone that computes both stems for every image and keeps the one of its modality.
+    """The backbone that computes both stems for every image and selects that of its modality.
 
     Args:
-        backbone: whose layers are taken over.
+        backbone: its layers are shared, not copied.
     """
 
     def __init__(self, backbone: TwoStreamResNet):
@@ -52,12 +52,12 @@ class BothStems(TwoStreamResNet):
         return torch.where((modalities == VISIBLE).view(-1, 1, 1, 1), visible, infrared)
 
 
-class Deployed(nn.Module):
-    """Normalisation, the model, flip averaging where asked for, and L2 normalisation.
+class InferenceGraph(nn.Module):
+    """Normalisation, the model, averaging with the mirror image, and L2 normalisation.
 
     Args:
-        model: features from a batch, in evaluation mode; any fast-reid model. It is copied.
-        modality: whose stem to keep; None: both (a two-stream model), or there is but one.
+        model: batch -> features, any fast-reid model. It is copied.
+        modality: whose stem to keep; None: both, or the model has no stems per modality.
         flip: average the features of each image and its mirror image (TEST.FLIP).
     """
 
@@ -69,7 +69,15 @@ class Deployed(nn.Module):
             self.model.backbone = OneStem(backbone, modality) if modality else BothStems(backbone)
 
     def forward(self, images: Tensor, modalities: Tensor | None = None) -> Tensor:
-        """(B, H, W, 3) uint8 RGB, and where both stems are kept (B,) int64 -> (B, D) float32."""
+        """Features of images.
+
+        Args:
+            images: (B, H, W, 3) uint8 RGB.
+            modalities: (B,) int64; needed if both stems are kept.
+
+        Returns:
+            (B, D) float32 unit vectors.
+        """
         if modalities is None:
             modalities = torch.zeros(images.shape[:1], dtype=torch.int64)
         pixels = images.permute(0, 3, 1, 2).float()

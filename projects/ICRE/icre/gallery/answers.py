@@ -1,4 +1,4 @@
-"""What a gallery answers to query images: ranked matches, and whether the person is there."""
+"""Answers to queries: ranked matches in a gallery, and whether the person is in it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,15 +20,15 @@ SHORTLIST = 1000  # nearest images that are re-ranked
 
 @dataclass(frozen=True)
 class Match:
-    """One image that was found.
+    """One gallery image that was found.
 
     Args:
         rank: from 1.
-        path, modality, camera, identity: of the image, texts ("" where not known).
+        path, modality, camera, identity: of the image, texts ("" if unknown).
         similarity: cosine similarity to the query, -1 to 1.
-        distance: what the ranking goes by: 1 - similarity, or the re-ranked distance.
-        accepted: similarity above the threshold; None where there is no threshold.
-        right: same identity as the query; None where either is not known.
+        distance: sorts the matches: 1 - similarity, or the re-ranked distance.
+        accepted: similarity above the threshold; None without a threshold.
+        right: same identity as the query; None if either is unknown.
     """
 
     rank: int
@@ -50,11 +50,11 @@ class Answer:
         query: {path, modality, camera, identity}.
         matches: best first.
         here: whether any image of the gallery is accepted; None: the gallery is not calibrated for
-            queries of this modality. Re-ranking does not change it: it goes by the similarity.
+            queries of this modality. Re-ranking does not change it: it depends on the similarity.
         best: the highest similarity in the gallery.
-        threshold, far: similarity that is accepted, and the false alarm rate per search that it
-            stands for; None as `here`.
-        held_out: whether the calibration's people were unknown to the model; None as `here`.
+        threshold, far: similarity above which a match is accepted, and its false alarm rate per
+            search; None as `here`.
+        held_out: whether the model was trained without the calibration's people; None as `here`.
         rerank: name of the algorithm, or None.
     """
 
@@ -69,12 +69,12 @@ class Answer:
 
     @property
     def verdict(self) -> str:
-        """The answer: here, not here, or not known."""
+        """`here` in words."""
         return {True: "here", False: "not here", None: "not known whether here"}[self.here]
 
     @property
     def reason(self) -> str:
-        """Why, in one line."""
+        """Similarity and threshold behind the verdict, in one line."""
         if self.here is None:
             return f"best similarity {self.best:.3f}; no calibration for queries of this modality"
         side = "above" if self.here else "not above"
@@ -85,6 +85,13 @@ class Answer:
         )
 
 
+@dataclass(frozen=True)
+class _Threshold:
+    similarity: float
+    far: float
+    held_out: bool
+
+
 def answer(
     gallery: Gallery,
     queries: ImageTable,
@@ -93,56 +100,56 @@ def answer(
     far: float | None = None,
     algorithm: str | None = None,
 ) -> list[Answer]:
-    """Answer every query, each by itself.
+    """Answer queries, each independently of the others.
 
     Args:
-        gallery: an opened gallery; an image of it that is the query's own file is passed over.
+        gallery: an opened gallery; of an image that is the query's own file no match is made.
         queries: N images.
         features: (N, D) their unit vectors.
         top: matches per query.
-        far: false alarm rate per search; None: `DEFAULT_FAR` where the gallery is calibrated for
-            the query's modality, else no verdict.
-        algorithm: re-rank by it: the query with its `SHORTLIST` nearest images (the whole gallery
-            where that is smaller), so an answer does not depend on the other queries.
+        far: false alarm rate per search; None: `DEFAULT_FAR` if the gallery is calibrated for the
+            query's modality, else no verdict.
+        algorithm: re-ranking, of each query with its `SHORTLIST` nearest images.
 
     Raises:
-        UserError: `top` below 1, a FAR that cannot be stated, or no calibration for it.
+        UserError: `top` below 1, or a FAR without a calibration that can state it.
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 match has to be shown")
-    thresholds = {
-        name: _threshold(gallery, name, far)
-        for name in {NAMES[number] for number in queries.modalities}
-    }
+    modalities = {NAMES[number] for number in queries.modalities}
+    thresholds = {name: _threshold(gallery, name, far) for name in modalities}
     wanted = max(top, SHORTLIST if algorithm else 0) + 1  # one may be the query itself
-    rows, similarity = gallery.nearest(features, wanted)
-    result = []
-    for place in range(len(queries)):
-        query = queries.row(place)
-        keep = np.array(
-            [row >= 0 and gallery.images.paths[row] != query["path"] for row in rows[place]]
-        )
-        found = rows[place][keep], similarity[place][keep]
-        result.append(
-            _answer(
-                gallery,
-                query,
-                features[place],
-                *found,
-                top,
-                thresholds[query["modality"]],
-                far or DEFAULT_FAR,
-                algorithm,
+    found = gallery.nearest(features, wanted)
+    answers = []
+    for number, (rows, similarity) in enumerate(zip(*found)):
+        query = queries.row(number)
+        others = [row >= 0 and gallery.images.paths[row] != query["path"] for row in rows]
+        rows, similarity = rows[others], similarity[others]
+        best = float(similarity.max(initial=-1.0))
+        distance = 1 - similarity
+        if algorithm and len(rows):
+            near = np.ascontiguousarray(gallery.features[rows])
+            distance = rerank(features[number][None], near, algorithm=algorithm)[0]
+            order = np.argsort(distance, kind="stable")
+            rows, similarity, distance = rows[order], similarity[order], distance[order]
+        threshold = thresholds[query["modality"]]
+        matches = [
+            _match(query, rank, gallery.images.row(row), *scores, threshold)
+            for rank, (row, *scores) in enumerate(
+                zip(rows[:top], similarity[:top], distance[:top]), start=1
             )
-        )
-    return result
+        ]
+        answers.append(_answer(query, matches, best, threshold, algorithm))
+    return answers
 
 
-def _threshold(gallery: Gallery, modality: str, far: float | None) -> float | None:
+def _threshold(gallery: Gallery, modality: str, far: float | None) -> _Threshold | None:
     if far is not None:
         check_far(far)
-    if modality in gallery.calibrations:
-        return gallery.calibrations[modality].threshold(far or DEFAULT_FAR)
+    calibration = gallery.calibrations.get(modality)
+    if calibration:
+        rate = far or DEFAULT_FAR
+        return _Threshold(calibration.threshold(rate), rate, calibration.held_out)
     if far is not None:
         raise UserError(
             f"--far: gallery {gallery.folder} is not calibrated for {modality} "
@@ -152,61 +159,53 @@ def _threshold(gallery: Gallery, modality: str, far: float | None) -> float | No
 
 
 def _answer(
-    gallery: Gallery,
     query: dict[str, str],
-    feature: np.ndarray,
-    rows: np.ndarray,
-    similarity: np.ndarray,
-    top: int,
-    threshold: float | None,
-    far: float,
+    matches: list[Match],
+    best: float,
+    threshold: _Threshold | None,
     algorithm: str | None,
 ) -> Answer:
-    best = float(similarity.max(initial=-1.0))
-    distance = 1 - similarity
-    if algorithm and len(rows):
-        near = np.ascontiguousarray(gallery.features[rows])
-        distance = rerank(feature[None], near, algorithm=algorithm)[0]
-        order = np.argsort(distance, kind="stable")
-        rows, similarity, distance = rows[order], similarity[order], distance[order]
-    matches = [
-        _match(gallery, query, rank, *found, threshold)
-        for rank, found in enumerate(zip(rows[:top], similarity[:top], distance[:top]), start=1)
-    ]
     if threshold is None:
         return Answer(query, matches, None, best, None, None, None, algorithm)
-    held_out = gallery.calibrations[query["modality"]].held_out
-    return Answer(query, matches, best > threshold, best, threshold, far, held_out, algorithm)
+    here = best > threshold.similarity
+    return Answer(
+        query,
+        matches,
+        here,
+        best,
+        threshold.similarity,
+        threshold.far,
+        threshold.held_out,
+        algorithm,
+    )
 
 
 def _match(
-    gallery: Gallery,
     query: dict[str, str],
     rank: int,
-    row: int,
+    image: dict[str, str],
     similarity: float,
     distance: float,
-    threshold: float | None,
+    threshold: _Threshold | None,
 ) -> Match:
-    image = gallery.images.row(row)
     known = query["identity"] and image["identity"]
     return Match(
         rank=rank,
         **image,
         similarity=float(similarity),
         distance=float(distance),
-        accepted=None if threshold is None else bool(similarity > threshold),
+        accepted=bool(similarity > threshold.similarity) if threshold else None,
         right=query["identity"] == image["identity"] if known else None,
     )
 
 
 def as_json(answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """Plain values of the fields of `Answer` and `Match`."""
+    """The fields of `Answer` and `Match` as plain values."""
     return [asdict(one) for one in answers]
 
 
-def table(one: Answer) -> str:
-    """An answer for a terminal."""
+def text(one: Answer) -> str:
+    """An answer as text for a terminal."""
     rows = [
         {
             "rank": match.rank,

@@ -1,4 +1,4 @@
-"""The images of a gallery or a query, and what is known of each."""
+"""Tables of images with modality, camera and identity: of a gallery or of queries."""
 
 import csv
 import os
@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from icre.datasets import layout
-from icre.datasets.tree import is_image
+from icre.utils.image import is_image
 from icre.modality import NAMES
 from icre.utils.errors import UserError
 
@@ -24,8 +24,8 @@ class ImageTable:
     Args:
         paths: N absolute paths.
         modalities: (N,) integers of `icre.modality`.
-        cameras, identities: N texts, "" where not known. Where a path is in the layout of a
-            published set they are read from it, as "3" and "sysu 461".
+        cameras, identities: N texts, "" if unknown. For a path in the layout of a published data
+            set they are read from it, as "3" and "sysu 461".
     """
 
     paths: Sequence[str]
@@ -37,14 +37,14 @@ class ImageTable:
         return len(self.paths)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Self:
-        """The given rows, in that order."""
+        """The given rows (N,), in that order."""
         lists = [
             [column[row] for row in rows] for column in (self.paths, self.cameras, self.identities)
         ]
         return type(self)(lists[0], self.modalities[np.asarray(rows, dtype=int)], *lists[1:])
 
     def row(self, row: int) -> dict[str, str]:
-        """{path, modality, camera, identity} of a row, as texts."""
+        """{path, modality, camera, identity} of a row, as strings."""
         return {
             "path": self.paths[row],
             "modality": NAMES[self.modalities[row]],
@@ -53,7 +53,7 @@ class ImageTable:
         }
 
     def save(self, path: Path) -> None:
-        """Write a CSV that `load` and people read."""
+        """Write a CSV file."""
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -61,12 +61,13 @@ class ImageTable:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read a CSV file that `save` wrote."""
         with open(path, newline="", encoding="utf-8") as file:
-            return cls._of([_complete(row, None, str(path)) for row in csv.DictReader(file)])
+            return cls.from_rows([_complete(row, None, str(path)) for row in csv.DictReader(file)])
 
     @classmethod
-    def _of(cls, rows: list[dict[str, str]]) -> Self:
+    def from_rows(cls, rows: Sequence[dict[str, str]]) -> Self:
+        """Make a table of the dicts that `row` returns."""
         modalities = np.array([NAMES.index(row["modality"]) for row in rows], dtype=np.int64)
         paths, cameras, identities = (
             [row[name] for row in rows] for name in ("path", "camera", "identity")
@@ -75,43 +76,43 @@ class ImageTable:
 
 
 def collect(sources: Sequence[str | Path], modality: str | None = None) -> ImageTable:
-    """Find images and what their paths say of them.
+    """Find images, and read from their paths what a table does not say.
 
     Args:
-        sources: image files, folders (with all folders below, in the order of the names), lists
-            (a text file of one path per line), and tables (a `.csv` with a header and the columns
-            path and any of modality, camera, identity). Paths in lists are relative to the current
-            folder. An image that is named twice counts once.
-        modality: a name of `icre.modality`, of all images that a table says nothing of; None:
-            where a path is in the layout of SYSU-MM01, RegDB or LLCM, what that says.
+        sources: image files; folders (with all folders below, sorted by name); lists (a text file
+            of one path per line); and tables (a `.csv` with a header and the columns path and any
+            of modality, camera, identity). Paths in lists are relative to the current folder. An
+            image that is named twice counts once.
+        modality: a name of `icre.modality`, of all images that have none in a table; None: for a
+            path in the layout of SYSU-MM01, RegDB or LLCM, the modality of that path.
 
     Raises:
-        UserError: names a source that is missing or holds no image, a line of a list that names
-            none, or an image whose modality is not known.
+        UserError: names a source that is missing or holds no image, a line of a list that is no
+            image file, or an image of unknown modality.
     """
     found: dict[str, dict[str, str]] = {}
     for source in sources:
-        rows = list(_rows(Path(source)))
+        rows = list(_find_images(Path(source)))
         if not rows:
             raise UserError(f"{source} holds no image")
         for row, where in rows:
-            complete = _complete(row, modality, where)
-            found.setdefault(complete["path"], complete)
-    return ImageTable._of(list(found.values()))
+            image = _complete(row, modality, where)
+            found.setdefault(image["path"], image)
+    return ImageTable.from_rows(list(found.values()))
 
 
 def contradictions(images: ImageTable) -> list[str]:
-    """Paths whose layout says another modality than their row (a word of the user's wins)."""
-    places = ((path, layout.parse(Path(path).as_posix())) for path in images.paths)
+    """Paths in the layout of a data set that gives them another modality than their row has."""
+    parsed = [layout.parse(Path(path).as_posix()) for path in images.paths]
     return [
         path
-        for (path, place), modality in zip(places, images.modalities)
-        if place is not None and place.modality != modality
+        for path, known, modality in zip(images.paths, parsed, images.modalities)
+        if known is not None and known.modality != modality
     ]
 
 
-def _rows(source: Path) -> Iterator[tuple[dict[str, str], str]]:
-    """(what a source says of an image, where it says so) for each of its images."""
+def _find_images(source: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield (row of known columns, file and line for error messages) of each image of a source."""
     if source.is_dir():
         for folder, below, names in os.walk(source):
             below[:] = sorted(name for name in below if not name.startswith("."))
@@ -122,10 +123,10 @@ def _rows(source: Path) -> Iterator[tuple[dict[str, str], str]]:
     elif is_image(source.name):
         yield {"path": str(source)}, str(source)
     else:
-        yield from _listed(source)
+        yield from _read_list(source)
 
 
-def _listed(source: Path) -> Iterator[tuple[dict[str, str], str]]:
+def _read_list(source: Path) -> Iterator[tuple[dict[str, str], str]]:
     try:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -144,10 +145,10 @@ def _listed(source: Path) -> Iterator[tuple[dict[str, str], str]]:
 
 
 def _complete(row: dict[str, str], modality: str | None, where: str) -> dict[str, str]:
-    """A row with all columns; what it does not say is read from its path."""
+    """Fill the missing columns of a row from its path."""
     path = os.path.abspath(row["path"])
-    place = layout.parse(Path(path).as_posix())
-    name = row.get("modality") or modality or (NAMES[place.modality] if place else None)
+    known = layout.parse(Path(path).as_posix())
+    name = row.get("modality") or modality or (NAMES[known.modality] if known else None)
     if name is None:
         raise UserError(
             f"{path}: its path does not say its modality: give --modality "
@@ -155,7 +156,7 @@ def _complete(row: dict[str, str], modality: str | None, where: str) -> dict[str
         )
     if name not in NAMES:
         raise UserError(f"{where}: modality {name!r} is none of {', '.join(NAMES)}")
-    camera, identity = (str(place.camid), f"{place.layout} {place.pid}") if place else ("", "")
+    camera, identity = (str(known.camid), f"{known.layout} {known.pid}") if known else ("", "")
     return {
         "path": path,
         "modality": name,

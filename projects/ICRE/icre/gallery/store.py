@@ -1,12 +1,12 @@
-"""The folder that holds a gallery: written in one step, checked in full when it is opened.
+"""A gallery's folder: written atomically, and every file verified when it is opened.
 
-    gallery.json    what it is of, which model made it, a checksum of every file, the calibration
+    gallery.json    the manifest: model, kind of index, checksum of every file, calibrations
     images.csv      path, modality, camera, identity of each image
     features.npy    (N, D) float32 unit vectors
     index.faiss     the index of them
     config.yaml     the model's whole config
 
-`gallery.json` is the last to be written and carries a checksum of itself.
+`gallery.json` is written last and holds a checksum of its own content.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from icre.gallery import index as indexes
 from icre.gallery.calibration import Calibration
 from icre.gallery.images import ImageTable
 from icre.utils.errors import UserError
-from icre.utils.files import replaced
+from icre.utils.files import replaced, sha256_of
 
 MANIFEST, IMAGES, FEATURES, INDEX, CONFIG = (
     "gallery.json",
@@ -35,11 +35,12 @@ MANIFEST, IMAGES, FEATURES, INDEX, CONFIG = (
     "config.yaml",
 )
 FORMAT = 1
+CHECKSUM = "seal"  # key of the manifest's own checksum
 
 
 @dataclass(frozen=True)
-class ModelStamp:
-    """Which model made a gallery: the checkpoint's path, its SHA-256, and the config as YAML."""
+class ModelInfo:
+    """The model of a gallery: its checkpoint's path and SHA-256, and its config as YAML."""
 
     weights: str
     sha256: str
@@ -51,12 +52,12 @@ class Gallery:
     """An opened gallery.
 
     Args:
-        folder: where it lies.
+        folder: of its files.
         manifest: content of gallery.json.
         images: N rows.
         features: (N, D), mapped from disk.
         index: faiss's.
-        calibrations: query modality's name -> Calibration; empty where never calibrated.
+        calibrations: name of the queries' modality -> Calibration; empty before calibration.
     """
 
     folder: Path
@@ -71,18 +72,18 @@ class Gallery:
         return indexes.nearest(self.manifest["index"], self.index, self.features, queries, top)
 
     def check_model(self, sha256: str, weights: str) -> None:
-        """Refuse a checkpoint with another SHA-256 than the gallery's features come from."""
-        made_by = self.manifest["model"]
-        if sha256 != made_by["sha256"]:
+        """Raise UserError unless this is the SHA-256 of the checkpoint that the features are of."""
+        expected = self.manifest["model"]
+        if sha256 != expected["sha256"]:
             raise UserError(
                 f"{weights} is not the model of gallery {self.folder} (SHA-256 {sha256[:12]}..., "
-                f"the gallery's is {made_by['sha256'][:12]}... from {made_by['weights']}): its "
+                f"the gallery's is {expected['sha256'][:12]}... from {expected['weights']}): its "
                 "features cannot be compared; name that file, or index again"
             )
 
 
 def staging_folder(folder: Path) -> Path:
-    """Where the shards and the unfinished gallery of `folder` lie."""
+    """Folder of the shards and of the unfinished gallery."""
     return folder.with_name(f"{folder.name}.partial")
 
 
@@ -90,32 +91,35 @@ def write(
     folder: Path,
     images: ImageTable,
     blocks: Iterable[np.ndarray],
-    model: ModelStamp,
+    model: ModelInfo,
     kind: str,
     skipped: Sequence[tuple[str, str]] = (),
     progress: bool = True,
 ) -> None:
-    """Make `folder`, in one step: it appears finished or not at all.
+    """Write a gallery; the folder appears when it is complete. Removes its staging folder.
 
     Args:
         folder: must not exist.
         images: N rows.
         blocks: their features, in order; unit vectors, together (N, D).
-        model: what made them.
+        model: of the features.
         kind: key of `index.KINDS`.
-        skipped: (path, fault) of images that were left out on request.
+        skipped: (path, reason) of images that were left out on request.
         progress: show a bar.
+
+    Raises:
+        UserError: it cannot be written, or there are too few images for this kind of index.
     """
-    made = staging_folder(folder) / "gallery"
-    shutil.rmtree(made, ignore_errors=True)
+    target = staging_folder(folder) / "gallery"
+    shutil.rmtree(target, ignore_errors=True)
     try:
-        made.mkdir(parents=True)
-        images.save(made / IMAGES)
-        (made / CONFIG).write_text(model.config)
-        features = _save_features(made / FEATURES, blocks, len(images))
-        _save_index(made / INDEX, indexes.build(kind, features, progress))
+        target.mkdir(parents=True)
+        images.save(target / IMAGES)
+        (target / CONFIG).write_text(model.config)
+        features = _save_features(target / FEATURES, blocks, len(images))
+        _save_index(target / INDEX, indexes.build(kind, features, progress))
         _write_manifest(
-            made,
+            target,
             {
                 "format": FORMAT,
                 "images": len(images),
@@ -126,18 +130,18 @@ def write(
                 "skipped": [list(one) for one in skipped],
                 "calibrations": {},
                 "files": {
-                    name: sha256_of(made / name) for name in (IMAGES, FEATURES, INDEX, CONFIG)
+                    name: sha256_of(target / name) for name in (IMAGES, FEATURES, INDEX, CONFIG)
                 },
             },
         )
-        made.rename(folder)
+        target.rename(folder)
     except OSError as error:
         raise UserError(f"cannot write gallery {folder}: {error}") from error
     shutil.rmtree(staging_folder(folder), ignore_errors=True)
 
 
 def open_gallery(folder: str | Path) -> Gallery:
-    """Read a gallery, after comparing every file with its checksum.
+    """Open a gallery; every file is compared with its checksum.
 
     Raises:
         UserError: there is none, it is unfinished, of another format, or damaged (names the file).
@@ -158,20 +162,14 @@ def open_gallery(folder: str | Path) -> Gallery:
         ImageTable.load(folder / IMAGES),
         np.load(folder / FEATURES, mmap_mode="r"),
         faiss.read_index(str(folder / INDEX)),
-        {name: Calibration.of(one) for name, one in manifest["calibrations"].items()},
+        {name: Calibration.from_dict(one) for name, one in manifest["calibrations"].items()},
     )
 
 
 def save_calibrations(gallery: Gallery, calibrations: dict[str, Calibration]) -> None:
-    """Store calibrations with the gallery, in place of any that were there."""
+    """Store calibrations in the gallery's manifest; replaces earlier ones."""
     stored = {name: one.as_dict() for name, one in calibrations.items()}
     _write_manifest(gallery.folder, gallery.manifest | {"calibrations": stored})
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _save_features(path: Path, blocks: Iterable[np.ndarray], count: int) -> np.ndarray:
@@ -191,18 +189,19 @@ def _save_features(path: Path, blocks: Iterable[np.ndarray], count: int) -> np.n
 def _save_index(path: Path, index: faiss.Index) -> None:
     try:
         faiss.write_index(index, str(path))
-    except RuntimeError as error:  # faiss's word for a full disk
+    except RuntimeError as error:  # what faiss raises if the disk is full
         raise OSError(str(error).splitlines()[0]) from error
 
 
-def _seal(manifest: dict[str, Any]) -> str:
-    content = {key: value for key, value in manifest.items() if key != "seal"}
+def _checksum(manifest: dict[str, Any]) -> str:
+    content = {key: value for key, value in manifest.items() if key != CHECKSUM}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    content = manifest | {CHECKSUM: _checksum(manifest)}
     with replaced(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest | {"seal": _seal(manifest)}, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -218,10 +217,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no gallery: make one with tools/search.py index")
     try:
         manifest = json.loads(path.read_text())
-        sealed = manifest["seal"] == _seal(manifest)
+        intact = manifest[CHECKSUM] == _checksum(manifest)
     except (ValueError, KeyError, TypeError):
-        sealed = False
-    if not sealed:
+        intact = False
+    if not intact:
         raise UserError(
             f"gallery {folder} is damaged: {MANIFEST} is not as it was written; index again"
         )

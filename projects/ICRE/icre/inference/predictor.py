@@ -10,44 +10,36 @@ Shapes: N images, D dimensions of the model's feature.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-import icre.compat
-
-from fastreid.config import CfgNode
-
-import icre.engine  # noqa: F401
-from icre.data.image import read_image
-from icre.data.pipeline import build_pipeline
+from icre.utils.image import read_image
 from icre.export.graph import is_two_stream
 from icre.gallery.images import collect
-from icre.inference.embedder import Embedder
+from icre.inference.extractor import FeatureExtractor
 from icre.inference.run import open_model
 from icre.modality import NAMES, VISIBLE
 from icre.utils.errors import UserError
 
-# a file, a folder, a list of files; or an image that is in memory
+# a file, a folder, a list of files; or an image in memory
 Source = str | Path | Image.Image | np.ndarray
 
 
 class Predictor:
-    """Features of images by one model, prepared and computed as in its evaluation.
+    """Features of images, which are prepared as in the model's evaluation.
 
     Args:
-        embedder: the model, on its device.
+        extractor: the model, on its device.
 
     Attributes:
-        needs_modality: whether the features depend on the modality; fast-reid's models know none.
+        needs_modality: whether the features depend on the modality; not for fast-reid's models.
     """
 
-    def __init__(self, embedder: Embedder):
-        self.embedder = embedder
-        self.needs_modality = is_two_stream(embedder.model)
+    def __init__(self, extractor: FeatureExtractor):
+        self.extractor = extractor
+        self.needs_modality = is_two_stream(extractor.model)
 
     def __call__(
         self, images: Source | Sequence[Source], modality: str | Sequence[str] | None = None
@@ -58,21 +50,21 @@ class Predictor:
             images: one or a list of: a file, a folder (all images below it, in the order of their
                 names), a text file of one path per line, a PIL image, or an array (H, W, 3) of
                 8-bit RGB. Any size; they are resized.
-            modality: a name of `icre.modality`, for all or for each entry of `images`. None: where
-                a path is in the layout of SYSU-MM01, RegDB or LLCM, what that says.
+            modality: a name of `icre.modality`, for all or for each entry of `images`. None: for
+                paths in the layout of SYSU-MM01, RegDB or LLCM, the modality of that path.
 
         Returns:
             (N, D) float32 rows of length 1, in the order of the images.
 
         Raises:
-            UserError: an image that cannot be read, or whose modality is not known.
+            UserError: an image that cannot be read, or of unknown modality.
         """
         sources = [images] if isinstance(images, Source) else list(images)
         names = _names(modality, len(sources))
         found = [one for source, name in zip(sources, names) for one in self._images(source, name)]
         if not found:
             raise UserError("no images were given: name files, folders or arrays")
-        return self.embedder.features_of(Batches(self.embedder.cfg, *zip(*found)))
+        return self.extractor.features(*zip(*found))
 
     def _images(self, source: Source, name: str | None) -> Iterator[tuple[str | Image.Image, int]]:
         """(path or image, modality) of each image of a source."""
@@ -90,48 +82,12 @@ class Predictor:
         yield _in_memory(source), NAMES.index(name)
 
 
-class Batches:
-    """Batches of images for `run_inference`; threads read one while another is computed.
-
-    Args:
-        cfg: INPUT and TEST.IMS_PER_BATCH are read.
-        images: N paths or opened images.
-        modalities: their integers of `icre.modality`.
-    """
-
-    def __init__(
-        self, cfg: CfgNode, images: Sequence[str | Image.Image], modalities: Sequence[int]
-    ):
-        self.images, self.modalities = images, modalities
-        self.size = cfg.TEST.IMS_PER_BATCH
-        self.pipeline = build_pipeline(cfg, is_train=False, count=len(images))
-
-    def __len__(self) -> int:
-        return -(-len(self.images) // self.size)
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        starts = range(0, len(self.images), self.size)
-        with ThreadPoolExecutor() as pool:
-            coming = pool.map(self._read, self._rows(0))
-            for start in starts:
-                pixels = torch.stack(list(coming))
-                coming = pool.map(self._read, self._rows(start + self.size))
-                modalities = torch.tensor(self.modalities[start : start + self.size])
-                yield {"images": pixels, "modalities": modalities}
-
-    def _rows(self, start: int) -> range:
-        return range(start, min(start + self.size, len(self.images)))
-
-    def _read(self, row: int) -> torch.Tensor:
-        return self.pipeline(row, self.images[row], self.modalities[row], None)["images"]
-
-
 def load(path: str | Path, device: str = "auto") -> Predictor:
-    """The predictor of a finished run, or of a checkpoint.
+    """Load the model of a finished run, or of a checkpoint.
 
     Args:
-        path: a run's folder (OUTPUT_DIR) or a checkpoint; see `icre.inference.run.open_model`.
-        device: auto (a GPU where there is one), cpu or cuda:N.
+        path: a run's folder (OUTPUT_DIR) or a checkpoint, see `icre.inference.run.open_model`.
+        device: auto (a GPU if there is one), cpu or cuda:N.
 
     Raises:
         UserError: there is no checkpoint, no config, or they do not fit each other.
@@ -154,9 +110,9 @@ def _names(modality: str | Sequence[str] | None, count: int) -> list[str | None]
 
 
 def _in_memory(image: Image.Image | np.ndarray) -> Image.Image:
-    """A PIL image; an array must be (H, W, 3) uint8.
+    """A PIL image in 8-bit RGB; an array must be (H, W, 3) uint8.
 
-    Pillow reads an opened file when it is first looked at: here, because threads follow.
+    Pillow reads an opened file lazily, which must not happen in several threads.
     """
     if isinstance(image, Image.Image):
         return read_image(image)

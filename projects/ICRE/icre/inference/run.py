@@ -16,7 +16,7 @@ from icre.config import load_config
 from icre.datasets import load_dataset
 from icre.engine.checkpoint import read_checkpoint
 from icre.evaluation.features import FeatureSet
-from icre.inference.embedder import Embedder, read_config
+from icre.inference.extractor import FeatureExtractor, read_config
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
 
@@ -111,7 +111,7 @@ class Run:
         """The checkpoint that `records` and `features` are of."""
         return self.files.weights
 
-    def model(self) -> Embedder:
+    def model(self) -> FeatureExtractor:
         """The model with `weights`, loaded anew at each call."""
         return open_model(self.folder, *self._options)
 
@@ -156,17 +156,26 @@ def _default_name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def open_model(path: str | Path, *options: str, config_file: str | Path | None = None) -> Embedder:
-    """Load the model of a finished run or of a checkpoint.
+def open_model(
+    path: str | Path, *options: str, config_file: str | Path | None = None
+) -> FeatureExtractor:
+    """Load the model of a finished run or of a checkpoint; see `find_model`."""
+    return FeatureExtractor(*find_model(path, *options, config_file=config_file))
+
+
+def find_model(
+    path: str | Path, *options: str, config_file: str | Path | None = None
+) -> tuple[CfgNode, Path]:
+    """Resolve a run folder or a checkpoint to config and weights.
 
     Args:
-        path: a run folder, of which `RunFolder.weights` is loaded; or a checkpoint file.
+        path: a run folder, which stands for `RunFolder.weights`; or a checkpoint file.
         options: KEY VALUE pairs over the config.
         config_file: default: the config that the checkpoint carries, else the `config.yaml` beside
             it.
 
     Raises:
-        UserError: there is no checkpoint, no config, or they do not fit each other.
+        UserError: there is no checkpoint or no config.
     """
     path = Path(path)
     if not path.exists():
@@ -175,13 +184,13 @@ def open_model(path: str | Path, *options: str, config_file: str | Path | None =
     carried = "" if config_file else read_checkpoint(weights).get("config", "")
     if carried:
         options = (*options, "MODEL.BACKBONE.PRETRAIN", "False")
-        return Embedder(load_config(options=options, text=carried), weights)
+        return load_config(options=options, text=carried), weights
     beside = RunFolder(weights.parent).config
     if not config_file and not beside.is_file():
         raise UserError(
             f"checkpoint {weights} carries no config: put the model's config.yaml beside it"
         )
-    return Embedder(read_config(config_file or beside, *options), weights)
+    return read_config(config_file or beside, *options), weights
 
 
 def read_scalars(path: str | Path) -> Scalars:

@@ -1,0 +1,57 @@
+"""Write the features of DATASETS.TESTS as an .npz that tools/score_features.py reads."""
+
+import argparse
+from pathlib import Path
+
+from icre.commands import arguments
+from icre.utils import cli
+from icre.utils.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    result = argparse.ArgumentParser(description=f"{__doc__} Any fast-reid model will do.")
+    arguments.add_config_file(result)
+    model = result.add_mutually_exclusive_group(required=True)
+    model.add_argument("--weights", metavar="FILE", help="a checkpoint of the config's model")
+    model.add_argument(
+        "--exported", metavar="DIR_OR_FILE", help="what tools/export.py wrote of it, instead"
+    )
+    result.add_argument("--out", required=True, type=Path, metavar="NPZ")
+    arguments.add_launch(result)
+    arguments.add_options(result)
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run; returns the exit status."""
+    args = parser().parse_args(argv)
+    return cli.run(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check the input, then start the processes."""
+    from icre.data.loader import verify_datasets
+    from icre.engine.launch import checks_input, launch
+    from icre.inference.extractor import read_config
+
+    cfg = read_config(args.config_file, *args.opts)
+    if args.out.suffix != ".npz":
+        raise UserError(f"--out {args.out}: features are saved as .npz, name the file so")
+    if len(cfg.DATASETS.TESTS) != 1:
+        raise UserError(f"DATASETS.TESTS is {cfg.DATASETS.TESTS}: name one data set")
+    if checks_input():
+        verify_datasets(cfg, train=False)
+    launch(work, args, cfg.DIST_TIMEOUT)
+
+
+def work(args: argparse.Namespace) -> None:
+    """One process: computes its share of the images; the first one writes the features of all."""
+    from icre.inference.extractor import read_config
+    from icre.inference.test_set import extract_test_set
+
+    cfg = read_config(args.config_file, *args.opts)
+    features = extract_test_set(cfg, args.weights, args.exported)
+    if features is not None:
+        features.save(args.out)
+        print(f"{args.out}: {len(features)} images, {features.features.shape[1]} dimensions")
