@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.experiments.ablation import main
+from icre.commands.ablate import main
 
 if __name__ == "__main__":
     sys.exit(main())

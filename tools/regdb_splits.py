@@ -2,7 +2,7 @@
 
 import sys
 
-from icre.experiments.regdb_splits import main
+from icre.commands.regdb_splits import main
 
 if __name__ == "__main__":
     sys.exit(main())

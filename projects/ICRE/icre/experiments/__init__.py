@@ -1,1 +1,1 @@
-"""Ablations and regdb's splits."""
+"""Experiments of many runs: ablations, and RegDB's ten splits."""

@@ -1,13 +1,14 @@
-"""What is kept of a training: one small file, from which every table of it can be made again.
+"""Records of finished trainings: one small file each, from which every table can be made again.
 
-A result is found by its config, not by the row that asked for it, so specs share their runs: the
-baseline of one table is trained once for all. The files need neither images, features nor weights,
-so those behind a published table can be published too (docs/results/records).
+A record is found by its config and not by a row's name, so that specs share their runs: the
+baseline of one table is trained once for all. Records need neither images, features nor weights, so
+those of a published table are published too (docs/results/records).
 """
 
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,18 @@ from icre.compat import registered
 
 from fastreid.config import CfgNode
 
-from icre.data.loader import load_dataset
-from icre.engine.setup import load_config
+from icre.config import load_config
+from icre.datasets import load_dataset
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import Permutation, read_permutation
 from icre.evaluation.plan import prepare
-from icre.experiments.ablation.runs import differences, is_finished
-from icre.experiments.ablation.spec import Run, Spec
+from icre.experiments.ablation.spec import PlannedRun, Spec
 from icre.modeling.losses import LOSS_REGISTRY
-from icre.utils.environment import ENVIRONMENT
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 
-RECORDS = Path("output/ablations/records")
-_ELSEWHERE = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")  # no part of what was trained
+_NOT_TRAINED_WITH = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")
 _DIGITS = 6  # of percent
 
 
@@ -52,18 +50,18 @@ class Result:
 
 
 class Results:
-    """The results of a spec's protocol in a folder, found by config.
+    """The results of a spec's runs under its protocol, in a folder of records.
 
     Args:
-        spec: whose protocol and draw are kept.
-        folder: of the files.
+        spec: its protocol and draw are read.
+        folder: of the records.
     """
 
     def __init__(self, spec: Spec, folder: Path):
         self.spec, self.folder = spec, folder
 
-    def find(self, run: Run) -> Result | None:
-        """The run's result, or None where it is not there yet.
+    def find(self, run: PlannedRun) -> Result | None:
+        """The run's result, or None if there is no record of it.
 
         Raises:
             UserError: the file is damaged, or holds another config.
@@ -75,20 +73,20 @@ class Results:
             result = Result(**json.loads(path.read_text()))
         except (ValueError, TypeError) as error:
             raise UserError(f"{path} is no result of a training ({error}): remove it") from None
-        if result.config != _named(run):
+        if result.config != trained_config(run):
             raise UserError(f"{path} holds the result of another config: remove it")
         return result
 
-    def collect(self, run: Run) -> None:
-        """Keep what the run's folder holds, if the run has finished there.
+    def collect(self, run: PlannedRun) -> None:
+        """Write the run's record, if the run has finished in its folder.
 
         Raises:
-            UserError: the folder holds another run, one that was not scored as the spec asks, or one
-                that does not say where it was trained.
+            UserError: the folder holds another run, one that was not scored under the spec's
+                protocol, or one without environment.json.
         """
         if not is_finished(run):
             return
-        features = FeatureSet.load(run.folder / "features.npz")
+        features = FeatureSet.load(run.files.features())
         data, (setting,) = prepare(
             features, [self.spec.protocol], self.spec.draw, self._permutation(run)
         )
@@ -96,42 +94,81 @@ class Results:
             {key: round(value, _DIGITS) for key, value in one.items()}
             for one in by_identity(data, setting)
         ]
-        result = Result(_named(run), self._record(run), identities, _environment(run))
+        result = Result(trained_config(run), self._record(run), identities, _environment(run))
         with replaced(self.path(run)) as file:
             file.write_text(json.dumps(asdict(result)) + "\n")
 
-    def path(self, run: Run) -> Path:
-        """Where the run's result is, or will be."""
-        words = json.dumps([_named(run), self.spec.protocol, self.spec.draw])
-        digest = hashlib.sha256(words.encode()).hexdigest()
-        return self.folder / f"{digest[:16]}.json"
+    def path(self, run: PlannedRun) -> Path:
+        """The record's file, named by a hash of config, protocol and draw."""
+        words = json.dumps([trained_config(run), self.spec.protocol, self.spec.draw])
+        return self.folder / f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
 
-    def _permutation(self, run: Run) -> Permutation | None:
+    def _permutation(self, run: PlannedRun) -> Permutation | None:
         data = load_dataset(run.cfg, run.cfg.DATASETS.TESTS[0])
         official = self.spec.draw == "official" and getattr(data, "permutation_file", None)
         return read_permutation(official) if official else None
 
-    def _record(self, run: Run) -> dict[str, Any]:
-        """The run's plain record under the spec's protocol."""
-        path = run.folder / "metrics.json"
-        for record in json.loads(path.read_text()):
-            if (record["protocol"], record["draw"], record["rerank"]) == (
-                self.spec.protocol,
-                self.spec.draw,
-                None,
-            ):
+    def _record(self, run: PlannedRun) -> dict[str, Any]:
+        """The run's record under the spec's protocol, not re-ranked."""
+        wanted = (self.spec.protocol, self.spec.draw, None)
+        for record in json.loads(run.files.metrics.read_text()):
+            if (record["protocol"], record["draw"], record["rerank"]) == wanted:
                 return record
         raise UserError(
-            f"{path} has no record of {self.spec.protocol}, draw {self.spec.draw}: set the spec's "
-            "protocol and draw to one of the data set"
+            f"{run.files.metrics} has no record of {self.spec.protocol}, draw {self.spec.draw}: "
+            "set the spec's protocol and draw to one of the data set"
         )
 
 
-def _environment(run: Run) -> dict[str, Any]:
-    path = run.folder / ENVIRONMENT
-    if not path.is_file():
-        raise UserError(f"{path} is missing (an older version trained this run): remove its folder")
-    return json.loads(path.read_text())
+def is_finished(run: PlannedRun) -> bool:
+    """Whether the run's folder holds its metrics and features.
+
+    Raises:
+        UserError: the folder holds a run of another config.
+    """
+    files = run.files
+    if not files.config.is_file():
+        return False
+    # fast-reid writes the number of classes that it found into the saved config
+    classes = str(run.cfg.MODEL.HEADS.NUM_CLASSES)
+    options = ["OUTPUT_DIR", str(files.path), "MODEL.HEADS.NUM_CLASSES", classes]
+    for key, was, now in differences(load_config(str(files.config), options), run.cfg):
+        raise UserError(
+            f"{files.path} holds a run of another config ({key} was {was!r}, is {now!r}): remove "
+            "it, or name another --out"
+        )
+    return files.metrics.is_file() and files.features().is_file()
+
+
+def differences(old: CfgNode, new: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, old and new value, of each value that differs."""
+    for key, value in new.items():
+        if isinstance(value, CfgNode):
+            yield from differences(old[key], value, f"{prefix}{key}.")
+        elif old[key] != value:
+            yield f"{prefix}{key}", old[key], value
+
+
+def trained_config(run: PlannedRun) -> dict[str, Any]:
+    """The config's differences from the defaults, in JSON's types, as far as training reads them.
+
+    Without the settings of this project's losses that MODEL.LOSSES.NAME leaves out (fast-reid's
+    are kept, as other losses read CE's), and the learning rate of modules that are off.
+    """
+    model = run.cfg.MODEL
+    unused = tuple(
+        f"MODEL.LOSSES.{loss.node}."
+        for name, loss in registered(LOSS_REGISTRY).items()
+        if hasattr(loss, "node") and name not in model.LOSSES.NAME
+    )
+    if not (model.MPFR.ENABLED or model.SDCE.ENABLED):
+        unused += ("SOLVER.ENHANCE_LR_FACTOR",)
+    changed = {
+        key: value
+        for key, _, value in differences(_defaults(), run.cfg)
+        if key not in _NOT_TRAINED_WITH and not key.startswith(unused)
+    }
+    return json.loads(json.dumps(dict(sorted(changed.items()))))
 
 
 @functools.cache
@@ -139,23 +176,8 @@ def _defaults() -> CfgNode:
     return load_config()
 
 
-def _named(run: Run) -> dict[str, Any]:
-    """The config as its differences from the defaults, in JSON's types.
-
-    Without the settings of our losses that MODEL.LOSSES.NAME leaves out (not of fast-reid's: other
-    losses read CE's), and the learning rate of modules that are off.
-    """
-    model = run.cfg.MODEL
-    absent = tuple(
-        f"MODEL.LOSSES.{loss.node}."
-        for name, loss in registered(LOSS_REGISTRY).items()
-        if hasattr(loss, "node") and name not in model.LOSSES.NAME
-    )
-    if not (model.MPFR.ENABLED or model.SDCE.ENABLED):
-        absent += ("SOLVER.ENHANCE_LR_FACTOR",)
-    changed = {
-        key: value
-        for key, _, value in differences(_defaults(), run.cfg)
-        if key not in _ELSEWHERE and not key.startswith(absent)
-    }
-    return json.loads(json.dumps(dict(sorted(changed.items()))))
+def _environment(run: PlannedRun) -> dict[str, Any]:
+    path = run.files.environment
+    if not path.is_file():
+        raise UserError(f"{path} is missing (an older version trained this run): remove its folder")
+    return json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Running what is not yet finished, one after another or one per GPU, each in its own process."""
+"""Train the runs of a spec that have no record yet, each in a process of its own."""
 
 import os
 import queue
@@ -7,133 +7,97 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-import icre.compat  # noqa: F401
+from icre.data.loader import verify_datasets
+from icre.experiments.ablation.results import Results
+from icre.experiments.ablation.spec import PlannedRun, Spec
 
-from fastreid.config import CfgNode
-
-from icre.engine.setup import load_config
-from icre.experiments.ablation.spec import Run
-from icre.utils.errors import UserError
-
-CONSOLE = "console.txt"
-_COMMAND = "import sys; from icre.commands.train import main; sys.exit(main())"
+_COMMAND = (sys.executable, "-m", "icre.commands.train")
 _POLL_SECONDS = 1.0
 
 
-def is_finished(run: Run) -> bool:
-    """Whether the run's folder holds its result.
-
-    Raises:
-        UserError: the folder holds a run of another config.
-    """
-    saved = run.folder / "config.yaml"
-    if not saved.is_file():
-        return False
-    # fast-reid writes the number of classes that it found into the saved config
-    classes = str(run.cfg.MODEL.HEADS.NUM_CLASSES)
-    found = load_config(
-        str(saved), ["OUTPUT_DIR", str(run.folder), "MODEL.HEADS.NUM_CLASSES", classes]
-    )
-    for key, was, now in differences(found, run.cfg):
-        raise UserError(
-            f"{run.folder} holds a run of another config ({key} was {was!r}, is {now!r}): remove it, "
-            "or name another --out"
-        )
-    return all((run.folder / name).is_file() for name in ("metrics.json", "features.npz"))
+def console(run: PlannedRun) -> Path:
+    """File that takes what the run's process prints."""
+    return run.files.path / "console.txt"
 
 
-def differences(old: CfgNode, new: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, old and new value, of each value that differs."""
-    for key, value in new.items():
-        if isinstance(value, CfgNode):
-            yield from differences(old[key], value, f"{prefix}{key}.")
-        elif old[key] != value:
-            yield f"{prefix}{key}", old[key], value
-
-
-def run_all(
-    runs: Sequence[Run],
-    finished: Callable[[Run], bool],
-    collect: Callable[[Run], None],
-    gpus: Sequence[str] | None = None,
-    jobs: int = 1,
-) -> list[Run]:
-    """Train what is not finished, resuming what was begun; a progress bar counts epochs.
+def train_missing(
+    spec: Spec, results: Results, gpus: Sequence[str] | None = None, jobs: int = 1
+) -> list[PlannedRun]:
+    """Train what has no record yet, resuming unfinished runs; a progress bar counts epochs.
 
     Args:
-        runs: in the order of their start.
-        finished: whether a run's result is there already.
-        collect: takes the result of a run that has ended well, as soon as it has.
-        gpus: one process for each at a time; None: what CUDA_VISIBLE_DEVICES says, for all.
-        jobs: processes at a time where no GPUs are named.
+        spec: its runs are started in order.
+        results: takes each run's result as soon as it has finished.
+        gpus: one process for each at a time; None: all share what CUDA_VISIBLE_DEVICES says.
+        jobs: processes at a time if no GPUs are named.
 
     Returns:
-        The runs that failed; the others go on.
+        The runs that failed; the others continue.
+
+    Raises:
+        UserError: images of the data sets are missing or broken (before anything is trained).
     """
-    waiting = [run for run in runs if not finished(run)]
-    total = sum(run.cfg.SOLVER.MAX_EPOCH for run in runs)
+    waiting = [run for run in spec.runs if results.find(run) is None]
+    _verify(waiting)
+    total = sum(run.cfg.SOLVER.MAX_EPOCH for run in spec.runs)
     done = total - sum(run.cfg.SOLVER.MAX_EPOCH for run in waiting)
     free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-    for place in places(gpus, jobs):
-        free.put(place)
-    failed: list[Run] = []
+    for variables in environments(gpus, jobs):
+        free.put(variables)
     with (
         tqdm(total=total, initial=done, unit="epoch", desc="ablation") as bar,
         ThreadPoolExecutor(len(gpus) if gpus else jobs) as executor,
     ):
         stop = threading.Event()
-        tasks = [executor.submit(_train, run, free, bar, stop, collect) for run in waiting]
+        tasks = [executor.submit(_train, run, free, bar, stop, results) for run in waiting]
         try:
-            failed = [run for run, task in zip(waiting, tasks) if task.result() != 0]
-        except BaseException:  # control-C, SIGTERM: nobody is left behind
+            return [run for run, task in zip(waiting, tasks) if task.result() != 0]
+        except BaseException:  # control-C and SIGTERM end the processes too
             stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    return failed
 
 
-def places(gpus: Sequence[str] | None, jobs: int) -> list[dict[str, str]]:
-    """What each process at a time finds in its environment: its GPU, or its share of the CPU.
+def environments(gpus: Sequence[str] | None, jobs: int) -> list[dict[str, str]]:
+    """Environment variables of each process at a time: its GPU, or its share of the CPU's threads.
 
-    Trainings side by side with a thread per core each would stand in one another's way. Who sets
-    OMP_NUM_THREADS decides.
+    A value of OMP_NUM_THREADS that is set already is kept.
     """
     if gpus:
         return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
     if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
         return [{}] * jobs
-    return [{"OMP_NUM_THREADS": str(max(1, os.cpu_count() // jobs))}] * jobs
+    return [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}] * jobs
+
+
+def _verify(runs: Sequence[PlannedRun]) -> None:
+    """Decode the images of each data set once."""
+    verified = []
+    for run in runs:
+        names = (run.cfg.DATASETS.ROOT, run.cfg.DATASETS.NAMES, run.cfg.DATASETS.TESTS)
+        if names not in verified:
+            verify_datasets(run.cfg, train=True)
+            verified.append(names)
 
 
 def _train(
-    run: Run,
-    free: queue.SimpleQueue,
-    bar: tqdm,
-    stop: threading.Event,
-    collect: Callable[[Run], None],
+    run: PlannedRun, free: queue.SimpleQueue, bar: tqdm, stop: threading.Event, results: Results
 ) -> int:
     """Run one training to its end; returns its exit status."""
-    place = free.get()
-    run.folder.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-c",
-        _COMMAND,
-        "--config-file",
-        run.config,
-        "--resume",
-        *run.options,
-    ]
+    variables = free.get()
+    run.files.path.mkdir(parents=True, exist_ok=True)
+    command = [*_COMMAND, "--config-file", run.config, "--resume", *run.options]
     bar.set_postfix_str(f"{run.row}, seed {run.seed}")
-    with open(run.folder / CONSOLE, "a") as console:
-        process = subprocess.Popen(command, stdout=console, stderr=console, env=os.environ | place)
+    with open(console(run), "a") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=os.environ | variables
+        )
         counted = 0.0
         while process.poll() is None and not stop.is_set():
             time.sleep(_POLL_SECONDS)
@@ -142,15 +106,15 @@ def _train(
             process.terminate()
         status = process.wait()
     bar.update(run.cfg.SOLVER.MAX_EPOCH - counted if status == 0 else -counted)
-    free.put(place)
+    free.put(variables)
     if status == 0:
-        collect(run)
+        results.collect(run)
     return status
 
 
-def _count(run: Run, counted: float, bar: tqdm) -> float:
-    """Move the bar to what the run's log says; returns the epochs counted for it."""
-    log = run.folder / "log.txt"
+def _count(run: PlannedRun, counted: float, bar: tqdm) -> float:
+    """Advance the bar to the epochs in the run's log; returns the epochs counted for it."""
+    log = run.files.log
     lines = re.findall(r"epoch ([\d.]+) of \d+", _end_of(log)) if log.is_file() else []
     done = float(lines[-1]) if lines else 0.0
     bar.update(max(done - counted, 0.0))

@@ -1,4 +1,4 @@
-"""The file that says what an ablation runs: rows (config and overrides), times seeds."""
+"""Spec files: the rows (config and overrides) and seeds of an ablation."""
 
 import itertools
 import re
@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-import icre.compat
+import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
 
-import icre.engine  # noqa: F401
-from icre.engine.setup import load_config
+from icre.config import load_config
 from icre.utils.errors import UserError
+from icre.utils.run_folder import RunFolder
 
 _KEYS = {"title", "config", "seeds", "protocol", "draw", "options", "reference", "rows", "sweep"}
 _ROW_KEYS = {"config", "options", "seeds"}
@@ -22,23 +22,23 @@ _SWEEP_KEYS = {"key", "values"}
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One training: a row under one seed.
 
     Attributes:
         row: the row's name.
         config: config file.
-        options: KEY VALUE words for the command line, seed and OUTPUT_DIR included.
+        options: KEY VALUE words for the command line, with SEED and OUTPUT_DIR.
         seed: SEED.
-        folder: OUTPUT_DIR.
-        cfg: what config and options come to.
+        files: of its OUTPUT_DIR.
+        cfg: the config with the options merged.
     """
 
     row: str
     config: str
     options: tuple[str, ...]
     seed: int
-    folder: Path
+    files: RunFolder
     cfg: CfgNode
 
 
@@ -47,22 +47,22 @@ class Spec:
     """An ablation.
 
     Attributes:
-        title: what it asks.
-        runs: row by row, in each row seed by seed.
+        title: of its table.
+        runs: by row, then by seed.
         reference: the row that the others are compared with.
-        protocol, draw: of the records that the table shows; draw None where there is none.
-        sweep: (key, values) where the rows are one key's values, else None.
+        protocol, draw: test protocol and gallery sampling of the table; None if it has no sampling.
+        sweep: (key, values) if the rows are the values of one key, else None.
     """
 
     title: str
-    runs: tuple[Run, ...]
+    runs: tuple[PlannedRun, ...]
     reference: str
     protocol: str
     draw: str | None
     sweep: tuple[str, tuple[Any, ...]] | None
 
     @property
-    def rows(self) -> dict[str, list[Run]]:
+    def rows(self) -> dict[str, list[PlannedRun]]:
         """The runs by row, in the file's order."""
         groups = itertools.groupby(self.runs, key=lambda run: run.row)
         return {name: list(runs) for name, runs in groups}
@@ -76,7 +76,7 @@ def read_spec(
     config: str | None = None,
     reference: str | None = None,
 ) -> Spec:
-    """Read a spec, and build the config of every run, so that a fault shows before the first.
+    """Read a spec and build the config of every run, so that errors show before the first run.
 
     Args:
         path: YAML; `configs/ablations/README.md` describes the keys.
@@ -87,7 +87,7 @@ def read_spec(
         reference: instead of the file's.
 
     Raises:
-        UserError: names the file, and the row and key that are wrong.
+        UserError: the file, a row or a key is wrong; the message names it.
     """
     content = _load(Path(path))
     if config:
@@ -101,7 +101,7 @@ def read_spec(
         for name, row in rows.items()
         for seed in _seeds(path, content, name, row or {}, seeds)
     )
-    folders = {str(run.folder).casefold() for run in runs}
+    folders = {str(run.files.path).casefold() for run in runs}
     if len(folders) < len(runs):
         raise UserError(f"{path}: two rows have the same letters and digits in their names")
     return Spec(
@@ -145,20 +145,20 @@ def _rows(path: str | Path, content: dict) -> tuple[dict[str, dict], tuple | Non
 
 
 def _seeds(
-    path: str | Path, content: dict, name: str, row: dict, asked: list[int] | None
+    path: str | Path, content: dict, name: str, row: dict, override: list[int] | None
 ) -> list[int]:
-    """Of a row: those asked for, or its own, or the file's."""
-    own = f"{path}: row {name!r}: seeds" if "seeds" in row else f"{path}: seeds"
-    seeds = row.get("seeds", content.get("seeds", [0])) if asked is None else asked
+    """Seeds of a row: the command line's, else its own, else the file's."""
+    where = f"{path}: row {name!r}: seeds" if "seeds" in row else f"{path}: seeds"
+    seeds = row.get("seeds", content.get("seeds", [0])) if override is None else override
     valid = isinstance(seeds, list) and seeds and all(isinstance(seed, int) for seed in seeds)
     if not valid or len(set(seeds)) < len(seeds):
-        raise UserError(f"{own} must be a list of different integers, got {seeds}")
+        raise UserError(f"{where} must be a list of different integers, got {seeds}")
     return seeds
 
 
 def _run(
     path: str | Path, content: dict, name: str, row: dict, seed: int, out: Path, options: list[str]
-) -> Run:
+) -> PlannedRun:
     where = f"{path}: row {name!r}"
     _require_known(where, row, _ROW_KEYS)
     config = row.get("config", content.get("config"))
@@ -172,7 +172,7 @@ def _run(
         cfg = load_config(config, list(words))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return Run(name, config, tuple(words), seed, folder, cfg)
+    return PlannedRun(name, config, tuple(words), seed, RunFolder(folder), cfg)
 
 
 def _require_known(where: str, found: dict, known: set[str]) -> None:
@@ -184,7 +184,7 @@ def _require_known(where: str, found: dict, known: set[str]) -> None:
 
 
 def _word(value: Any) -> str:
-    """A YAML value as a word of the command line, which yacs reads as Python."""
+    """A YAML value as a word of the command line, which yacs evaluates as Python."""
     return repr(tuple(value)) if isinstance(value, list) else str(value)
 
 

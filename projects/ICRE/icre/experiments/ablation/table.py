@@ -1,4 +1,4 @@
-"""What an ablation found: one row per variant, from the results of its runs."""
+"""The table of an ablation: one row per variant, from the results of its runs."""
 
 import csv
 from pathlib import Path
@@ -18,28 +18,28 @@ from icre.utils.files import replaced
 
 
 def summarise(
-    spec: Spec, results: Results, bootstrap: Bootstrap = Bootstrap()
+    spec: Spec, results: Results, bootstrap: Bootstrap | None = None
 ) -> list[dict[str, Any]]:
-    """One entry per row whose runs are all there.
+    """One entry per row whose runs have all finished.
 
     Returns:
         {"row", "seeds", and per figure {"mean", "std" (over seeds, population), "per_seed",
         "difference", "low", "high"}, and "environments", a dict of machine, torch, precision and
         date per seed}: percent; difference and interval are paired with the reference row's run of
         the same seed, over seeds and identities (`compare_seeds`), and null in the reference row
-        itself and where no seed is shared.
+        and in rows that share no seed with it.
     """
     found = {name: [results.find(run) for run in runs] for name, runs in spec.rows.items()}
-    whole = {name: own for name, own in found.items() if None not in own}
-    reference = whole.get(spec.reference)
+    complete = {name: own for name, own in found.items() if None not in own}
+    reference = complete.get(spec.reference)
     return [
-        _entry(name, own, None if name == spec.reference else reference, bootstrap)
-        for name, own in whole.items()
+        _entry(name, own, None if name == spec.reference else reference, bootstrap or Bootstrap())
+        for name, own in complete.items()
     ]
 
 
 def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
-    """The table for a README, with a line that says what its numbers are."""
+    """The table for a README, with a caption that describes its numbers."""
     rows = [
         {"": entry["row"], "seeds": len(entry["seeds"])}
         | {name: _mean_std(entry[name]) for name in FIGURES}
@@ -47,9 +47,9 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
         for entry in entries
     ]
     caption = (
-        f"{spec.title}. `{spec.protocol}`, {spec.draw or 'no'} draw, not re-ranked, percent; mean ± "
-        f"standard deviation over the seeds; differences to '{spec.reference}' with 95 % intervals "
-        "over seeds and identities."
+        f"{spec.title}. `{spec.protocol}`, {spec.draw or 'no'} draw, not re-ranked, percent; mean "
+        f"± standard deviation over the seeds; differences to '{spec.reference}' with 95 % "
+        "intervals over seeds and identities."
     )
     if entries:
         caption += f" {_trained_on(entries)}"
@@ -119,7 +119,7 @@ def _entry(
         {
             "machine": one.environment["gpu"] or one.environment["cpu"],
             "torch": one.environment["versions"]["torch"],
-            # records from before it was kept
+            # older records lack it
             "precision": one.environment.get("precision", "precision unknown"),
             "date": one.environment["date"][:10],
         }
