@@ -44,20 +44,20 @@ def removed_names() -> Iterator[None]:
     import collections.abc
 
     six = types.ModuleType("torch._six")
-    six.string_classes = (str, bytes)
+    vars(six)["string_classes"] = (str, bytes)
     lend_six = "torch._six" not in sys.modules
     lend_mapping = not hasattr(collections, "Mapping")
     if lend_six:
         sys.modules["torch._six"] = six
     if lend_mapping:
-        collections.Mapping = collections.abc.Mapping
+        vars(collections)["Mapping"] = collections.abc.Mapping
     try:
         yield
     finally:
         if lend_six:
             del sys.modules["torch._six"]
         if lend_mapping:
-            del collections.Mapping
+            del vars(collections)["Mapping"]
 
 
 def registered(registry: Any) -> dict[str, Any]:

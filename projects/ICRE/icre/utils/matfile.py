@@ -111,7 +111,7 @@ class _Array:
         stored, data = next(self.parts, Element(2, memoryview(b"")))
         if stored not in _STORED:
             raise ValueError(f"numbers of type {stored}")
-        dtype = np.dtype(_STORED[stored]).newbyteorder(self.order)
+        dtype = np.dtype(self.order + _STORED[stored])
         if len(data) != count * dtype.itemsize:
             raise ValueError(f"{len(data)} bytes where {count} numbers should be")
         return np.frombuffer(data, dtype).astype(_CLASSES[kind]).reshape(self.shape, order="F")
