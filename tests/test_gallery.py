@@ -1,5 +1,6 @@
-"""The gallery's folder: what is read into it, refused from it, and resumed."""
+"""The gallery's folder: reading images, writing and opening it, shards, calibration."""
 
+import hashlib
 import json
 
 import faiss
@@ -8,15 +9,15 @@ import pytest
 from PIL import Image
 
 from icre.gallery import index as indexes
-from icre.gallery import shards
-from icre.gallery import store as galleries
+from icre.gallery import shards, store
 from icre.gallery.calibration import calibrate
 from icre.gallery.images import ImageTable, collect, contradictions
-from icre.gallery.store import ModelStamp, open_gallery, write
+from icre.gallery.store import ModelInfo, open_gallery, write
+from icre.inference.extractor import normalize
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
 
-MODEL = ModelStamp("model.pth", "a" * 64, "MODEL: {}\n")
+MODEL = ModelInfo("model.pth", "a" * 64, "MODEL: {}\n")
 
 
 def unit(count: int, dimensions: int = 16, seed: int = 0) -> np.ndarray:
@@ -54,7 +55,7 @@ def test_what_is_written_is_read(tmp_path):
     np.testing.assert_array_equal(gallery.features, unit(12))
     rows, similarity = gallery.nearest(unit(12)[3:5], 3)
     assert rows[:, 0].tolist() == [3, 4] and similarity[:, 0] == pytest.approx([1, 1], abs=1e-6)
-    with pytest.raises(UserError, match="m2.pth is not the model of gallery .*from model.pth"):
+    with pytest.raises(UserError, match=r"m2\.pth.*model\.pth"):
         gallery.check_model("b" * 64, "m2.pth")
     gallery.check_model("a" * 64, "moved.pth")
 
@@ -66,10 +67,10 @@ def test_a_damaged_file_is_named(tmp_path, name):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match=rf"g is damaged: {name} is not as it was written"):
+    with pytest.raises(UserError, match=rf"damaged: {name}"):
         open_gallery(tmp_path / "g")
     file.unlink()
-    with pytest.raises(UserError, match=rf"g is damaged: {name} is missing"):
+    with pytest.raises(UserError, match=rf"{name} is missing"):
         open_gallery(tmp_path / "g")
 
 
@@ -79,20 +80,30 @@ def test_a_damaged_manifest_and_what_is_no_gallery_are_told_apart(tmp_path):
     stored = json.loads(manifest.read_text())
     for text in (manifest.read_text()[:50], "[]", json.dumps(stored | {"images": 11})):
         manifest.write_text(text)
-        with pytest.raises(UserError, match="gallery.json is not as it was written"):
+        with pytest.raises(UserError, match=r"damaged: gallery\.json"):
             open_gallery(tmp_path / "g")
     manifest.unlink()
-    with pytest.raises(UserError, match="g is damaged: gallery.json is missing"):
+    with pytest.raises(UserError, match=r"gallery\.json is missing"):
         open_gallery(tmp_path / "g")
-    with pytest.raises(UserError, match="none is no gallery: make one"):
+    with pytest.raises(UserError, match="none is no gallery"):
         open_gallery(tmp_path / "none")
     (tmp_path / "h.partial").mkdir()
-    with pytest.raises(UserError, match="h is unfinished: repeat the command"):
+    with pytest.raises(UserError, match="h is unfinished"):
         open_gallery(tmp_path / "h")
 
 
+def test_a_gallery_of_an_earlier_version_opens(tmp_path):
+    """The manifest's key is `seal`, as it has always been."""
+    small_gallery(tmp_path / "g")
+    manifest = tmp_path / "g" / "gallery.json"
+    stored = json.loads(manifest.read_text())
+    content = json.dumps({key: stored[key] for key in stored if key != "seal"}, sort_keys=True)
+    assert stored["seal"] == hashlib.sha256(content.encode()).hexdigest()
+    assert open_gallery(tmp_path / "g").calibrations == {}
+
+
 def test_an_interrupted_write_leaves_no_gallery(tmp_path):
-    with pytest.raises(ValueError, match="5 features for 12 images"):
+    with pytest.raises(ValueError, match="5 features for 12"):
         write(tmp_path / "g", images_of(12), [unit(5)], MODEL, "flat", progress=False)
     assert not (tmp_path / "g").exists()
     small_gallery(tmp_path / "g")  # and the next one is not in its way
@@ -131,9 +142,9 @@ def test_a_gallery_smaller_than_the_number_of_matches():
         index = indexes.build(kind, features, progress=False)
         rows, _ = indexes.nearest(kind, index, features, features, 10)
         assert rows.shape == (3, 3) and set(rows.ravel()) == {0, 1, 2}
-    with pytest.raises(UserError, match="--index ivfpq needs 256 images, here are 3: use flat"):
+    with pytest.raises(UserError, match="ivfpq needs 256"):
         indexes.build("ivfpq", features)
-    with pytest.raises(UserError, match="unknown index 'tree'; the names are flat, ivf, hnsw"):
+    with pytest.raises(UserError, match=r"tree.*flat, ivf, hnsw"):
         indexes.build("tree", features)
 
 
@@ -197,13 +208,13 @@ def test_bad_sources_are_named(tmp_path, monkeypatch):
         (tmp_path / name).write_text(content)
     (tmp_path / "movie.bin").write_bytes(b"\xff\xfe\xfd")
     for source, message in {
-        plain: "a.jpg: its path does not say its modality: give --modality visible or infrared",
-        "l.txt": "l.txt, line 2: b.jpg is no image file",
+        plain: r"a\.jpg.*modality",
+        "l.txt": r"l\.txt, line 2: b\.jpg",
         "none": "none is missing",
-        "m.csv": "m.csv, line 2: modality 'night' is none of visible, infrared",
-        "n.csv": "n.csv: the first line of a .csv names its columns",
+        "m.csv": r"m\.csv, line 2.*night",
+        "n.csv": r"n\.csv: the first line",
         "empty": "holds no image",
-        "movie.bin": "movie.bin is neither an image nor a list of images",
+        "movie.bin": r"movie\.bin is neither",
     }.items():
         with pytest.raises(UserError, match=message):
             collect([source], None if source in (plain, "m.csv") else "visible")
@@ -213,34 +224,19 @@ def shard_table(tmp_path, count: int = 7) -> ImageTable:
     return collect([picture(tmp_path / f"{n}.jpg") for n in range(count)], "visible")
 
 
-class FakeBatch:
-    """Features of a batch, as a model's output."""
-
-    def __init__(self, features):
-        self.features = features
-
-    def float(self):
-        return self
-
-    cpu = float
-
-    def numpy(self):
-        return self.features
-
-
 @pytest.mark.parametrize("batch", [1, 2, 5, 7])
-def test_shards_come_back_in_order_whatever_the_batch(tmp_path, batch):
+def test_shards_keep_the_order_for_any_batch_size(tmp_path, batch):
     images, features = shard_table(tmp_path), unit(7)
     planned = shards.plan(tmp_path / "s", images, "model", 3)
     faults = {3: "broken", 4: "broken", 5: "broken: too"}  # a shard without any readable image
-    writer = shards.ShardWriter(planned, faults)
-    writer.reset()
-    kept = [row for row in range(7) if row not in faults]
-    for start in range(0, len(kept), batch):
-        writer.process({}, FakeBatch(3 * features[kept[start : start + batch]]))
+    kept = features[[row for row in range(7) if row not in faults]]
+    shards.save_shards(planned, faults, (kept[n : n + batch] for n in range(0, len(kept), batch)))
     assert [shard.load()[1] for shard in planned] == [[], list(faults.items()), []]
     joined = np.concatenate(list(shards.blocks(planned)))
-    np.testing.assert_allclose(joined, features[kept], atol=1e-6)
+    np.testing.assert_array_equal(joined, kept)
+    for count in (3, 5):
+        with pytest.raises(ValueError, match="features than images"):
+            shards.save_shards(planned, faults, [unit(count)])
 
 
 def test_a_shard_is_found_again_only_for_the_same_images_and_model(tmp_path):
@@ -266,8 +262,8 @@ def test_a_damaged_shard_counts_as_none(tmp_path):
 
 def test_features_without_a_direction_are_refused():
     for value in (np.nan, np.inf, 0):
-        with pytest.raises(UserError, match="NaN, infinity or zero vectors"):
-            shards.unit(np.full((1, 4), value, dtype=np.float32))
+        with pytest.raises(UserError, match="NaN, infinity or zero"):
+            normalize(np.full((1, 4), value, dtype=np.float32))
 
 
 def test_calibration_searches_for_absent_people_only(tmp_path):
@@ -279,7 +275,7 @@ def test_calibration_searches_for_absent_people_only(tmp_path):
         ["person 1", "eve", "eve", "eve", "bob"],
     )
     features = unit(5, seed=3)
-    found = calibrate(gallery, people, features, "test", True)
+    found = calibrate(gallery.images, gallery.nearest, people, features, "test", True)
     best = (features @ np.asarray(gallery.features).T).max(1)
     assert found["infrared"].impostor == pytest.approx(best[[1, 2, 4]].tolist())
     assert found["visible"].impostor == pytest.approx(best[[3]].tolist())
@@ -289,14 +285,14 @@ def test_calibration_searches_for_absent_people_only(tmp_path):
     assert found["infrared"].genuine == pytest.approx(
         [max(own[1, 2], own[1, 3]), max(own[2, 1], own[2, 3])]
     )
-    galleries.save_calibrations(gallery, found)
+    store.save_calibrations(gallery, found)
     again = open_gallery(tmp_path / "g").calibrations["infrared"]
     assert again == found["infrared"]
-    with pytest.raises(UserError, match="all people of test are in gallery"):
-        calibrate(gallery, people.take([0]), features[:1], "test", True)
+    with pytest.raises(UserError, match="all people of test"):
+        calibrate(gallery.images, gallery.nearest, people.take([0]), features[:1], "test", True)
     nameless = ImageTable(["/p/q.jpg"], np.array([0]), [""], [""])
-    with pytest.raises(UserError, match="/p/q.jpg: calibration needs to know who that is"):
-        calibrate(gallery, nameless, features[:1], "test", True)
+    with pytest.raises(UserError, match=r"/p/q\.jpg"):
+        calibrate(gallery.images, gallery.nearest, nameless, features[:1], "test", True)
 
 
 def test_the_stated_rate_holds_in_an_approximate_gallery(tmp_path):
@@ -309,6 +305,7 @@ def test_the_stated_rate_holds_in_an_approximate_gallery(tmp_path):
         ["1"] * 1000,
         [f"stranger {n}" for n in range(1000)],
     )
-    threshold = calibrate(gallery, table, strangers[:1000], "test", True)["visible"].threshold(0.1)
+    found = calibrate(gallery.images, gallery.nearest, table, strangers[:1000], "test", True)
+    threshold = found["visible"].threshold(0.1)
     alarms = (gallery.nearest(strangers[1000:], 1)[1][:, 0] > threshold).mean()
     assert 0.07 < alarms < 0.13
