@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 import icre
+from icre.commands import export, report, search, visualize
+from icre.engine.checkpoint import SafeCheckpointer
 from icre.inference.run import Run, flatten, open_model, open_runs, read_scalars
+from icre.report.write import SECTIONS
 from icre.utils.errors import UserError
 
 LINES = (
@@ -20,18 +22,14 @@ LINES = (
 
 @pytest.fixture(scope="module")
 def validated_run(finished_run, tmp_path_factory) -> Path:
-    """A run with DATASETS.VALIDATION, whose best and last epochs are different models."""
+    """A run with DATASETS.VALIDATION, which has a best and a final checkpoint."""
     folder = tmp_path_factory.mktemp("validated")
-    for name in ("metrics.json", "features.npz", "scalars.json", "model_final.pth"):
+    for name in ("metrics.json", "model_final.pth"):
         shutil.copy(finished_run / name, folder)
+    shutil.copy(folder / "model_final.pth", folder / "model_best.pth")
     config = yaml.safe_load((finished_run / "config.yaml").read_text())
     config["DATASETS"]["VALIDATION"] = True
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    best = torch.load(folder / "model_final.pth", weights_only=True)
-    best.pop("digest", None)  # it is the unchanged weights'
-    best["model"]["heads.bottleneck.0.bias"] += 1
-    best["config"] = yaml.safe_dump(config)
-    torch.save(best, folder / "model_best.pth")
     return folder
 
 
@@ -49,19 +47,38 @@ def test_the_parts_of_a_run_are_those_of_its_files(finished_run, demo_root):
     assert run.weights == finished_run / "model_final.pth"
 
 
-def test_every_reader_takes_the_checkpoint_that_the_metrics_are_of(validated_run):
-    best = validated_run / "model_best.pth"
-    run = Run(validated_run, device="cpu")
-    bias = torch.load(best, weights_only=True)["model"]["heads.bottleneck.0.bias"]
-    opened = {
-        "run": run.model(),  # tools/report.py, tools/visualize.py
-        "open_model": open_model(validated_run, "MODEL.DEVICE", "cpu"),  # search and export
-        "predictor": icre.load(validated_run, "cpu").extractor,
-    }
-    assert run.weights == best
-    for name, extractor in opened.items():
-        assert extractor.weights == best.resolve(), name
-        assert torch.equal(extractor.model.state_dict()["heads.bottleneck.0.bias"], bias), name
+NOT_ATTENTION = [key for key in SECTIONS if key != "attention"]
+# (run folder, path to write to, folder of images)
+USES = {
+    "report": lambda run, out, _: report.main(
+        [run, "--without", *NOT_ATTENTION, "--out", f"{out}.html"]
+    ),
+    "attention": lambda run, out, _: visualize.main(["attention", run, "--out", f"{out}.png"]),
+    "export": lambda run, out, _: export.main(["--weights", run, "--out", out]),
+    "search": lambda run, out, images: search.main(
+        ["index", images, "--weights", run, "--out", out]
+    ),
+    "predictor": lambda run, out, _: icre.load(run, "cpu"),
+    "run": lambda run, out, _: Run(run).model(),
+}
+
+
+class Loaded(Exception):
+    """A checkpoint's path, in place of loading it."""
+
+
+@pytest.mark.parametrize("use", USES)
+def test_everything_takes_the_checkpoint_that_the_metrics_are_of(
+    use, validated_run, demo_root, tmp_path, monkeypatch
+):
+    def stop(self, path, *args, **kwargs):
+        raise Loaded(path)
+
+    monkeypatch.setattr(SafeCheckpointer, "load", stop)
+    images = str(demo_root / "SYSU-MM01/cam1")
+    with pytest.raises(Loaded) as loaded:
+        USES[use](str(validated_run), str(tmp_path / "out"), images)
+    assert str(loaded.value) == str(validated_run / "model_best.pth")
 
 
 def test_a_run_that_was_not_finished_has_no_model(finished_run, tmp_path):

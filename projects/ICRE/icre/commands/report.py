@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from icre.commands import arguments
 from icre.utils import cli
 
 
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "embedding, attention, cost",
     )
     result.add_argument("--seed", type=int, default=0, help="of the choice of people (0)")
-    result.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
+    arguments.add_device(result)
     return result
 
 

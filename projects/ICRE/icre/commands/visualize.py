@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from icre.commands import arguments
 from icre.utils import cli
 
 _FEATURES = "an .npz of features, or a run's folder"
@@ -53,26 +54,13 @@ def _add(figures, name: str, text: str, width: str) -> argparse.ArgumentParser:
 
 
 def _protocol_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--protocol",
-        metavar="NAME",
-        help="default: the data set's first; an unknown name prints the list",
-    )
-    sub.add_argument(
-        "--draw",
-        choices=("official", "seeded"),
-        help="gallery sampling; default: official where rand_perm_cam.mat is there, else seeded",
-    )
-    sub.add_argument(
-        "--perm",
-        metavar="rand_perm_cam.mat",
-        help="default: that of the run's data set, or of --root",
-    )
+    arguments.add_protocol(sub)
     sub.add_argument(
         "--root",
         type=Path,
         metavar="DATASET",
-        help="the data set's folder, such as datasets/SYSU-MM01; default: the run's",
+        help="the data set's folder, such as datasets/SYSU-MM01, with its rand_perm_cam.mat; "
+        "default: the run's",
     )
 
 
@@ -144,7 +132,7 @@ def _attention(figures) -> None:
         "--images", type=int, default=4, metavar="N", help="per person and modality, at most (4)"
     )
     sub.add_argument("--seed", type=int, default=0, help="of the choice (0)")
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
+    arguments.add_device(sub)
 
 
 def _curves(figures) -> None:
