@@ -12,13 +12,27 @@ from PIL import Image
 
 import icre
 from conftest import CONFIGS
-from icre.engine.trainer import Trainer
+from icre.commands import extract
 from icre.evaluation.features import FeatureSet
-from icre.inference import extract
-from icre.inference.embedder import read_config
-from icre.inference.predictor import Batches, Predictor
+from icre.inference.batches import ImageBatches
+from icre.inference.extractor import read_config
+from icre.inference.predictor import Predictor
 from icre.modality import NAMES
+from icre.modeling.build import build_model
 from icre.utils.errors import UserError
+from small_runs import STOCK, TINY_MODEL
+
+# what icre.load needs none of
+HEAVY = ("matplotlib", "tensorboard", "sklearn", "h5py", "faiss", "fastreid.engine")
+LOAD = """
+import sys
+import icre
+assert not {"torch", "fastreid", "numpy"} & set(sys.modules)
+features = icre.load(sys.argv[1], "cpu")(sys.argv[2])
+assert features.shape == (1, 512)
+print(*(name for name in sys.argv[3:] if name in sys.modules))
+icre.nothing
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +44,9 @@ def predictor(finished_run) -> Predictor:
 def test_set(finished_run, tmp_path_factory) -> FeatureSet:
     """What tools/extract_features.py writes for the same model."""
     out = tmp_path_factory.mktemp("features") / "features.npz"
-    assert (
-        extract.main(
-            [
-                "--config-file",
-                str(finished_run / "config.yaml"),
-                "--weights",
-                str(finished_run / "model_final.pth"),
-                "--out",
-                str(out),
-            ]
-        )
-        == 0
-    )
+    config, weights = finished_run / "config.yaml", finished_run / "model_final.pth"
+    given = ["--config-file", str(config), "--weights", str(weights), "--out", str(out)]
+    assert extract.main(given) == 0
     return FeatureSet.load(out)
 
 
@@ -103,11 +107,11 @@ def test_other_sizes_and_kinds_are_resized_and_converted(predictor, demo_root):
 
 
 def test_batches_cover_all_images_in_order(predictor, demo_root):
-    cfg = predictor.embedder.cfg.clone()
+    cfg = predictor.extractor.cfg.clone()
     cfg.defrost()
     cfg.TEST.IMS_PER_BATCH = 2
     paths = files(demo_root, 1)[:5]
-    batches = Batches(cfg, paths, [0, 1, 0, 1, 1])
+    batches = ImageBatches(cfg, paths, [0, 1, 0, 1, 1])
     read = list(batches)
     assert len(batches) == 3 and [len(batch["images"]) for batch in read] == [2, 2, 1]
     assert torch.cat([batch["modalities"] for batch in read]).tolist() == [0, 1, 0, 1, 1]
@@ -132,37 +136,28 @@ def test_a_run_with_a_chosen_epoch_is_loaded_at_that_epoch(finished_run, tmp_pat
     assert "VALIDATION: false" in text
     (tmp_path / "config.yaml").write_text(text.replace("VALIDATION: false", "VALIDATION: true"))
     shutil.copy(finished_run / "model_final.pth", tmp_path / "model_final.pth")
-    with pytest.raises(UserError, match="has no model_best.pth"):
+    with pytest.raises(UserError, match=r"model_best\.pth"):
         icre.load(tmp_path)
     shutil.copy(finished_run / "model_final.pth", tmp_path / "model_best.pth")
-    weights = icre.load(tmp_path, "cpu").embedder.stamp.weights
-    assert Path(weights).name == "model_best.pth"
+    assert icre.load(tmp_path, "cpu").extractor.weights.name == "model_best.pth"
 
 
 def test_fast_reids_models_need_no_modality(demo_root, tmp_path):
-    cfg = read_config(
-        CONFIGS / "Demo/bagtricks_r18.yml",
-        "MODEL.DEVICE",
-        "cpu",
-        "MODEL.HEADS.NUM_CLASSES",
-        "4",
-        "INPUT.SIZE_TEST",
-        "[32, 16]",
-    )
+    small = ("MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "4", "INPUT.SIZE_TEST", "[32, 16]")
+    cfg = read_config(CONFIGS / STOCK, *TINY_MODEL, *small)
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    torch.save({"model": Trainer.build_model(cfg).state_dict()}, tmp_path / "model_final.pth")
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "model_final.pth")
     stock = icre.load(tmp_path, "cpu")
     image = Image.open(files(demo_root, 1)[0])
     assert not stock.needs_modality
     np.testing.assert_allclose(stock(image), stock(image, "infrared"), atol=1e-6)
 
 
-def test_importing_the_package_imports_nothing_large():
-    code = (
-        "import sys, icre; assert not {'torch', 'fastreid', 'numpy'} & set(sys.modules); "
-        "icre.nothing"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_loading_imports_only_what_it_needs(finished_run, demo_root):
+    image = files(demo_root, 1)[0]
+    command = [sys.executable, "-c", LOAD, str(finished_run), image, *HEAVY]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split() == [], done.stderr
     assert "AttributeError: module 'icre' has no attribute 'nothing'" in done.stderr
 
 
@@ -173,12 +168,12 @@ RED = np.zeros((8, 4, 3), dtype=np.uint8)
     "images, modality, message",
     [
         (RED, None, "does not say its modality"),
-        (RED, "thermal", "modality 'thermal' is none of visible, infrared"),
-        ([RED, RED], ["visible"], "1 modalities were given for 2 images"),
-        (RED.astype(np.float32), "visible", r"uint8 RGB, not \(8, 4, 3\) of float32"),
-        (RED[..., 0], "visible", r"uint8 RGB, not \(8, 4\) of uint8"),
+        (RED, "thermal", "thermal"),
+        ([RED, RED], ["visible"], "1 modalities"),
+        (RED.astype(np.float32), "visible", r"\(8, 4, 3\) of float32"),
+        (RED[..., 0], "visible", r"\(8, 4\) of uint8"),
         ([RED, 3], "visible", "not int"),
-        ([], "visible", "no images were given"),
+        ([], "visible", "no images"),
         ("nowhere.jpg", "visible", "nowhere.jpg is missing"),
     ],
 )
@@ -191,23 +186,23 @@ def test_bad_input_ends_in_one_line(predictor, images, modality, message):
 def test_an_unreadable_image_and_a_path_without_a_modality_are_named(predictor, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
-    with pytest.raises(UserError, match="cannot read image .*broken.jpg"):
+    with pytest.raises(UserError, match=r"broken\.jpg"):
         predictor([RED, broken], "visible")
-    with pytest.raises(UserError, match="broken.jpg: its path does not say its modality"):
+    with pytest.raises(UserError, match=r"broken\.jpg.*modality"):
         predictor(broken)
 
 
 def test_missing_runs_and_checkpoints_are_named(finished_run, tmp_path):
-    with pytest.raises(UserError, match="nowhere is missing: name a run's folder"):
+    with pytest.raises(UserError, match="nowhere is missing"):
         icre.load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="has no model_final.pth"):
+    with pytest.raises(UserError, match=r"model_final\.pth"):
         icre.load(tmp_path)
     torch.save({"model": {}}, tmp_path / "bare.pth")
-    with pytest.raises(UserError, match="bare.pth carries no config"):
+    with pytest.raises(UserError, match=r"bare\.pth.*config"):
         icre.load(tmp_path / "bare.pth")
     (tmp_path / "text.pth").write_text("weights")
-    with pytest.raises(UserError, match="text.pth cannot be read as plain tensors"):
+    with pytest.raises(UserError, match=r"text\.pth cannot be read"):
         icre.load(tmp_path / "text.pth")
     torch.save([1], tmp_path / "list.pth")
-    with pytest.raises(UserError, match="list.pth has no entry 'model'"):
+    with pytest.raises(UserError, match=r"list\.pth.*'model'"):
         icre.load(tmp_path / "list.pth")
