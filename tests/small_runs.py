@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from icre.engine import testing
 from icre.engine.step import Step
 
 # 2 epochs of 5 steps; with all that draws random numbers: dropout, augmentation, erasing
@@ -48,6 +50,11 @@ TINY_MODEL = (
     "('sysu-all-single',)",
 )
 STOCK = "Demo/bagtricks_r18.yml"
+
+
+def skip_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Write a dot as ranking.png: drawing the lists takes longer than a small training."""
+    patch.setattr(testing, "save_rankings", lambda *args: Image.new("RGB", (1, 1)).save(args[-1]))
 
 
 @contextmanager

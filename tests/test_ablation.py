@@ -1,5 +1,6 @@
-"""tools/ablate.py: its table equals the runs' records, it resumes, and bad specs are one line."""
+"""`ablate`: its table equals the runs' records, it resumes, and a bad spec is one line."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -7,32 +8,59 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from conftest import CONFIGS, SHORT
+from icre.commands import ablate, train
 from icre.evaluation.breakdown import by_identity
-from icre.evaluation.compare import FIGURES, Bootstrap, compare, compare_seeds
+from icre.evaluation.compare import METRICS, Bootstrap, compare, compare_seeds
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.plan import prepare
-from icre.experiments import ablation
-from icre.experiments.ablation.results import Results
-from icre.experiments.ablation.runs import is_finished, places
+from icre.evaluation.trials import build_trials
+from icre.experiments.ablation import runs, table
+from icre.experiments.ablation.results import Results, is_finished
+from icre.experiments.ablation.runs import environments
 from icre.experiments.ablation.spec import read_spec
-from icre.utils.environment import ENVIRONMENT
 from icre.utils.errors import STOPPED, UserError
+from icre.utils.run_folder import RunFolder
 from small_features import small_features
+from small_runs import STOCK, TINY_MODEL, skip_pictures
 
+TOOL = CONFIGS.parent / "tools/ablate.py"
 SPEC = f"""
 title: Two rows
-config: {CONFIGS / "Demo/icre_r18.yml"}
+config: {CONFIGS / STOCK}
 seeds: [0, 1]
 rows:
-  baseline:
-    options: {{MODEL.MPFR.ENABLED: False, MODEL.SDCE.ENABLED: False}}
-  ICRE:
+  ID loss:
+    options: {{MODEL.LOSSES.NAME: [CrossEntropyLoss]}}
+  Both:
 """
+FOLDERS = {"ID loss": "ID_loss", "Both": "Both"}
+
+
+class InProcess:
+    """A training in this process in place of subprocess.Popen: a second instead of ten."""
+
+    def __init__(self, command, stdout, stderr, env):
+        assert command[:3] == [sys.executable, "-m", "icre.commands.train"]
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            self.status = train.main(command[3:])
+
+    def poll(self):
+        return self.status
+
+    wait = poll
+
+
+@pytest.fixture(autouse=True, scope="module")
+def in_process():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "subprocess", SimpleNamespace(Popen=InProcess))
+        skip_pictures(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -44,26 +72,16 @@ def spec_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def words(spec_file, demo_root):
-    return [
-        str(spec_file),
-        "--options",
-        "DATASETS.ROOT",
-        str(demo_root),
-        *SHORT,
-        "SOLVER.MAX_EPOCH",
-        "1",
-        "SOLVER.WARMUP_EPOCHS",
-        "0.0",
-        "SOLVER.SCHED",
-        "MultiStepLR",
-    ]
+    epoch = ("SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0.0", "SOLVER.SCHED", "MultiStepLR")
+    options = ("DATASETS.ROOT", str(demo_root), *SHORT, *TINY_MODEL, *epoch)
+    return [str(spec_file), "--options", *options]
 
 
 @pytest.fixture(scope="module")
 def out(words, tmp_path_factory):
     """A finished ablation of two rows and two seeds."""
     folder = tmp_path_factory.mktemp("ablation")
-    assert ablation.main(arguments(words, folder, "--jobs", "2")) == 0
+    assert ablate.main(arguments(words, folder)) == 0
     return folder
 
 
@@ -87,7 +105,7 @@ def rows_of(folder):
 def tabulated(spec, out, words, folder, *flags):
     """The rows of another table, made in `folder` of the records of a finished ablation."""
     where = ["--out", str(folder), "--records", str(out / "records"), "--table"]
-    assert ablation.main([str(spec), *where, *flags, *words[1:]]) == 0
+    assert ablate.main([str(spec), *where, *flags, *words[1:]]) == 0
     return rows_of(folder)
 
 
@@ -95,20 +113,20 @@ def record_of(out, row, seed):
     """The file that holds the result of a row's run."""
     for path in (out / "records").iterdir():
         found = json.loads(path.read_text())
-        enhanced = found["config"].get("MODEL.MPFR.ENABLED", True)
-        if enhanced == (row == "ICRE") and found["record"]["seed"] == seed:
+        both = "TripletLoss" in found["config"].get("MODEL.LOSSES.NAME", ())
+        if both == (row == "Both") and found["record"]["seed"] == seed:
             return path
     raise AssertionError(f"no record of {row}, seed {seed}")
 
 
 def test_the_table_equals_the_records(out):
     found = json.loads((out / "results.json").read_text())
-    assert [row["row"] for row in found["rows"]] == ["baseline", "ICRE"]
-    for row, folder in zip(found["rows"], ("baseline", "ICRE")):
-        for figure in FIGURES:
+    assert [row["row"] for row in found["rows"]] == list(FOLDERS)
+    for row, folder in zip(found["rows"], FOLDERS.values()):
+        for metric in METRICS:
             values = [
                 next(
-                    record[figure]["mean"]
+                    record[metric]["mean"]
                     for record in json.loads(
                         (out / folder / f"seed_{seed}/metrics.json").read_text()
                     )
@@ -116,16 +134,16 @@ def test_the_table_equals_the_records(out):
                 )
                 for seed in (0, 1)
             ]
-            assert row[figure]["per_seed"] == values
-            assert row[figure]["mean"] == pytest.approx(np.mean(values))
-            assert row[figure]["std"] == pytest.approx(np.std(values))
-            if folder == "ICRE":
-                difference = row[figure]["mean"] - found["rows"][0][figure]["mean"]
+            assert row[metric]["per_seed"] == values
+            assert row[metric]["mean"] == pytest.approx(np.mean(values))
+            assert row[metric]["std"] == pytest.approx(np.std(values))
+            if folder == "Both":
+                difference = row[metric]["mean"] - found["rows"][0][metric]["mean"]
                 # of the identities, which are kept with six digits
-                assert row[figure]["difference"] == pytest.approx(difference, abs=1e-5)
-                assert row[figure]["low"] <= difference <= row[figure]["high"]
+                assert row[metric]["difference"] == pytest.approx(difference, abs=1e-5)
+                assert row[metric]["low"] <= difference <= row[metric]["high"]
     table = (out / "table.md").read_text()
-    line = next(line for line in table.splitlines() if line.startswith("| ICRE"))
+    line = next(line for line in table.splitlines() if line.startswith("| Both"))
     assert f"{found['rows'][1]['Rank-1']['mean']:.2f} ±" in line
     assert "; float32; " in table  # what the steps were computed in, beside machine and version
     with open(out / "table.csv") as file:
@@ -143,22 +161,22 @@ def test_seeds_and_rows_are_different_trainings(out):
 
 
 def test_a_finished_run_is_kept_and_a_lost_one_repeated(out, words):
-    kept = (out / "ICRE/seed_0/model_final.pth").stat().st_mtime_ns
+    kept = (out / "Both/seed_0/model_final.pth").stat().st_mtime_ns
     before = json.loads((out / "results.json").read_text())
-    record_of(out, "ICRE", 1).unlink()
-    (out / "ICRE/seed_1/metrics.json").unlink()
-    assert ablation.main(arguments(words, out, "--table")) == 0
-    assert "| ICRE" not in (out / "table.md").read_text()
-    assert ablation.main(arguments(words, out)) == 0
+    record_of(out, "Both", 1).unlink()
+    (out / "Both/seed_1/metrics.json").unlink()
+    assert ablate.main(arguments(words, out, "--table")) == 0
+    assert "| Both" not in (out / "table.md").read_text()
+    assert ablate.main(arguments(words, out)) == 0
     assert json.loads((out / "results.json").read_text()) == before
-    assert (out / "ICRE/seed_0/model_final.pth").stat().st_mtime_ns == kept
+    assert (out / "Both/seed_0/model_final.pth").stat().st_mtime_ns == kept
 
 
 def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tmp_path, capsys):
     other = tmp_path / "other.yml"
-    other.write_text(SPEC.replace("ICRE:", "the whole:").replace("Two rows", "Shared runs"))
+    other.write_text(SPEC.replace("Both:", "the whole:").replace("Two rows", "Shared runs"))
     flags = ["--out", str(tmp_path / "o"), "--records", str(out / "records")]
-    assert ablation.main([str(other), *flags, *words[1:]]) == 0
+    assert ablate.main([str(other), *flags, *words[1:]]) == 0
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
         "results.json",
         "table.csv",
@@ -168,31 +186,31 @@ def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tm
     assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
 
 
-def test_a_record_says_what_its_training_said(out):
-    """The process that collects may run elsewhere, or find another precision fast."""
-    for row in ("baseline", "ICRE"):
-        said = json.loads((out / row / "seed_1" / ENVIRONMENT).read_text())
+def test_a_record_has_the_environment_of_its_training(out):
+    """The process that collects may run elsewhere, or in another precision."""
+    for row, folder in FOLDERS.items():
+        said = json.loads(RunFolder(out / folder / "seed_1").environment.read_text())
         assert said["precision"] == "float32" and said["cpu"] and said["versions"]["torch"]
         assert json.loads(record_of(out, row, 1).read_text())["environment"] == said
 
 
-def test_a_run_that_does_not_say_where_it_was_trained_is_refused(out, words, capsys):
+def test_a_run_without_environment_is_refused(out, words, capsys):
     kept = {
         path: path.read_text()
-        for path in (record_of(out, "ICRE", 1), out / "ICRE/seed_1" / ENVIRONMENT)
+        for path in (record_of(out, "Both", 1), out / "Both/seed_1/environment.json")
     }
     try:
         for path in kept:
             path.unlink()
-        assert ablation.main(arguments(words, out)) == 2  # before anything is trained
+        assert ablate.main(arguments(words, out)) == 2  # before anything is trained
     finally:
         for path, text in kept.items():
             path.write_text(text)
-    assert f"{out / 'ICRE/seed_1' / ENVIRONMENT} is missing" in capsys.readouterr().err
+    assert f"{out / 'Both/seed_1/environment.json'} is missing" in capsys.readouterr().err
 
 
 def test_a_record_from_before_precision_was_kept_still_tabulates(out, words, tmp_path):
-    path = record_of(out, "ICRE", 1)
+    path = record_of(out, "Both", 1)
     text = path.read_text()
     content = json.loads(text)
     assert content["environment"].pop("precision") == "float32"
@@ -205,7 +223,7 @@ def test_a_record_from_before_precision_was_kept_still_tabulates(out, words, tmp
 
 
 def test_another_reference_turns_the_difference_round(out, words, tmp_path):
-    there, back = rows_of(out), tabulated(words[0], out, words, tmp_path, "--reference", "ICRE")
+    there, back = rows_of(out), tabulated(words[0], out, words, tmp_path, "--reference", "Both")
     assert back[1]["mAP"]["difference"] is None
     assert back[0]["mAP"]["difference"] == pytest.approx(-there[1]["mAP"]["difference"])
     assert back[0]["mAP"]["low"] == pytest.approx(-there[1]["mAP"]["high"])
@@ -213,14 +231,14 @@ def test_another_reference_turns_the_difference_round(out, words, tmp_path):
 
 def test_a_row_of_fewer_seeds_is_compared_by_those_alone(out, words, tmp_path):
     other = tmp_path / "other.yml"
-    other.write_text(SPEC.replace("ICRE:", "ICRE: {seeds: [1]}"))
+    other.write_text(SPEC.replace("Both:", "Both: {seeds: [1]}"))
     (baseline, whole), (_, fewer) = rows_of(out), tabulated(other, out, words, tmp_path / "o")
     assert (whole["seeds"], fewer["seeds"]) == ([0, 1], [1])
-    for figure in FIGURES:
-        second = whole[figure]["per_seed"][1]
-        assert fewer[figure]["mean"] == second
-        difference = second - baseline[figure]["per_seed"][1]
-        assert fewer[figure]["difference"] == pytest.approx(difference, abs=1e-5)
+    for metric in METRICS:
+        second = whole[metric]["per_seed"][1]
+        assert fewer[metric]["mean"] == second
+        difference = second - baseline[metric]["per_seed"][1]
+        assert fewer[metric]["difference"] == pytest.approx(difference, abs=1e-5)
 
 
 def test_settings_of_a_loss_that_is_not_named_make_no_other_training(tmp_path):
@@ -242,44 +260,41 @@ rows:
 def test_the_interval_is_that_of_the_features(out):
     """The records' identities give what the features give."""
     sides = []
-    for row in ("baseline", "ICRE"):
+    for row, folder in FOLDERS.items():
         sides.append([])
         for seed in (0, 1):
             found = json.loads(record_of(out, row, seed).read_text())
-            features = FeatureSet.load(out / row / f"seed_{seed}/features.npz")
+            features = FeatureSet.load(out / folder / f"seed_{seed}/features.npz")
             own = by_identity(*_setting(features, "sysu-all-single", "seeded"))
             assert [one["pid"] for one in own] == [one["pid"] for one in found["identities"]]
             assert sum(one["queries"] for one in found["identities"]) == (
                 found["record"]["trials"] * found["record"]["valid_queries"]
             )
             weights = [one["queries"] for one in found["identities"]]
-            for figure in FIGURES:
-                values = [one[figure] for one in found["identities"]]
+            for metric in METRICS:
+                values = [one[metric] for one in found["identities"]]
                 mean = np.average(values, weights=weights)
-                assert mean == pytest.approx(found["record"][figure]["mean"], abs=1e-5)
+                assert mean == pytest.approx(found["record"][metric]["mean"], abs=1e-5)
             sides[-1].append(found["identities"])
     entry = json.loads((out / "results.json").read_text())["rows"][1]
-    for figure, cell in compare_seeds(*sides).items():
-        assert cell == {key: entry[figure][key] for key in cell}
+    for metric, cell in compare_seeds(*sides).items():
+        assert cell == {key: entry[metric][key] for key in cell}
 
 
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda text: text[:100], "is no result of a training"),
-        (
-            lambda text: text.replace('"SOLVER.BASE_LR": 0.0015', '"SOLVER.BASE_LR": 0.5'),
-            "another config",
-        ),
+        (lambda text: text[:100], "no result"),
+        (lambda text: text.replace('"SOLVER.MAX_EPOCH": 1', '"SOLVER.MAX_EPOCH": 2'), "another"),
     ],
 )
 def test_a_wrong_record_is_named(out, words, capsys, damage, message):
-    path = record_of(out, "ICRE", 1)
+    path = record_of(out, "Both", 1)
     text = path.read_text()
     assert damage(text) != text
     path.write_text(damage(text))
     try:
-        assert ablation.main(arguments(words, out, "--table")) == 2
+        assert ablate.main(arguments(words, out, "--table")) == 2
     finally:
         path.write_text(text)
     said = capsys.readouterr().err.strip()
@@ -287,73 +302,64 @@ def test_a_wrong_record_is_named(out, words, capsys, damage, message):
 
 
 def test_another_config_in_the_folder_is_refused(out, words, capsys):
-    assert ablation.main([*arguments(words, out), "SOLVER.BASE_LR", "0.5"]) == 2
-    assert "another config (SOLVER.BASE_LR was 0.0015, is 0.5)" in capsys.readouterr().err
+    assert ablate.main([*arguments(words, out), "SOLVER.BASE_LR", "0.5"]) == 2
+    assert "(SOLVER.BASE_LR was" in capsys.readouterr().err
 
 
 def test_sigterm_stops_the_trainings_too(words, tmp_path):
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from icre.experiments.ablation import main; sys.exit(main())",
-        *arguments(words, tmp_path),
-        "SOLVER.MAX_EPOCH",
-        "500",
-    ]
+    """With true processes."""
+    words = arguments(words, tmp_path)
+    command = [sys.executable, str(TOOL), *words, "SOLVER.MAX_EPOCH", "500"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    console = tmp_path / "baseline/seed_0/console.txt"
-    deadline = time.monotonic() + 120
+    console = tmp_path / "ID_loss/seed_0/console.txt"
+    deadline = time.monotonic() + 240
     while not (console.is_file() and " of 500 " in console.read_text()):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
     process.terminate()
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == STOPPED and said.splitlines()[-1] == (
-        "error: left on SIGTERM; the same command goes on"
-    )
-    assert "SIGTERM" in console.read_text().splitlines()[-1]  # it was told, and has said goodbye
-    assert not (tmp_path / "baseline/seed_1").exists()
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == STOPPED
+    assert said.splitlines()[-1].startswith("error:") and "SIGTERM" in said.splitlines()[-1]
+    assert "SIGTERM" in console.read_text().splitlines()[-1]  # of the training's own message
+    assert not (tmp_path / "ID_loss/seed_1").exists()
 
 
-def test_a_failed_run_is_named_and_the_others_go_on(words, tmp_path, capsys):
+def test_a_failed_run_is_named_and_the_others_continue(words, tmp_path, capsys):
     bad = tmp_path / "bad.yml"
-    bad.write_text(SPEC + "options: {SOLVER.OPT: Oops}\n")  # found when the optimiser is built
-    out = tmp_path / "o"
-    assert ablation.main(arguments([str(bad), *words[1:]], out, "--seeds", "0")) == 1
+    bad.write_text(SPEC.replace("Both:", "Both: {options: {SOLVER.OPT: Oops}}"))
+    seed = ("--seeds", "0", "--jobs", "2")
+    assert ablate.main(arguments([str(bad), *words[1:]], tmp_path / "o", *seed)) == 1
     printed = capsys.readouterr().out
-    for row in ("baseline", "ICRE"):
-        console = out / row / "seed_0/console.txt"
-        assert f"failed: {row}, seed 0: see {console}" in printed
-        assert "error: SOLVER.OPT 'Oops'" in console.read_text()
+    console = tmp_path / "o/Both/seed_0/console.txt"
+    assert f"failed: Both, seed 0: see {console}" in printed and "failed: ID" not in printed
+    assert "SOLVER.OPT" in console.read_text()
+    assert [row["row"] for row in rows_of(tmp_path / "o")] == ["ID loss"]
 
 
-def test_runs_side_by_side_share_the_cores(monkeypatch):
+def test_processes_at_a_time_share_the_cores(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert places(None, 3) == [{"OMP_NUM_THREADS": "2"}] * 3
-    assert places(None, 20) == [{"OMP_NUM_THREADS": "1"}] * 20
-    assert places(None, 1) == [{}]  # torch's own choice
-    assert places(["0", "3"], 1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
+    assert environments(None, 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert environments(None, 20) == [{"OMP_NUM_THREADS": "1"}] * 20
+    assert environments(None, 1) == [{}]  # torch's own choice
+    gpus = environments(["0", "3"], 1)
+    assert gpus == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert places(None, 2) == [{}, {}]  # as the user says
+    assert environments(None, 2) == [{}, {}]  # as the user says
 
 
 @pytest.mark.parametrize(
     "old, new, message",
     [
         ("seeds: [0, 1]", "seeds: [0, 0]", "different integers"),
-        (
-            "  ICRE:",
-            "  ICRE: {seeds: []}",
-            "row 'ICRE': seeds must be a list of different integers",
-        ),
+        ("  Both:", "  Both: {seeds: []}", "row 'Both': seeds"),
         ("seeds:", "seed:", "unknown key 'seed'; known: config"),
-        ("MODEL.SDCE.ENABLED", "MODEL.SDC.ENABLED", "row 'baseline': option"),
+        ("MODEL.LOSSES.NAME", "MODEL.LOSS.NAME", "row 'ID loss': option"),
         ("config:", "# config:", "has no config"),
-        ("rows:", "reference: none\nrows:", "reference 'none' is no row; rows: baseline, ICRE"),
-        ("  ICRE:", "  base_line:\n  Base-line:", "same letters"),
-        ("title: Two rows", "sweep: {key: SEED, values: [1]}", "either rows or sweep"),
-        ("title: Two rows", "title: [", "two.yml"),
+        ("rows:", "reference: none\nrows:", "'none' is no row; rows: ID loss, Both"),
+        ("  Both:", "  base_line:\n  Base-line:", "same letters"),
+        ("title: Two rows", "sweep: {key: SEED, values: [1]}", "rows or sweep"),
+        ("title: Two rows", "title: [", r"two\.yml"),
     ],
 )
 def test_a_bad_spec_is_refused_beforehand(tmp_path, old, new, message):
@@ -386,17 +392,17 @@ def test_a_sweep_is_rows_of_one_key_and_a_curve(tmp_path):
     )
     spec = read_spec(file, tmp_path / "o")
     assert [run.cfg.MODEL.LOSSES.ICG.SCALE for run in spec.runs] == [0.5, 1.0]
-    assert [run.folder.parent.name for run in spec.runs] == ["0.5", "1.0"]
+    assert [run.files.path.parent.name for run in spec.runs] == ["0.5", "1.0"]
     assert not is_finished(spec.runs[0])
     entries = [
         {"row": row, "seeds": [0]}
         | {
             name: {"mean": 40.0 + number, "std": 1.0, "difference": None, "low": None, "high": None}
-            for name in FIGURES
+            for name in METRICS
         }
         for number, row in enumerate(("0.5", "1.0"))
     ]
-    figure = ablation.table.curve(spec, entries)
+    figure = table.curve(spec, entries)
     lines = figure.axes[0].get_lines()
     assert any(line.get_xydata().tolist() == [[0.5, 40.0], [1.0, 41.0]] for line in lines)
     assert figure.axes[0].get_xlabel() == "LOSSES.ICG.SCALE"
@@ -408,7 +414,7 @@ def noisy(data: FeatureSet, seed: int, amount: float) -> FeatureSet:
 
 
 def _setting(features, name, draw):
-    data, (setting,) = prepare(features, [name], draw)
+    data, (setting,) = build_trials(features, [name], draw)
     return data, setting
 
 
@@ -421,9 +427,9 @@ def test_one_seed_is_compare_without_its_draws():
     second = noisy(first, 1, 2.0)
     alone = compare_seeds([identities(first)], [identities(second)], Bootstrap(200))
     both = compare(first, second, "sysu-all-single", "seeded", bootstrap=Bootstrap(200))["all"]
-    for figure in FIGURES:
-        assert alone[figure]["difference"] == pytest.approx(both[figure]["difference"])
-        assert alone[figure]["low"] <= alone[figure]["difference"] <= alone[figure]["high"]
+    for metric in METRICS:
+        assert alone[metric]["difference"] == pytest.approx(both[metric]["difference"])
+        assert alone[metric]["low"] <= alone[metric]["difference"] <= alone[metric]["high"]
 
 
 def test_more_disagreement_between_seeds_widens_the_interval():
@@ -436,7 +442,7 @@ def test_more_disagreement_between_seeds_widens_the_interval():
 
     # the same data difference in both seeds, and one that changes its sign between them
     assert width([first, other], [other, first]) > width([first, first], [other, other])
-    with pytest.raises(UserError, match="2 and 1 trainings cannot be paired"):
+    with pytest.raises(UserError, match="2 and 1"):
         compare_seeds([first, first], [other])
-    with pytest.raises(UserError, match="other identities"):
+    with pytest.raises(UserError, match="identities"):
         compare_seeds([first], [other[1:]])

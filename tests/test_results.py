@@ -1,10 +1,10 @@
-"""The published records are of the shipped specs; the published tables are what the records give."""
+"""Published records are of shipped specs; published tables are what the records give."""
 
 from pathlib import Path
 
 import pytest
 
-from icre.experiments import ablation
+from icre.commands import ablate
 from icre.experiments.ablation.results import Results
 from icre.experiments.ablation.spec import read_spec
 
@@ -38,15 +38,8 @@ def test_every_record_is_of_a_shipped_spec():
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_published_table_is_made_of_its_records(name, tmp_path):
-    words = [
-        f"configs/ablations/{name}.yml",
-        "--records",
-        str(RECORDS),
-        "--out",
-        str(tmp_path),
-        "--table",
-    ]
-    assert ablation.main(words) == 0
+    spec, where = f"configs/ablations/{name}.yml", ["--records", str(RECORDS)]
+    assert ablate.main([spec, *where, "--out", str(tmp_path), "--table"]) == 0
     for file in ("table.md", "table.csv"):
         assert (tmp_path / file).read_text() == (RESULTS / name / file).read_text(), file
 
