@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from icre.datasets.layout import parse
+from icre.datasets.paths import parse_path
 from icre.evaluation.features import FeatureSet
 
 
@@ -32,7 +32,7 @@ def small_features(
 def from_paths(paths: list[str], seed: int = 0, dimensions: int = 8) -> FeatureSet:
     """Random features of these images, near to their identity's; columns read from the paths."""
     generator = np.random.default_rng(seed)
-    places = [parse(path) for path in paths]
+    places = [parse_path(path) for path in paths]
     pids = np.array([place.pid for place in places])
     centres = generator.normal(size=(pids.max() + 1, dimensions))
     return FeatureSet(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from icre.benchmark.protocol import stand_in_permutation
-from icre.evaluation.compare import FIGURES, Bootstrap, compare, interval, report
+from icre.evaluation.compare import METRICS, Bootstrap, compare, interval, report
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.utils.errors import UserError
@@ -32,7 +32,7 @@ def test_means_are_those_of_score_in_any_row_order():
         result = compare(first, second, name, draw, permutation, FEW)
         for side, data in (("first", first), ("second", second)):
             (record,) = score(data, [name], draw, permutation)
-            for figure in FIGURES:
+            for figure in METRICS:
                 assert result["all"][figure][side] == pytest.approx(record[figure]["mean"])
         cell = result["all"]["mAP"]
         assert cell["difference"] == pytest.approx(cell["second"] - cell["first"])
@@ -53,15 +53,15 @@ def test_equal_features_differ_by_nothing():
     for row in [result["all"], *result["cameras"]]:
         assert all(
             row[name]["difference"] == row[name]["low"] == row[name]["high"] == 0
-            for name in FIGURES
+            for name in METRICS
         )
-    assert report(result).count("not shown: the interval holds 0") == len(FIGURES)
+    assert report(result).count("not shown: the interval holds 0") == len(METRICS)
 
 
 def test_a_ruined_model_is_really_worse():
     data = small_features("sysu", identities=20)
     result = compare(data, noisy(data, 30.0), bootstrap=FEW)
-    assert all(result["all"][name]["high"] < 0 for name in FIGURES)
+    assert all(result["all"][name]["high"] < 0 for name in METRICS)
 
 
 def test_camera_pairs_are_those_that_can_match():

@@ -8,8 +8,8 @@ import pytest
 
 from icre.evaluation import openset
 from icre.evaluation.openset import Scores, open_set, threshold_at, trial_scores
-from icre.evaluation.plan import prepare
 from icre.evaluation.score import score
+from icre.evaluation.trials import build_trials
 from icre.gallery.calibration import Calibration
 from icre.utils.errors import UserError
 from small_features import small_features
@@ -104,7 +104,7 @@ def test_tar_counts_right_and_accepted_searches_by_hand():
 def test_settings_and_counts_are_those_of_the_scores(layout):
     data = small_features(layout)
     results, found = score(data), open_set(data, fars=(0.05, 0.5))
-    ordered, chosen = prepare(data)
+    ordered, chosen = build_trials(data)
     assert len(found) == len(results) == len(chosen)
     for one, record, setting in zip(found, results, chosen):
         search = one["search"]
@@ -144,4 +144,4 @@ def test_a_calibration_refuses_a_rate_it_cannot_state():
     assert few.threshold(0.25) == 0.4 and few.tar(0.4) == 1.0
     with pytest.raises(UserError, match="calibrated by 3 searches, which can state 0.25"):
         few.threshold(0.01)
-    assert Calibration.of(json.loads(json.dumps(few.as_dict()))) == few
+    assert Calibration.from_dict(json.loads(json.dumps(few.as_dict()))) == few

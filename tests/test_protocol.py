@@ -11,9 +11,9 @@ import scipy.io
 
 from icre.benchmark.protocol import stand_in_permutation
 from icre.datasets.protocol import DEFAULTS, PROTOCOLS
-from icre.evaluation import draws, records
+from icre.datasets.sysu import read_permutation
+from icre.evaluation import records, sampling
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import read_permutation
 from icre.evaluation.score import score
 from icre.utils.errors import UserError
 from reference.rank_oracle import loop_score
@@ -82,7 +82,7 @@ def test_equals_the_loop_oracle_for_every_draw(name, seed):
         trials = loop_score(data, name, draw, permutation)
         assert record["trials"] == len(trials) == (10 if draw else 1)
         assert record["valid_queries"] == trials[0]["valid_queries"]
-        for figure in records.FIGURES:
+        for figure in records.METRICS:
             column = [trial[figure] for trial in trials]
             assert record[figure]["mean"] == pytest.approx(np.mean(column), abs=1e-9)
             if draw:
@@ -103,7 +103,7 @@ def test_perfect_features_score_100():
     data = small_features("sysu")
     data = replace(data, features=np.eye(8)[data.pids])
     for record in score(data, perm=stand_in_permutation(data)):
-        assert all(record[name] == {"mean": 100, "std": 0} for name in records.FIGURES)
+        assert all(record[name] == {"mean": 100, "std": 0} for name in records.METRICS)
 
 
 def test_camera_3_queries_lose_all_of_camera_2():
@@ -152,7 +152,7 @@ def test_seeded_draw_is_pythons_choice_and_leaves_its_state_alone():
     rows = np.flatnonzero(np.isin(data.camids, (1, 2, 4, 5)))
     random.seed(123)
     state = random.getstate()
-    drawn = draws.seeded(data, rows)
+    drawn = sampling.seeded(data, rows)
     assert random.getstate() == state
     random.seed(4)
     groups = {}

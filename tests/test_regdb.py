@@ -112,7 +112,7 @@ def test_repeated_line_counts_once_and_is_told(rendered, folder, caplog):
     edit(folder / "idx/test_visible_1.txt", lambda text: text + text.splitlines()[0])
     with caplog.at_level(logging.WARNING, "fastreid.icre"):
         assert lists(RegDB(folder.parent)) == lists(RegDB(rendered.parent))
-    assert "test_visible_1.txt: 1 lines stand there twice" in caplog.text
+    assert "test_visible_1.txt: 1 lines" in caplog.text
 
 
 def first(text: str) -> str:
@@ -167,7 +167,7 @@ def test_identity_in_both_splits_is_refused(folder):
     leaked = first((folder / "idx/test_visible_1.txt").read_text()).rsplit(" ")[0]
     edit(folder / LIST, lambda text: text + f"{leaked} 3\n")
     pid = Path(leaked).parent.name
-    with pytest.raises(UserError, match=rf"identities \[{pid}\] stand in both the train and the t"):
+    with pytest.raises(UserError, match=rf"identities \[{pid}\] .* train .* test"):
         RegDB(folder.parent)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from icre.datasets import layout
+from icre.datasets.paths import parse_path
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.modality import INFRARED, VISIBLE
@@ -97,7 +97,7 @@ def test_regdb_needs_one_pid_per_folder_but_any_number():
     ],
 )
 def test_paths_are_read_from_their_end(path, place):
-    assert layout.parse(path) == place
+    assert parse_path(path) == place
 
 
 def test_upper_case_suffix_and_root_prefix_change_no_number():

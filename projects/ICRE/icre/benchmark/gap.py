@@ -16,7 +16,7 @@ from PIL import Image
 from tabulate import tabulate
 
 from icre.datasets.sysu import CAMERA_MODALITY, SYSUMM01
-from icre.evaluation.rank import figures, order_keys, query_values
+from icre.evaluation.rank import metrics, order_keys, score_queries
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
@@ -146,7 +146,7 @@ def rank_1(pictures: Pictures, name: str, query: int, gallery: int) -> float:
     excluded = (camids[q][:, None] == camids[g]) | ((camids[q][:, None] == 3) & (camids[g] == 2))
     keys = order_keys(torch.from_numpy(-(vectors[q] @ vectors[g].T)), torch.from_numpy(excluded))
     pids = torch.from_numpy(pictures.pids)
-    return figures(query_values(keys, pids[q], pids[g], dedup=True))["Rank-1"]
+    return metrics(score_queries(keys, pids[q], pids[g], dedup=True))["Rank-1"]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

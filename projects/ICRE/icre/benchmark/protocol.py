@@ -13,7 +13,7 @@ from tqdm import tqdm
 from icre.benchmark.measure import alternate
 from icre.datasets.protocol import settings
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import Permutation, read_permutation
+from icre.datasets.sysu import Permutation, read_permutation
 from icre.evaluation.score import score
 from icre.utils.environment import environment
 from icre.utils.errors import UserError

@@ -49,3 +49,19 @@ def add_protocol(parser: argparse.ArgumentParser, several: bool = False) -> None
     parser.add_argument(
         "--perm", metavar="rand_perm_cam.mat", help="SYSU-MM01's official gallery sampling"
     )
+
+
+def add_rerank(parser: argparse.ArgumentParser) -> None:
+    """--rerank, --k1, --k2 and --lambda; read by `icre.evaluation.rerank_options`."""
+    parser.add_argument(
+        "--rerank", choices=("fastreid", "original"), help="re-rank too, by k-reciprocal neighbours"
+    )
+    parser.add_argument("--k1", type=int, help="neighbours of the reciprocal lists (20)")
+    parser.add_argument("--k2", type=int, help="lists that are averaged (6)")
+    parser.add_argument(
+        "--lambda",
+        type=float,
+        dest="lambda_value",
+        metavar="L",
+        help="share of the plain distance, 0 to 1 (0.3)",
+    )

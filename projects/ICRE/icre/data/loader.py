@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
 from fastreid.data import samplers
@@ -14,13 +16,13 @@ from fastreid.utils import comm
 from icre.data.batch import DeviceLoader
 from icre.data.dataset import CORRUPT, CrossModalDataset
 from icre.data.faults import outlive_sigterm
-from icre.data.image import verify_images
 from icre.data.pipeline import build_pipeline
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
 from icre.datasets import load_dataset
 from icre.modality import VISIBLE
 from icre.utils.device import resolve_device, resolve_memory_format
 from icre.utils.errors import UserError
+from icre.utils.image import verify_images
 
 CROSS_MODALITY = "CrossModalitySampler"
 # fast-reid's: config, items, images per process -> sampler. Seeded, or each would draw a seed of its

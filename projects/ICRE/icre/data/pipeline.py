@@ -15,8 +15,8 @@ from fastreid.utils import comm
 
 from icre.data.augment import Augmentation, batched_augmentation
 from icre.data.cache import GIB, ImageCache
-from icre.data.image import read_image
 from icre.data.transforms import build_modality_transforms
+from icre.utils.image import read_image
 
 Fields = dict[str, torch.Tensor]
 

@@ -58,5 +58,5 @@ def build_modality_transforms(cfg: CfgNode, is_train: bool) -> dict[int, Callabl
     steps = list(infrared.transforms)
     # Before random erasing, so that an erased box has the same colour in both modalities.
     place = 1 + next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
-    visible = T.Compose(steps[:place] + [ChannelAugment()] + steps[place:])
+    visible = T.Compose([*steps[:place], ChannelAugment(), *steps[place:]])
     return {VISIBLE: visible, INFRARED: infrared}

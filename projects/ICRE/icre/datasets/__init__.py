@@ -3,7 +3,7 @@
 Importing this package registers them with fast-reid.
 """
 
-from icre.datasets import llcm, regdb, sysu  # noqa: F401  (only registration)
+from icre.datasets import sysu, regdb, llcm  # noqa: F401, I001  (registration, in this order)
 from icre.datasets.build import load_dataset
 
 __all__ = ["load_dataset"]

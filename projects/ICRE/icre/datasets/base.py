@@ -1,4 +1,4 @@
-"""What the three published visible-infrared sets share: how splits become fast-reid's lists."""
+"""Base class of visible-infrared data sets: from split files to fast-reid's lists."""
 
 import os
 import random
@@ -9,14 +9,26 @@ from typing import Any, NamedTuple, Self
 import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from icre.datasets.split_list import missing_files
-from icre.datasets.tree import Item, require_disjoint, require_folder
+from icre.datasets.files import Item, missing_files, require_disjoint, require_folder
+from icre.datasets.protocol import Protocol, register_protocols
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
 
 VAL, TEST = "val", "test"
+# {(role, modality or None for both, camera or None for all): (identities, images)}, None: unknown
+Counts = dict[tuple[str, int | None, int | None], tuple[int | None, int | None]]
+
+
+class PathLabels(NamedTuple):
+    """Layout name, identity number of the folder, camera and modality, read from a path."""
+
+    layout: str
+    pid: int
+    camid: int
+    modality: int
 
 
 class Part(NamedTuple):
@@ -37,22 +49,27 @@ class VisibleInfraredSet(ImageDataset):
     `train` joins the train and val parts (as papers do), with pids and camids prefixed by the
     set's name as fast-reid does, so that sets can be joined. `query` is every infrared and
     `gallery` every visible test image, with integer pids and camids: which of them a protocol
-    takes, and which side asks, is decided in `icre.evaluation`, not here.
+    takes, and on which side, is decided by `icre.evaluation`.
 
-    In every layout an image lies in the folder of its identity. A subclass names:
+    In every layout an image lies in the folder of its identity. A subclass is decorated with
+    `register_set`, implements `parts` and `parse_path`, and defines:
         dataset_dir: the set's folder below the root.
         dataset_name: the prefix.
-        layout: its name in `icre.datasets.layout`.
-        origin: what to do where the folder is missing.
+        layout: short name of the set in records and commands.
+        origin: what to do if the folder is missing.
         folder_modality: first folder of an image's path below the set's folder -> modality.
         train_folders, test_folders: those that hold the identities' folders, and none is empty.
-        splits: the numbers of its splits; (None,) where there is one without a number.
+        splits: the numbers of its splits; (None,) if there is one without a number.
+        pid_is_folder: whether a pid is the number of the identity's folder.
+        protocols: its test protocols by name.
+        default_protocols: names scored unless others are asked for; empty: all.
+        published: numbers of identities and images of the published set.
 
     Args:
         root: folder that holds `dataset_dir`.
         split: one of `splits`.
         validation: leave the test identities alone, and put held-out training identities in their
-            place: the val part where the set has one, else a quarter, drawn by a fixed seed.
+            place: the val part if the set has one, else a quarter, sampled with a fixed seed.
 
     Raises:
         UserError: one line on a folder, split file or image that is missing, a line of a split
@@ -67,6 +84,10 @@ class VisibleInfraredSet(ImageDataset):
     train_folders: tuple[str, ...]
     test_folders: tuple[str, ...]
     splits: Sequence[int | None] = (None,)
+    pid_is_folder: bool = True
+    protocols: dict[str, Protocol]
+    default_protocols: Sequence[str] = ()
+    published: Counts
 
     def __init__(
         self, root: str = "datasets", split: int | None = None, validation: bool = False, **kwargs
@@ -104,6 +125,16 @@ class VisibleInfraredSet(ImageDataset):
     def parts(cls, folder: Path, split: int | None) -> list[Part]:
         """The split files of split `split` in the set's folder, unread."""
         raise NotImplementedError
+
+    @classmethod
+    def parse_path(cls, path: str) -> PathLabels | None:
+        """Labels of a posix path that ends in this layout; None for any other path."""
+        raise NotImplementedError
+
+    @classmethod
+    def examine(cls, folder: Path, test: list[Item]) -> tuple[list[str], list[str]]:
+        """More to check on disk than images and split files: (errors, warnings), a line each."""
+        return [], []
 
     @classmethod
     def check(cls, folder: Path, items: dict[str, list[Item]]) -> None:
@@ -144,6 +175,17 @@ class VisibleInfraredSet(ImageDataset):
                 f"{len(missing)} of {len(paths)} listed images do not exist, the first is "
                 f"{missing[0]}: restore the data set (tools/check_dataset.py names all)"
             )
+
+
+SETS: dict[str, type[VisibleInfraredSet]] = {}  # layout -> class
+
+
+def register_set(dataset: type[VisibleInfraredSet]) -> type[VisibleInfraredSet]:
+    """Decorator: register a data set with fast-reid by its class's name, with its protocols."""
+    DATASET_REGISTRY.register(dataset)
+    SETS[dataset.layout] = dataset
+    register_protocols(dataset.layout, dataset.protocols, dataset.default_protocols or None)
+    return dataset
 
 
 def _hold_out(items: dict[str, list[Item]]) -> list[Item]:

@@ -1,7 +1,6 @@
-"""The nine test protocols: who is query, who is gallery, which draw, who is barred, what counts.
+"""Test protocols: query and gallery images, gallery sampling, excluded matches, CMC counting.
 
-SYSU-MM01: Wu et al., ICCV 2017; RegDB: Nguyen et al., Sensors 2017; LLCM: Zhang and Wang, CVPR
-2023.
+Each data set's file lists its own protocols; this module has what they are made of.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from icre.modality import INFRARED, SYSU_INFRARED_CAMERAS, SYSU_VISIBLE_CAMERAS, VISIBLE
 from icre.utils.errors import UserError
 
 OFFICIAL, SEEDED = "official", "seeded"
@@ -18,23 +16,30 @@ OFFICIAL, SEEDED = "official", "seeded"
 
 @dataclass(frozen=True)
 class Side:
-    """A modality, and the cameras of it that take part (None: all)."""
+    """The query or the gallery side: a modality, and its cameras that take part (None: all)."""
 
     modality: int
     cameras: tuple[int, ...] | None = None
 
+    def rows(self, camids: np.ndarray, modalities: np.ndarray) -> np.ndarray:
+        """Ascending indices of the images of this side; camids and modalities are (N,)."""
+        chosen = modalities == self.modality
+        if self.cameras is not None:
+            chosen &= np.isin(camids, self.cameras)
+        return np.flatnonzero(chosen)
+
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to test.
+    """One test protocol.
 
     Args:
-        dataset: the layout it belongs to.
+        dataset: layout name of the data set that it belongs to.
         query, gallery: the images on either side.
-        draws: the draws in use, the default first; empty where every image takes part.
-        sampled: the side that is drawn.
-        shots: images per identity and camera in a draw.
-        barred: key of `CAMERA_RULES`.
+        draws: gallery samplings in use, the default first; empty: every image takes part.
+        sampled: the side that is sampled.
+        shots: images per identity and camera in a sample.
+        excluded: key of `EXCLUSION_RULES`.
         dedup: CMC counts each identity once.
     """
 
@@ -44,73 +49,48 @@ class Protocol:
     draws: tuple[str, ...] = ()
     sampled: str = "gallery"
     shots: int = 1
-    barred: str = "none"
+    excluded: str = "none"
     dedup: bool = True
 
 
-def _sysu(cameras: tuple[int, ...], shots: int) -> Protocol:
-    # The AGW family draws one image, so a seeded multi-shot gallery is in nobody's tables.
-    draws = (OFFICIAL, SEEDED) if shots == 1 else (OFFICIAL,)
-    return Protocol(
-        "sysu",
-        Side(INFRARED, SYSU_INFRARED_CAMERAS),
-        Side(VISIBLE, cameras),
-        draws=draws,
-        shots=shots,
-        barred="same-place",
-    )
+PROTOCOLS: dict[str, Protocol] = {}  # filled by `register_protocols`
+DEFAULTS: dict[str, tuple[str, ...]] = {}  # layout -> names of the protocols scored by default
 
 
-def _llcm(query: int, gallery: int, sampled: str = "gallery") -> Protocol:
-    return Protocol(
-        "llcm",
-        Side(query),
-        Side(gallery),
-        draws=(SEEDED,),
-        sampled=sampled,
-        barred="same-identity-and-camera",
-    )
+def register_protocols(
+    layout: str, protocols: Mapping[str, Protocol], default: Sequence[str] | None = None
+) -> None:
+    """Add a data set's protocols; `default`: those scored unless others are asked for (all)."""
+    PROTOCOLS.update(protocols)
+    DEFAULTS[layout] = tuple(protocols) if default is None else tuple(default)
 
 
-PROTOCOLS: dict[str, Protocol] = {
-    "sysu-all-single": _sysu(SYSU_VISIBLE_CAMERAS, 1),
-    "sysu-all-multi": _sysu(SYSU_VISIBLE_CAMERAS, 10),
-    "sysu-indoor-single": _sysu((1, 2), 1),
-    "sysu-indoor-multi": _sysu((1, 2), 10),
-    "regdb-v2t": Protocol("regdb", Side(VISIBLE), Side(INFRARED), dedup=False),
-    "regdb-t2v": Protocol("regdb", Side(INFRARED), Side(VISIBLE), dedup=False),
-    "llcm-v2n": _llcm(VISIBLE, INFRARED),
-    "llcm-n2v": _llcm(INFRARED, VISIBLE),
-    # The first public code swaps the roles for this direction: sampled NIR asks, all VIS answer.
-    "llcm-v2n-swapped": _llcm(INFRARED, VISIBLE, sampled="query"),
-}
-
-DEFAULTS: dict[str, tuple[str, ...]] = {
-    "sysu": ("sysu-all-single", "sysu-all-multi", "sysu-indoor-single", "sysu-indoor-multi"),
-    "regdb": ("regdb-v2t", "regdb-t2v"),
-    "llcm": ("llcm-v2n", "llcm-n2v"),
-}
-
-
-def _same_place(query_pids: Tensor, query_cams: Tensor, pids: Tensor, cams: Tensor) -> Tensor:
+def _same_location(query_pids: Tensor, query_cams: Tensor, pids: Tensor, cams: Tensor) -> Tensor:
     return (query_cams[:, None] == 3) & (cams == 2)
 
 
-def _same_shot(query_pids: Tensor, query_cams: Tensor, pids: Tensor, cams: Tensor) -> Tensor:
+def _same_identity_and_camera(
+    query_pids: Tensor, query_cams: Tensor, pids: Tensor, cams: Tensor
+) -> Tensor:
     return (query_pids[:, None] == pids) & (query_cams[:, None] == cams)
 
 
-# (query pids, query camids, gallery pids, gallery camids) -> (Q, G) bool, True: not in the gallery.
-# SYSU-MM01's cameras 2 and 3 share a place, so the rule there does not look at identities.
-CAMERA_RULES: Mapping[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None] = {
+# (query pids, query camids, gallery pids, gallery camids) -> (Q, G) bool, True: the image is
+# excluded from the query's gallery. SYSU-MM01's cameras 2 and 3 are at one location, so its rule
+# does not look at identities.
+EXCLUSION_RULES: Mapping[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None] = {
     "none": None,
-    "same-place": _same_place,
-    "same-identity-and-camera": _same_shot,
+    "same-location": _same_location,
+    "same-identity-and-camera": _same_identity_and_camera,
 }
 
 
 def find(name: str) -> Protocol:
-    """The protocol of that name; an unknown name raises a UserError that lists the names."""
+    """The protocol of that name.
+
+    Raises:
+        UserError: unknown; lists the names.
+    """
     if name not in PROTOCOLS:
         raise UserError(f"unknown protocol '{name}'; the names are {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
@@ -119,18 +99,21 @@ def find(name: str) -> Protocol:
 def settings(
     layout: str | None, names: Sequence[str] | None, draw: str | None, official: bool
 ) -> list[tuple[str, str | None]]:
-    """Which protocol to score with which draw.
+    """Which protocol to score with which gallery sampling.
 
     Args:
-        layout: that of the features; None where it is not known, and then `names` is needed.
-        names: protocol names; None: `DEFAULTS` of the layout, for SYSU-MM01 with both draws.
-        draw: only this draw; None: all defaults, or for given names the official draw if there is
-            a permutation file, else the seeded one.
+        layout: that of the features; None: not known, and then `names` is needed.
+        names: protocol names; None: `DEFAULTS` of the layout, with every sampling in use.
+        draw: only this sampling; None: all defaults, or for given names the official one if there
+            is a permutation file, else the seeded one.
         official: a permutation file is given.
 
+    Returns:
+        (protocol, sampling) pairs; the sampling is None where every image takes part.
+
     Raises:
-        UserError: an unknown name or draw, a protocol of another data set, a draw that a protocol
-            does not have or that lacks its permutation file.
+        UserError: an unknown name or sampling, a protocol of another data set, a sampling that a
+            protocol does not have or that lacks its permutation file.
     """
     if draw not in (None, OFFICIAL, SEEDED):
         raise UserError(f"unknown draw '{draw}'; the names are {OFFICIAL}, {SEEDED}")
@@ -154,18 +137,10 @@ def settings(
     return found
 
 
-def side_rows(side: Side, camids: np.ndarray, modalities: np.ndarray) -> np.ndarray:
-    """Ascending indices of the images of that side."""
-    chosen = modalities == side.modality
-    if side.cameras is not None:
-        chosen &= np.isin(camids, side.cameras)
-    return np.flatnonzero(chosen)
-
-
 def _default_settings(
     layout: str, draw: str | None, official: bool
 ) -> list[tuple[str, str | None]]:
-    """All default protocols of the layout with every draw they can have here, official first."""
+    """All default protocols of the layout with every sampling possible here, official first."""
     if draw is None and not official:
         kinds: tuple[str | None, ...] = (None, SEEDED)
     else:

@@ -156,9 +156,9 @@ class Trainer(DefaultTrainer):
             try:
                 with worker_faults():
                     self.before_train()
-                    for self.epoch in range(
-                        self.start_iter // self.iters_per_epoch, self.max_epoch
-                    ):
+                    first = self.start_iter // self.iters_per_epoch
+                    for epoch in range(first, self.max_epoch):
+                        self.epoch = epoch
                         self.before_epoch()
                         while self.iter < (self.epoch + 1) * self.iters_per_epoch:
                             self.before_step()

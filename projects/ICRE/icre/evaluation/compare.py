@@ -1,8 +1,8 @@
-"""Is the difference between two models real? A paired bootstrap over identities and draws.
+"""Is the difference between two models real? A paired bootstrap over identities and trials.
 
-Queries of one identity rise and fall together, so identities are drawn, not queries; the gallery
-draws are drawn too, as another draw is part of what a table's number could have been. Both models
-answer the same queries against the same galleries in every sample (Efron and Tibshirani, 1993).
+Queries of one identity are correlated, so identities are resampled, not queries. Trials (gallery
+samples) are resampled too, as another sample is part of what a result could have been. Both models
+have the same queries and galleries in every bootstrap sample (Efron and Tibshirani, 1993).
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ import numpy as np
 from tabulate import tabulate
 
 from icre.datasets.protocol import DEFAULTS
+from icre.datasets.sysu import Permutation
 from icre.evaluation import rank
 from icre.evaluation.breakdown import (
-    FIGURES,
-    asking,
+    METRICS,
     gallery_cameras,
-    matched,
+    has_match,
     mean,
     only_camera,
     per_query,
+    query_rows,
 )
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import Permutation
-from icre.evaluation.plan import Setting, prepare
-from icre.evaluation.score import trial_values
+from icre.evaluation.score import score_trials
+from icre.evaluation.trials import Trials, build_trials
 from icre.utils.errors import UserError
 
 
@@ -61,7 +61,7 @@ def compare(
 
     Returns:
         {"protocol", "draw", "trials", "samples", "seed", "level", "all": row, "cameras": [row]}. A
-        row is {"query", "gallery": camera or null, "queries", "identities"} and per figure
+        row is {"query", "gallery": camera or null, "queries", "identities"} and per metric
         {"first", "second", "difference" (second - first), "low", "high"}, in percent. A camera row
         asks with that camera's queries in a gallery of that camera's images alone; pairs in which
         no query has a match are left out.
@@ -71,23 +71,23 @@ def compare(
     """
     if name is None and first.layout is not None:
         name = DEFAULTS[first.layout][0]
-    first, (setting,) = prepare(first, None if name is None else [name], draw, perm)
+    first, (trials,) = build_trials(first, None if name is None else [name], draw, perm)
     second = second.ordered()
     check_same_data(first, second)
-    cameras = gallery_cameras(first, setting)
-    chosen = [setting] + [only_camera(first, setting, camera) for camera in cameras]
-    answers = [trial_values(data, chosen, device) for data in (first, second)]
-    rows = [_row(first, setting, answers[0][0], answers[1][0], bootstrap)]
+    cameras = gallery_cameras(first, trials)
+    chosen = [trials] + [only_camera(first, trials, camera) for camera in cameras]
+    scored = [score_trials(data, chosen, device) for data in (first, second)]
+    rows = [_row(first, trials, scored[0][0], scored[1][0], bootstrap)]
     if not rows[0]:
-        raise UserError(f"{setting.name}: no query has a match in the gallery")
-    for query in np.unique(first.camids[setting.query]).tolist():
+        raise UserError(f"{trials.name}: no query has a match in the gallery")
+    for query in np.unique(first.camids[trials.query]).tolist():
         for place, gallery in enumerate(cameras, start=1):
             pair = (query, gallery)
-            rows.append(_row(first, setting, answers[0][place], answers[1][place], bootstrap, pair))
+            rows.append(_row(first, trials, scored[0][place], scored[1][place], bootstrap, pair))
     return {
-        "protocol": setting.name,
-        "draw": setting.draw,
-        "trials": setting.trials,
+        "protocol": trials.name,
+        "draw": trials.draw,
+        "trials": len(trials),
         "samples": bootstrap.samples,
         "seed": bootstrap.seed,
         "level": bootstrap.level,
@@ -108,11 +108,11 @@ def compare_seeds(
     identities alone.
 
     Args:
-        first, second: per seed, in the same order of seeds, the figures of each identity under one
+        first, second: per seed, in the same order of seeds, the metrics of each identity under one
             protocol, as `by_identity` gives them.
 
     Returns:
-        Per figure {"difference" (second - first), "low", "high"}, in percent.
+        Per metric {"difference" (second - first), "low", "high"}, in percent.
 
     Raises:
         UserError: the lists differ in length, or in the identities or their queries.
@@ -126,14 +126,14 @@ def compare_seeds(
         )
     queries = np.array([[one["queries"] for one in rows] for rows in first])  # (seeds, I)
     result = {}
-    for figure in FIGURES:
+    for metric in METRICS:
         ours, theirs = (
-            np.array([[one[figure] for one in rows] for rows in side]) for side in (first, second)
+            np.array([[one[metric] for one in rows] for rows in side]) for side in (first, second)
         )
         sums = queries * (theirs - ours)
         low, high = _percentiles(sums, queries, bootstrap)
         difference = float((sums.sum(axis=1) / queries.sum(axis=1)).mean())
-        result[figure] = {"difference": difference, "low": low, "high": high}
+        result[metric] = {"difference": difference, "low": low, "high": high}
     return result
 
 
@@ -197,17 +197,17 @@ def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
     )
     whole = [
         {
-            "figure": figure,
+            "metric": metric,
             "A": f"{cell['first']:.2f}",
             "B": f"{cell['second']:.2f}",
             "B - A": difference(cell),
             "is it real?": verdict(cell),
         }
-        for figure, cell in ((figure, result["all"][figure]) for figure in FIGURES)
+        for metric, cell in ((metric, result["all"][metric]) for metric in METRICS)
     ]
     pairs = [
         {"query camera": row["query"], "gallery camera": row["gallery"], "queries": row["queries"]}
-        | {f"{figure}, B - A": difference(row[figure]) for figure in FIGURES}
+        | {f"{metric}, B - A": difference(row[metric]) for metric in METRICS}
         for row in result["cameras"]
     ]
     tables = [
@@ -219,14 +219,14 @@ def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
 
 def _row(
     data: FeatureSet,
-    setting: Setting,
-    first: list[rank.QueryValues],
-    second: list[rank.QueryValues],
+    trials: Trials,
+    first: list[rank.QueryScores],
+    second: list[rank.QueryScores],
     bootstrap: Bootstrap,
     pair: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """One row of the result; empty where a trial has no query with a match."""
-    rows, valid = asking(setting), matched(first)
+    rows, valid = query_rows(trials), has_match(first)
     if pair is not None:
         valid &= data.camids[rows] == pair[0]
     if not valid.any(axis=1).all():
@@ -238,10 +238,10 @@ def _row(
         "queries": int(valid[0].sum()),
         "identities": len(np.unique(pids[identities[valid]])),
     }
-    for figure in FIGURES:
-        a, b = (per_query(side, figure) for side in (first, second))
+    for metric in METRICS:
+        a, b = (per_query(side, metric) for side in (first, second))
         low, high = interval(b - a, valid, identities, bootstrap)
-        row[figure] = {
+        row[metric] = {
             "first": mean(a, valid),
             "second": mean(b, valid),
             "difference": mean(b - a, valid),
@@ -252,12 +252,12 @@ def _row(
 
 
 def difference(cell: dict[str, float]) -> str:
-    """A figure's cell of a row, for people."""
+    """A metric's cell of a row, for people."""
     return f"{cell['difference']:+.2f} [{cell['low']:+.2f}, {cell['high']:+.2f}]"
 
 
 def verdict(cell: dict[str, float]) -> str:
-    """Whether the interval of a figure's cell leaves 0 out."""
+    """Whether the interval of a metric's cell leaves 0 out."""
     if cell["low"] > 0 or cell["high"] < 0:
         return "yes"
     return "not shown: the interval holds 0"

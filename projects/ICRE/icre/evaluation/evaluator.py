@@ -1,4 +1,4 @@
-"""The evaluation hook's evaluator: fast-reid's interface in front of `score`."""
+"""Evaluators of fast-reid's interface: gather features, and score them by test protocols."""
 
 import itertools
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.records import FIGURES
+from icre.evaluation.records import METRICS
 from icre.evaluation.rerank import jaccard_distance
 from icre.evaluation.reranked import Reranker
 from icre.evaluation.score import score
@@ -65,10 +65,10 @@ class ProtocolEvaluator(FeatureCollector):
     Args:
         root: see FeatureCollector.
         protocols: names, or empty for the data set's own list.
-        permutation_file: the official gallery draw; used when the file exists.
+        permutation_file: the official gallery sampling; used if the file exists.
         device: where to rank.
         reranker: score re-ranked distances too.
-        labels: fields of the record that only the run knows (seed, epoch, flip, split).
+        labels: more fields of the records (seed, epoch, flip, split).
 
     After `evaluate`, on the first rank: `features`, and `records` (list of records).
     """
@@ -99,8 +99,8 @@ class ProtocolEvaluator(FeatureCollector):
         """Score, on the first rank.
 
         Returns:
-            {"<protocol>/<draw>/<figure>": mean in percent} for fast-reid's event storage, the
-            re-ranked ones as "<protocol>/<draw>/rerank/<figure>", and `metric`, the mean of Rank-1
+            {"<protocol>/<draw>/<metric>": mean in percent} for fast-reid's event storage, the
+            re-ranked ones as "<protocol>/<draw>/rerank/<metric>", and `metric`, the mean of Rank-1
             and mAP of the first record, which is a plain one; empty on other ranks.
         """
         super().evaluate()
@@ -118,10 +118,10 @@ class ProtocolEvaluator(FeatureCollector):
         for record in self.records:
             rerank = record["rerank"] and "rerank"
             setting = "/".join(filter(None, (record["protocol"], record["draw"], rerank)))
-            results.update({f"{setting}/{name}": record[name]["mean"] for name in FIGURES})
+            results.update({f"{setting}/{name}": record[name]["mean"] for name in METRICS})
         return results
 
 
 def metric(records: list[dict]) -> float:
-    """The one figure that fast-reid calls `metric`: mean of Rank-1 and mAP of the first record."""
+    """The one number that fast-reid calls `metric`: mean of Rank-1 and mAP of the first record."""
     return (records[0]["Rank-1"]["mean"] + records[0]["mAP"]["mean"]) / 2

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from icre.datasets import layout
+from icre.datasets.paths import check_columns, parse_path
 from icre.evaluation import matlab
 from icre.modality import NAMES
 from icre.utils.errors import UserError
@@ -46,7 +46,7 @@ class FeatureSet:
         self._check_paths()
         self._check_modalities()
         self._check_values()
-        layout.check_columns(self.paths, self.pids, self.camids, self.modalities)
+        check_columns(self.paths, self.pids, self.camids, self.modalities)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,15 +54,15 @@ class FeatureSet:
     @cached_property
     def layout(self) -> str | None:
         """ "sysu", "regdb" or "llcm", read from the paths; None for any other origin."""
-        place = layout.parse(str(self.paths[0]))
-        return place.layout if place else None
+        labels = parse_path(str(self.paths[0]))
+        return labels.layout if labels else None
 
     def take(self, rows: np.ndarray) -> Self:
         """The given rows (indices or a mask), in that order."""
         return type(self)(*(getattr(self, name)[rows] for name in _COLUMNS))
 
     def ordered(self) -> Self:
-        """The rows by identity, camera and path: the order of the draws, and that of ties."""
+        """The rows by identity, camera and path: the order of gallery sampling, and of ties."""
         return self.take(np.lexsort((self.paths, self.camids, self.pids)))
 
     @classmethod

@@ -1,19 +1,14 @@
-"""What SYSU-MM01's authors exchange as MATLAB files: features, permutations, identity lists."""
+"""Features and identity lists as MATLAB files, as SYSU-MM01's authors exchange them."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from icre.datasets import tree
-from icre.datasets.layout import parse
+from icre.datasets import files
+from icre.datasets.paths import parse_path
+from icre.datasets.sysu import TEST_IDENTITIES, matlab_integers, matlab_variable
 from icre.utils.errors import UserError
-from icre.utils.matfile import read_variable
-
-TEST_IDENTITIES = 96
-Permutation = Mapping[tuple[int, int], np.ndarray]
 
 
 def read_sysu_features(folder: Path) -> dict[str, np.ndarray]:
@@ -38,18 +33,18 @@ def read_sysu_features(folder: Path) -> dict[str, np.ndarray]:
             paths += [f"cam{camera}/{pid:04d}/{image:04d}.jpg" for image in range(1, len(rows) + 1)]
     if not features:
         raise UserError(f"{folder}: every cell of every camera is empty")
-    places = [parse(path) for path in paths]
+    labels = [parse_path(path) for path in paths]
     return {
         "features": np.concatenate(features),
         "paths": np.array(paths),
-        "pids": np.array([place.pid for place in places]),
-        "camids": np.array([place.camid for place in places]),
-        "modalities": np.array([place.modality for place in places]),
+        "pids": np.array([one.pid for one in labels]),
+        "camids": np.array([one.camid for one in labels]),
+        "modalities": np.array([one.modality for one in labels]),
     }
 
 
 def check_test_only(folder: Path, pids: np.ndarray) -> None:
-    """Refuse a dump of more identities than SYSU-MM01 tests on: its numbers would be others."""
+    """Refuse features of more identities than SYSU-MM01 tests on."""
     count = len(np.unique(pids))
     if count > TEST_IDENTITIES:
         raise UserError(
@@ -64,36 +59,8 @@ def read_ids(path: str | Path) -> np.ndarray:
     if path.suffix == ".mat":
         if not path.is_file():
             raise UserError(f"{path}: no such identity list")
-        return _integers(_variable(path, "id"), f"{path}: 'id'").ravel()
-    return np.array(tree.read_ids(path))
-
-
-def read_permutation(path: str | Path) -> Permutation:
-    """Read `rand_perm_cam.mat`: {(pid, camid): (trials, images)}.
-
-    The integers are places in the sorted file list of that identity and camera, from 0.
-
-    Raises:
-        UserError: one line that names the file, and the identity and camera
-            whose rows are no permutations.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; rand_perm_cam.mat comes with the SYSU-MM01 authors' "
-            "evaluation code, not with the images"
-        )
-    permutation = {}
-    for camera, cells in enumerate(_variable(path, "rand_perm_cam").ravel(), start=1):
-        for pid, rows in enumerate(np.asarray(cells).ravel(), start=1):
-            if np.size(rows) == 0:
-                continue
-            where = f"{path}: identity {pid} in camera {camera}"
-            rows = _integers(np.asarray(rows), where) - 1
-            if rows.ndim != 2 or (np.sort(rows, axis=1) != np.arange(rows.shape[-1])).any():
-                raise UserError(f"{where} has no permutations")
-            permutation[pid, camera] = rows
-    return permutation
+        return matlab_integers(matlab_variable(path, "id"), f"{path}: 'id'").ravel()
+    return np.array(files.read_ids(path))
 
 
 def _camera_files(folder: Path) -> dict[int, Path]:
@@ -113,45 +80,28 @@ def _camera_files(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _variable(path: Path, name: str) -> np.ndarray:
-    try:
-        variable = read_variable(path, name)
-    except ValueError as error:
-        raise UserError(f"{path}: not a readable MATLAB file ({error})") from None
-    if variable is None:
-        raise UserError(f"{path}: no variable '{name}'")
-    return variable
-
-
-def _integers(values: np.ndarray, what: str) -> np.ndarray:
-    """MATLAB's numbers as int64; UserError where they are no integers."""
-    if values.dtype == object or not (np.abs(values) < 2**53).all() or (values % 1).any():
-        raise UserError(f"{what} must be integers")
-    return values.astype(np.int64)
-
-
 def _read_cells(path: Path, name: str) -> list[np.ndarray]:
     """The cells of a cell array, as (rows, columns) arrays, from either MATLAB format."""
+    import h5py  # slow to import, and only for v7.3
+
     if not h5py.is_hdf5(path):
-        cells = _variable(path, name)
+        cells = matlab_variable(path, name)
         if cells.dtype != object:
             raise UserError(f"{path}: '{name}' is no cell array")
         return [np.asarray(cell) for cell in cells.ravel()]
     try:
-        return _read_cells_v73(path, name)
+        with h5py.File(path, "r") as file:
+            if name not in file:
+                raise UserError(f"{path}: no variable '{name}'")
+            if file[name].dtype != h5py.ref_dtype:
+                raise UserError(f"{path}: '{name}' is no cell array")
+            # v7.3 stores arrays transposed, and an empty cell as its dimensions with a mark.
+            found = [file[reference] for reference in file[name][()].ravel()]
+            return [
+                np.empty((0, 0)) if "MATLAB_empty" in cell.attrs else cell[()].T for cell in found
+            ]
     except UserError:
         raise
     except Exception as error:  # h5py raises a dozen kinds on a damaged file
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: not a readable MATLAB file ({reason})") from None
-
-
-def _read_cells_v73(path: Path, name: str) -> list[np.ndarray]:
-    with h5py.File(path, "r") as file:
-        if name not in file:
-            raise UserError(f"{path}: no variable '{name}'")
-        if file[name].dtype != h5py.ref_dtype:
-            raise UserError(f"{path}: '{name}' is no cell array")
-        # v7.3 stores arrays transposed, and an empty cell as its dimensions with a mark.
-        cells = [file[reference] for reference in file[name][()].ravel()]
-        return [np.empty((0, 0)) if "MATLAB_empty" in cell.attrs else cell[()].T for cell in cells]

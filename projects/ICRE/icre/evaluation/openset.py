@@ -12,8 +12,8 @@ brackets are those of ISO/IEC 19795-1.
   with anybody at all [FPIR]. TAR is the share of the searches for a person who is there in which
   the best match is right and accepted [TPIR at rank 1].
 
-The second grows with the gallery and is what a person at a screen meets: it is what
-`tools/search.py` means by `--far`.
+The second grows with the gallery and is what a user of a search meets: `--far` of
+`tools/search.py` is of this kind.
 """
 
 import math
@@ -22,13 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from tabulate import tabulate
 
-from icre.datasets.protocol import CAMERA_RULES
+from icre.datasets.sysu import Permutation
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import Permutation
-from icre.evaluation.plan import Setting, prepare
+from icre.evaluation.trials import Trials, build_trials
 from icre.utils.errors import UserError
 
 FARS = (0.001, 0.01, 0.1)
@@ -57,10 +55,10 @@ def threshold_at(impostor: np.ndarray, far: float) -> float | None:
         The threshold, or None where n is too small to state so low a share.
     """
     # the product is rounded first: 0.01 * 100 may be a little less than 1
-    place = math.floor(round(check_far(far) * (len(impostor) + 1), 9))
-    if place < 1:
+    rank = math.floor(round(check_far(far) * (len(impostor) + 1), 9))
+    if rank < 1:
         return None
-    return float(np.partition(impostor, len(impostor) - place)[len(impostor) - place])
+    return float(np.partition(impostor, len(impostor) - rank)[len(impostor) - rank])
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Scores:
     Args:
         genuine: (P,) scores of genuine trials.
         impostor: (n,) scores of impostor trials.
-        beaten: (P,) whether an impostor stands before the genuine match; None: never asked.
+        beaten: (P,) whether an impostor ranks before the genuine match; None: not counted.
     """
 
     genuine: np.ndarray
@@ -100,7 +98,7 @@ def trial_scores(
     Args:
         similarity: (Q, G).
         same: (Q, G) whether both are one person.
-        allowed: (Q, G) False where the camera rule takes an image from a query's gallery.
+        allowed: (Q, G) False where an image is excluded from a query's gallery.
     """
     pairs = Scores(similarity[same & allowed], similarity[~same & allowed])
     own = np.where(same & allowed, similarity, -np.inf).max(1)
@@ -117,20 +115,20 @@ def open_set(
     perm: str | Permutation | None = None,
     fars: Sequence[float] = FARS,
 ) -> list[dict[str, Any]]:
-    """Open-set figures of features under test protocols; arguments and errors as of `score`.
+    """Open-set metrics of features under test protocols; arguments and errors as of `score`.
 
     Returns:
         Per setting, in the order of `score`: {"comparison": part, "search": part}; a part is
         {"trials": {"genuine", "impostor"} counts, "at": [{"far", "threshold", "TAR": {"mean",
         "std"}}], "bins": edges, "genuine", "impostor": histogram counts over all trials}. TAR is in
-        percent, mean and population standard deviation over the draws (null where there is none);
+        percent, mean and population standard deviation over the gallery samples (null without);
         threshold and TAR are null where a trial is too small for the FAR.
     """
     for far in fars:
         check_far(far)
-    data, chosen = prepare(features, protocols, draw, perm)
+    data, chosen = build_trials(features, protocols, draw, perm)
     unit = data.features / np.linalg.norm(data.features, axis=1, keepdims=True)
-    return [_of_setting(data, unit, one, fars) for one in chosen]
+    return [_of_protocol(data, unit, one, fars) for one in chosen]
 
 
 def add_to(records: Sequence[dict[str, Any]], features: FeatureSet, *args: Any) -> str:
@@ -163,29 +161,19 @@ def _cell(at: dict[str, Any]) -> str:
     return f"{at['TAR']['mean']:.2f}{spread} ({at['threshold']:.3f})"
 
 
-def _of_setting(
-    data: FeatureSet, unit: np.ndarray, setting: Setting, fars: Sequence[float]
+def _of_protocol(
+    data: FeatureSet, unit: np.ndarray, trials: Trials, fars: Sequence[float]
 ) -> dict[str, Any]:
-    trials = []
-    for trial in range(setting.trials):
-        asked = setting.query if setting.asked is None else setting.query[setting.asked[trial]]
-        gallery = setting.galleries[0 if len(setting.galleries) == 1 else trial]
-        same = data.pids[asked][:, None] == data.pids[gallery]
-        allowed = _allowed(data, setting.protocol.barred, asked, gallery)
-        trials.append(trial_scores(unit[asked] @ unit[gallery].T, same, allowed))
-    pairs, searches = zip(*trials)
+    scores = []
+    for query, gallery in trials.rows():
+        same = data.pids[query][:, None] == data.pids[gallery]
+        allowed = ~trials.excluded(data, query, gallery)
+        scores.append(trial_scores(unit[query] @ unit[gallery].T, same, allowed))
+    pairs, searches = zip(*scores)
     return {
-        "comparison": _part(pairs, fars, setting.draw),
-        "search": _part(searches, fars, setting.draw),
+        "comparison": _part(pairs, fars, trials.draw),
+        "search": _part(searches, fars, trials.draw),
     }
-
-
-def _allowed(data: FeatureSet, rule: str, asked: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    barred = CAMERA_RULES[rule]
-    if barred is None:
-        return np.ones((len(asked), len(gallery)), dtype=bool)
-    columns = (data.pids[asked], data.camids[asked], data.pids[gallery], data.camids[gallery])
-    return ~barred(*map(torch.from_numpy, columns)).numpy()
 
 
 def _part(trials: Sequence[Scores], fars: Sequence[float], draw: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ranking lists: what was found for some queries of a protocol, and which queries to look at."""
+"""Ranking lists: the first images of some queries in a protocol, and how to choose the queries."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -6,24 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from icre.datasets.protocol import CAMERA_RULES
+from icre.datasets.sysu import read_permutation
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import read_permutation
-from icre.evaluation.plan import Setting, plan
-from icre.evaluation.score import trial_values
+from icre.evaluation.score import score_trials
+from icre.evaluation.trials import Trials, make_trials
 from icre.utils.errors import UserError
 
 
 @dataclass(frozen=True)
 class RankingList:
-    """One query and what was found for it, as rows of a FeatureSet.
+    """One query and the first images of its ranking, as rows of a FeatureSet.
 
     Args:
         query: row of the query.
-        found: rows in the order of the ranking.
-        right: whether each of them is of the query's identity.
+        found: (K,) rows of the images, best first.
+        right: (K,) bool, whether each has the query's identity.
         ap: average precision of the whole ranking, 0 to 1.
     """
 
@@ -47,9 +45,9 @@ def _worst(pids: np.ndarray, ap: np.ndarray, count: int, seed: int) -> np.ndarra
     return order[first[:count]]
 
 
-# (pids (Q,), average precisions (Q,), wanted count, seed) -> places of the chosen queries
+# name -> (pids (Q,), average precisions (Q,), count, seed -> indices of the chosen queries)
 PICKS: dict[str, Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]] = {
-    "even": _even,  # at even distances in the order of identities and cameras
+    "even": _even,  # evenly spaced in the order of identities and cameras
     "random": _random,
     "worst": _worst,  # the lowest average precision, one query of an identity
 }
@@ -58,16 +56,16 @@ PICKS: dict[str, Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]] = {
 def pick_queries(
     pids: np.ndarray, ap: np.ndarray, pick: str | Sequence[int], count: int, seed: int = 0
 ) -> np.ndarray:
-    """Which of some queries to look at.
+    """Choose some of Q queries.
 
     Args:
-        pids, ap: (Q,) identity and average precision of each.
-        pick: a key of `PICKS`, or identities: then each has its share of `count`, one at least.
+        pids, ap: (Q,) identity and average precision of each query.
+        pick: a key of `PICKS`; or identities, with an equal share of `count` each, at least one.
         count: how many queries.
         seed: of "random".
 
     Returns:
-        Their places, in the order to show them.
+        Indices of the chosen queries, in the order to show them.
 
     Raises:
         UserError: an unknown identity (names some), no count.
@@ -80,12 +78,12 @@ def pick_queries(
         return PICKS[pick](pids, ap, count, seed)
     chosen = []
     for pid in pick:
-        own = np.flatnonzero(pids == pid)
-        if not len(own):
+        queries = np.flatnonzero(pids == pid)
+        if not len(queries):
             known = np.unique(pids)
             some = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
-            raise UserError(f"identity {pid} asks nothing here; {len(known)} do: {some}")
-        chosen.append(own[_even(own, ap, max(1, count // len(pick)), seed)])
+            raise UserError(f"identity {pid} has no query here; {len(known)} have: {some}")
+        chosen.append(queries[_even(queries, ap, max(1, count // len(pick)), seed)])
     if not chosen:
         raise UserError("no identity is picked: name one or more")
     return np.concatenate(chosen)
@@ -101,32 +99,30 @@ def ranking_lists(
     pick: str | Sequence[int] = "even",
     seed: int = 0,
 ) -> list[RankingList]:
-    """The first places of some queries in a protocol's first trial.
-
-    Only queries that have a match are taken. By default they are not chosen by their result.
+    """Rank the gallery of a protocol's first trial for some queries that have a match.
 
     Args:
         data: in the order of `FeatureSet.ordered`.
-        protocol, draw: a setting, as a record names it.
-        permutation_file: where the draw is official.
+        protocol, draw: protocol and gallery sampling, as in a result record.
+        permutation_file: read if the gallery sampling is official.
         queries, top: how many lists, and how long.
         pick, seed: see `pick_queries`.
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 is needed")
     permutation = read_permutation(permutation_file) if draw == "official" else None
-    setting = _first_trial(plan(data, protocol, draw, permutation))
-    asking, gallery = setting.sides()[0]
-    values = trial_values(data, [setting])[0][0]
-    matched = np.flatnonzero(values.place.numpy() > 0)
+    trials = _first_trial(make_trials(data, protocol, draw, permutation))
+    query_rows, gallery = trials.rows()[0]
+    scores = score_trials(data, [trials])[0][0]
+    matched = np.flatnonzero(scores.first_match.numpy() > 0)
     if not len(matched):
         raise UserError(f"{protocol}: no query has a match in the gallery")
-    ap = values.ap.numpy()[matched]
-    picked = pick_queries(data.pids[asking[matched]], ap, pick, queries, seed)
-    chosen = asking[matched[picked]]
+    ap = scores.ap.numpy()[matched]
+    picked = pick_queries(data.pids[query_rows[matched]], ap, pick, queries, seed)
+    chosen = query_rows[matched[picked]]
     unit = data.features / np.linalg.norm(data.features, axis=1, keepdims=True)
     distance = 1 - unit[chosen] @ unit[gallery].T
-    distance[~_allowed(data, setting, chosen, gallery)] = np.inf
+    distance[trials.excluded(data, chosen, gallery)] = np.inf
     lists = []
     for query, row, precision in zip(chosen, distance, ap[picked]):
         order = np.argsort(row, kind="stable")[:top]
@@ -136,18 +132,6 @@ def ranking_lists(
     return lists
 
 
-def _first_trial(setting: Setting) -> Setting:
-    return replace(
-        setting, galleries=setting.galleries[:1], asked=setting.asked and setting.asked[:1]
-    )
-
-
-def _allowed(
-    data: FeatureSet, setting: Setting, asking: np.ndarray, gallery: np.ndarray
-) -> np.ndarray:
-    """(Q, G) bool, False where the camera rule takes an image from a query's gallery."""
-    rule = CAMERA_RULES[setting.protocol.barred]
-    if rule is None:
-        return np.ones((len(asking), len(gallery)), dtype=bool)
-    columns = (data.pids[asking], data.camids[asking], data.pids[gallery], data.camids[gallery])
-    return ~rule(*map(torch.from_numpy, columns)).numpy()
+def _first_trial(trials: Trials) -> Trials:
+    subsets = trials.query_subsets and trials.query_subsets[:1]
+    return replace(trials, galleries=trials.galleries[:1], query_subsets=subsets)

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 
-FIGURES = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
+METRICS = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
 _FIELDS = (
     "protocol",
     "draw",
@@ -31,16 +31,16 @@ _FIELDS = (
 def record(
     trials: list[dict[str, float]], protocol: str, draw: str | None, **labels: Any
 ) -> dict[str, Any]:
-    """Put the figures of a setting's trials into one record.
+    """One record from the metrics of a protocol's trials.
 
     Args:
-        trials: per trial the six figures, in percent.
-        protocol, draw: the setting.
+        trials: per trial the six metrics, in percent.
+        protocol, draw: name of the protocol and of the gallery sampling.
         labels: any of the other fields; those not given are null.
 
     Returns:
-        The fields of the result record and, for each figure, {"mean", "std"}: in percent, std the
-        population standard deviation over the draws (null where there is no draw).
+        The fields of the result record and, for each metric, {"mean", "std"}: in percent, std the
+        population standard deviation over the gallery samples (null without sampling).
     """
     unknown = set(labels) - set(_FIELDS)
     if unknown:
@@ -53,7 +53,7 @@ def record(
         **labels,
     }
     result = {field: known.get(field) for field in _FIELDS}
-    for name in FIGURES:
+    for name in METRICS:
         column = np.array([trial[name] for trial in trials])
         result[name] = {"mean": float(column.mean()), "std": float(column.std()) if draw else None}
     return result
@@ -88,13 +88,13 @@ def _one_table(records: list[dict[str, Any]]) -> str:
             "queries": one["valid_queries"],
             "gallery": one["gallery"],
         }
-        rows.append(row | {name: mean_std(one[name]) for name in FIGURES})
+        rows.append(row | {name: mean_std(one[name]) for name in METRICS})
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
-def mean_std(figure: dict[str, float | None]) -> str:
-    """A figure of a record, with its deviation where there is one."""
-    mean, std = figure["mean"], figure["std"]
+def mean_std(metric: dict[str, float | None]) -> str:
+    """A metric of a record, with its standard deviation if there is one."""
+    mean, std = metric["mean"], metric["std"]
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 

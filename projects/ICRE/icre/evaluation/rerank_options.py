@@ -142,24 +142,8 @@ def reranking(cfg: "CfgNode") -> Reranking | None:
         raise UserError(f"TEST.RERANK: {error}") from None
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare --rerank, --k1, --k2 and --lambda; `from_arguments` reads them."""
-    parser.add_argument(
-        "--rerank", choices=tuple(ALGORITHMS), help="re-rank too, by k-reciprocal neighbours"
-    )
-    parser.add_argument("--k1", type=int, help="neighbours of the reciprocal lists (20)")
-    parser.add_argument("--k2", type=int, help="lists that are averaged (6)")
-    parser.add_argument(
-        "--lambda",
-        type=float,
-        dest="lambda_value",
-        metavar="L",
-        help="share of the plain distance, 0 to 1 (0.3)",
-    )
-
-
 def from_arguments(args: argparse.Namespace) -> Reranking | None:
-    """The choice on a command line; None without --rerank.
+    """The choice by --rerank, --k1, --k2 and --lambda; None without --rerank.
 
     Raises:
         UserError: a number out of its range, or one without --rerank.

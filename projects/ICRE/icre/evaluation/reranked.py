@@ -1,9 +1,9 @@
 """Scores after re-ranking, trial by trial.
 
-Re-ranked distances depend on all images they are made from, so they cannot be shared between trials
-as plain ones are. In each trial re-ranking sees that trial's gallery and all queries that ask in
-it, as unit features and nothing else. Camera rules come after it: a barred image takes no place in
-a ranking, but has been a neighbour.
+Re-ranked distances depend on all images that they are made from, so they cannot be shared between
+trials as plain ones are. In each trial re-ranking sees that trial's gallery and queries, as unit
+features and nothing else. Exclusion rules come after it: an excluded image takes no rank, but has
+been a neighbour.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icre.datasets.protocol import CAMERA_RULES
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.plan import Setting
+from icre.evaluation.trials import Trials, exclusion_on
 
 _PAIRS = 2**22  # query-gallery pairs ranked at once
 
 
 @dataclass(frozen=True)
 class Reranker:
-    """How to re-rank, and what a record says of it.
+    """A re-ranking function, and its label in records.
 
     Args:
         label: the record's field `rerank`: algorithm, k1, k2, lambda.
@@ -34,25 +33,22 @@ class Reranker:
     distances: Callable[[Tensor, Tensor], Tensor]
 
 
-def reranked_values(
-    data: FeatureSet, setting: Setting, reranker: Reranker, device: torch.device
-) -> list[rank.QueryValues]:
-    """Per trial what each query that asks scored, as `score.trial_values` gives it."""
+def reranked_scores(
+    data: FeatureSet, trials: Trials, reranker: Reranker, device: torch.device
+) -> list[rank.QueryScores]:
+    """The scores of each trial's queries by re-ranked distances, as `score.score_trials`."""
     features = torch.nn.functional.normalize(torch.from_numpy(data.features).to(device), dim=1)
-    pids, camids = (torch.from_numpy(column).to(device) for column in (data.pids, data.camids))
-    barred_by = CAMERA_RULES[setting.protocol.barred]
-    values = []
-    for asking, answering in setting.sides():
-        query, gallery = (torch.from_numpy(rows).to(device) for rows in (asking, answering))
+    pids = torch.from_numpy(data.pids).to(device)
+    excluded = exclusion_on(trials.protocol.excluded, data, device)
+    scores = []
+    for query_rows, gallery_rows in trials.rows():
+        query, gallery = (torch.from_numpy(rows).to(device) for rows in (query_rows, gallery_rows))
         distances = reranker.distances(features[query], features[gallery])
         blocks, size = [], max(1, _PAIRS // len(gallery))
         for rows, distance in zip(query.split(size), distances.split(size)):
-            barred = barred_by and barred_by(
-                pids[rows], camids[rows], pids[gallery], camids[gallery]
-            )
-            keys = rank.order_keys(distance.double(), barred)
+            keys = rank.order_keys(distance.double(), excluded(rows, gallery))
             blocks.append(
-                rank.query_values(keys, pids[rows], pids[gallery], setting.protocol.dedup)
+                rank.score_queries(keys, pids[rows], pids[gallery], trials.protocol.dedup)
             )
-        values.append(rank.concatenate(blocks))
-    return values
+        scores.append(rank.concatenate(blocks))
+    return scores

@@ -1,4 +1,4 @@
-"""Features to result records: all settings of a data set in one pass over the queries."""
+"""From features to result records: all protocols of a data set in one pass over the queries."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icre.datasets.protocol import CAMERA_RULES
+from icre.datasets.sysu import Permutation
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import Permutation
-from icre.evaluation.plan import Setting, prepare
 from icre.evaluation.records import record
-from icre.evaluation.reranked import Reranker, reranked_values
+from icre.evaluation.reranked import Reranker, reranked_scores
+from icre.evaluation.trials import Trials, build_trials, exclusion_on
 from icre.utils.errors import UserError
 
 # Query-gallery pairs held at once, and threads that each hold so many. A CPU's block is some tens
@@ -27,19 +26,21 @@ from icre.utils.errors import UserError
 _BLOCKS = {"cpu": (2**20, min(8, os.cpu_count() or 1)), "other": (2**25, 1)}
 
 
-def trial_values(
-    data: FeatureSet, chosen: list[Setting], device: str | torch.device = "cpu"
-) -> list[list[rank.QueryValues]]:
-    """Per setting and trial what each query that asks scored, (asking queries,) CPU tensors.
+def score_trials(
+    data: FeatureSet, chosen: list[Trials], device: str | torch.device = "cpu"
+) -> list[list[rank.QueryScores]]:
+    """The scores of each trial's queries, on the CPU, for each protocol.
 
-    Settings with the same queries share their similarities and the keys made of them. Similarity
+    Protocols with the same queries share their similarities and the keys made of them. Similarity
     is the cosine in float64; ties rank in the order of the rows.
     """
-    values: list[list[rank.QueryValues]] = []
+    scores: list[list[rank.QueryScores]] = []
     with _one_thread():
-        for _, group in groupby(chosen, key=lambda one: (one.protocol.query, one.protocol.barred)):
-            values += _group_values(data, list(group), torch.device(device))
-    return values
+        for _, group in groupby(
+            chosen, key=lambda one: (one.protocol.query, one.protocol.excluded)
+        ):
+            scores += _score_group(data, list(group), torch.device(device))
+    return scores
 
 
 def score(
@@ -55,30 +56,30 @@ def score(
 
     Args:
         features: a whole test set, rows in any order.
-        protocols: names; None: those of the paths' data set (SYSU-MM01: four official settings if
-            `perm` is given, and two seeded; RegDB: v2t, t2v; LLCM: v2n, n2v).
+        protocols: names; None: the default ones of the paths' data set, with every gallery sampling
+            in use (SYSU-MM01's official one needs `perm`).
         draw: "official", "seeded" or None, see `protocol.settings`.
-        perm: SYSU-MM01's rand_perm_cam.mat, or what `read_permutation` made of it.
-        device: where to compute; the figures do not depend on it beyond rounding.
+        perm: SYSU-MM01's rand_perm_cam.mat, or its content from `read_permutation`.
+        device: where to compute; results do not depend on it beyond rounding.
         reranker: score re-ranked distances too.
         labels: fields of the record that the caller knows: split, flip, seed, epoch.
 
     Returns:
-        One record per setting, as `records.record` describes it; then, with a re-ranker, one more
-        per setting, in whose field `rerank` its label stands.
+        One record per protocol and sampling (`records.record`); then, with a re-ranker, one more
+        each, with its label in the field `rerank`.
 
     Raises:
-        UserError: one line that says what does not fit.
+        UserError: protocol, sampling, permutation and features do not fit each other.
     """
-    data, chosen = prepare(features, protocols, draw, perm)
-    results = trial_values(data, chosen, device)
+    data, chosen = build_trials(features, protocols, draw, perm)
+    results = score_trials(data, chosen, device)
     plain = [_record(data, one, values, labels) for one, values in zip(chosen, results)]
     if reranker is None:
         return plain
     labels = labels | {"rerank": reranker.label}
     bar = tqdm(chosen, "re-ranking", leave=False, disable=None)
     return plain + [
-        _record(data, one, reranked_values(data, one, reranker, torch.device(device)), labels)
+        _record(data, one, reranked_scores(data, one, reranker, torch.device(device)), labels)
         for one in bar
     ]
 
@@ -99,61 +100,61 @@ def _one_thread() -> Iterator[None]:
 
 
 def _record(
-    data: FeatureSet, setting: Setting, values: list[rank.QueryValues], labels: dict[str, Any]
+    data: FeatureSet, trials: Trials, scores: list[rank.QueryScores], labels: dict[str, Any]
 ) -> dict[str, Any]:
     try:
-        trials = [rank.figures(one) for one in values]
+        metrics = [rank.metrics(one) for one in scores]
     except UserError as error:
-        raise UserError(f"{setting.name}: {error}") from None
-    rows = np.concatenate([setting.query, *setting.galleries])
+        raise UserError(f"{trials.name}: {error}") from None
+    rows = np.concatenate([trials.query, *trials.galleries])
     return record(
-        trials,
-        setting.name,
-        setting.draw,
-        queries=len(values[0].place),
-        valid_queries=int((values[0].place > 0).sum()),
-        gallery=len(setting.galleries[0]),
+        metrics,
+        trials.name,
+        trials.draw,
+        queries=len(scores[0].first_match),
+        valid_queries=int((scores[0].first_match > 0).sum()),
+        gallery=len(trials.galleries[0]),
         identities=len(np.unique(data.pids[rows])),
         **labels,
     )
 
 
-def _group_values(
-    data: FeatureSet, group: list[Setting], device: torch.device
-) -> list[list[rank.QueryValues]]:
-    """`trial_values` of settings that share their queries and camera rule."""
+def _score_group(
+    data: FeatureSet, group: list[Trials], device: torch.device
+) -> list[list[rank.QueryScores]]:
+    """`score_trials` of protocols that share their queries and exclusion rule."""
     pool = np.unique(np.concatenate([rows for one in group for rows in one.galleries]))
     columns = [
         [torch.from_numpy(np.searchsorted(pool, rows)).to(device) for rows in one.galleries]
         for one in group
     ]
-    key_block = _key_maker(data, group[0].protocol.barred, pool, device)
+    make_keys = _key_maker(data, group[0].protocol.excluded, pool, device)
     pids = torch.from_numpy(data.pids).to(device)
     pool_pids = pids[torch.from_numpy(pool).to(device)]
 
-    def block_values(queries: Tensor) -> list[list[rank.QueryValues]]:
-        keys = key_block(queries)
+    def score_block(queries: Tensor) -> list[list[rank.QueryScores]]:
+        keys = make_keys(queries)
         # gather reads along the rows; index_select takes three times as long here.
         return [
             [
-                rank.query_values(
+                rank.score_queries(
                     keys.gather(1, gallery.expand(len(keys), -1)),
                     pids[queries],
                     pool_pids[gallery],
-                    setting.protocol.dedup,
+                    trials.protocol.dedup,
                 )
                 for gallery in galleries
             ]
-            for setting, galleries in zip(group, columns)
+            for trials, galleries in zip(group, columns)
         ]
 
     pairs, workers = _BLOCKS["cpu" if device.type == "cpu" else "other"]
     queries = torch.from_numpy(group[0].query).to(device).split(max(1, pairs // len(pool)))
     with ThreadPoolExecutor(workers) as executor:
-        blocks = list(executor.map(block_values, queries))
+        blocks = list(executor.map(score_block, queries))
     return [
-        _per_trial(setting, [rank.concatenate(parts) for parts in zip(*of_setting)])
-        for setting, of_setting in zip(group, zip(*blocks))
+        _per_trial(trials, [rank.concatenate(parts) for parts in zip(*of_protocol)])
+        for trials, of_protocol in zip(group, zip(*blocks))
     ]
 
 
@@ -163,20 +164,17 @@ def _key_maker(
     """A function from the rows of some queries, (Q,), to their keys against the pool, (Q, P)."""
     features = torch.from_numpy(data.features).to(device, torch.float64)
     features = torch.nn.functional.normalize(features, dim=1)
-    pids, camids = (torch.from_numpy(column).to(device) for column in (data.pids, data.camids))
-    answers = torch.from_numpy(pool).to(device)
-    gallery, pool_pids, pool_camids = features[answers], pids[answers], camids[answers]
-    barred_by = CAMERA_RULES[rule]
+    rows = torch.from_numpy(pool).to(device)
+    gallery, excluded = features[rows], exclusion_on(rule, data, device)
 
-    def key_block(queries: Tensor) -> Tensor:
-        barred = barred_by and barred_by(pids[queries], camids[queries], pool_pids, pool_camids)
-        return rank.order_keys(1 - features[queries] @ gallery.T, barred)
+    def make_keys(queries: Tensor) -> Tensor:
+        return rank.order_keys(1 - features[queries] @ gallery.T, excluded(queries, rows))
 
-    return key_block
+    return make_keys
 
 
-def _per_trial(setting: Setting, values: list[rank.QueryValues]) -> list[rank.QueryValues]:
-    """One QueryValues per trial, of the queries that ask in it."""
-    if setting.asked is None:
-        return values
-    return [values[0].take(torch.from_numpy(places)) for places in setting.asked]
+def _per_trial(trials: Trials, scores: list[rank.QueryScores]) -> list[rank.QueryScores]:
+    """One QueryScores per trial, of its queries."""
+    if trials.query_subsets is None:
+        return scores
+    return [scores[0].take(torch.from_numpy(places)) for places in trials.query_subsets]

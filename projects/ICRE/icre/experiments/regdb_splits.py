@@ -11,7 +11,7 @@ import torch
 from icre.config import load_config
 from icre.engine import session
 from icre.evaluation import records
-from icre.evaluation.records import FIGURES
+from icre.evaluation.records import METRICS
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
 
@@ -62,7 +62,7 @@ def over_splits(per_split: list[list[dict]]) -> list[dict]:
 
 def _mean(rows: tuple[dict, ...]) -> dict:
     result = {**rows[0], "trials": len(rows), "std_over": "splits", "split": None}
-    for metric in FIGURES:
+    for metric in METRICS:
         values = np.array([row[metric]["mean"] for row in rows])
         result[metric] = {"mean": float(values.mean()), "std": float(values.std())}
     return result

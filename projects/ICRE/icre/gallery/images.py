@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from icre.datasets import layout
+from icre.datasets.paths import parse_path
 from icre.utils.image import is_image
 from icre.modality import NAMES
 from icre.utils.errors import UserError
@@ -103,7 +103,7 @@ def collect(sources: Sequence[str | Path], modality: str | None = None) -> Image
 
 def contradictions(images: ImageTable) -> list[str]:
     """Paths in the layout of a data set that gives them another modality than their row has."""
-    parsed = [layout.parse(Path(path).as_posix()) for path in images.paths]
+    parsed = [parse_path(Path(path).as_posix()) for path in images.paths]
     return [
         path
         for path, known, modality in zip(images.paths, parsed, images.modalities)
@@ -147,7 +147,7 @@ def _read_list(source: Path) -> Iterator[tuple[dict[str, str], str]]:
 def _complete(row: dict[str, str], modality: str | None, where: str) -> dict[str, str]:
     """Fill the missing columns of a row from its path."""
     path = os.path.abspath(row["path"])
-    known = layout.parse(Path(path).as_posix())
+    known = parse_path(Path(path).as_posix())
     name = row.get("modality") or modality or (NAMES[known.modality] if known else None)
     if name is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Curves: CMC of features, losses and figures of a run, and figures over a swept value (Fig. 3)."""
+"""Curves: CMC, training losses and scores, and scores over a swept config value (Fig. 3)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from icre.datasets.protocol import PROTOCOLS
+from icre.datasets.sysu import Permutation
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import Permutation
-from icre.evaluation.plan import prepare
-from icre.evaluation.rank import QueryValues
-from icre.evaluation.score import trial_values
+from icre.evaluation.rank import QueryScores
+from icre.evaluation.score import score_trials
+from icre.evaluation.trials import build_trials
 from icre.plots.style import COLOURS, COLUMN, LINES, MARKERS, check_count, new_figure, styled
 from icre.utils.errors import UserError
 
-# of a swept figure: colour, line, mark
+# score -> colour, line style and marker of its curve
 SWEPT = {"Rank-1": (COLOURS[0], "-", "o"), "mAP": (COLOURS[1], "--", "s")}
 Scalars = Mapping[str, tuple[Sequence[int], Sequence[float]]]  # name -> (iterations, values)
 
 
 @dataclass(frozen=True)
 class CMC:
-    """Share of the queries whose first hit is among the first k, in percent, k = 1, 2, ...
+    """Percentage of the queries whose first match is among the first k, k = 1, 2, ...
 
     Args:
-        mean: (K,) over the trials.
-        std: (K,) population standard deviation over the draws; None where there is no draw.
-        setting: protocol, draw and trials, for a label.
+        mean: (K,) mean over the trials.
+        std: (K,) population standard deviation over the trials; None if the gallery is not sampled.
+        setting: protocol, gallery sampling and trials, for a label.
     """
 
     mean: np.ndarray
@@ -47,30 +47,30 @@ def cmc(
     """The CMC curve of a protocol; arguments and errors as of `icre.evaluation.score.score`.
 
     Args:
+        features, draw, perm: as of `score`.
         protocol: None: the first of the data set.
         ranks: K.
     """
     if ranks < 2:
         raise UserError(f"--ranks {ranks}: a curve needs at least 2")
-    data, chosen = prepare(features, protocol and [protocol], draw, perm)
-    setting = chosen[0]
-    rows = np.array([_shares(one, ranks) for one in trial_values(data, [setting])[0]])
-    drawn = f"{setting.draw} draw, {setting.trials} trials" if setting.draw else "no draw"
-    std = rows.std(0) if setting.draw else None
-    return CMC(rows.mean(0), std, f"{setting.name}, {drawn}")
+    data, (trials, *_) = build_trials(features, protocol and [protocol], draw, perm)
+    rows = np.array([_found_by_rank(one, ranks) for one in score_trials(data, [trials])[0]])
+    sampling = f"{trials.draw} draw, {len(trials)} trials" if trials.draw else "no draw"
+    std = rows.std(0) if trials.draw else None
+    return CMC(rows.mean(0), std, f"{trials.name}, {sampling}")
 
 
-def _shares(values: QueryValues, ranks: int) -> np.ndarray:
-    place = values.place.numpy()
-    place = place[place > 0]  # 0: no match in the gallery, so not asked
-    if not len(place):
+def _found_by_rank(scores: QueryScores, ranks: int) -> np.ndarray:
+    first = scores.first_match.numpy()
+    first = first[first > 0]  # 0: no match in the gallery, so not counted
+    if not len(first):
         raise UserError("no query has a match in the gallery")
-    return 100 * (place[:, None] <= np.arange(1, ranks + 1)).mean(0)
+    return 100 * (first[:, None] <= np.arange(1, ranks + 1)).mean(0)
 
 
 @styled
 def draw_cmc(models: Mapping[str, CMC], width: float = COLUMN) -> Figure:
-    """One curve per model with Rank-1 in the legend; the band is the deviation over the draws."""
+    """One curve per model with Rank-1 in the legend; the band is the deviation over the trials."""
     check_count(list(models))
     settings = {one.setting for one in models.values()}
     if len(settings) > 1:
@@ -114,8 +114,8 @@ def draw_training(
 
     Args:
         runs: name -> logged scalars.
-        setting: "<protocol>/<draw>" or "<protocol>" of the scored figures; default: of what was
-            logged the first in the order of PROTOCOLS.
+        setting: "<protocol>/<draw>" or "<protocol>" of the scores; default: the first in the order
+            of PROTOCOLS that was logged.
         width: inches.
     """
     check_count(list(runs))
@@ -144,20 +144,20 @@ def draw_training(
     return figure
 
 
-def _scored_setting(names: Iterable[str], asked: str | None) -> str | None:
-    """The setting whose scores to show: of those that match `asked`, the plainest and first."""
+def _scored_setting(names: Iterable[str], wanted: str | None) -> str | None:
+    """The setting whose scores to show: the first of those that match `wanted`."""
     known = [name.removesuffix("/Rank-1") for name in names if name.endswith("/Rank-1")]
-    found = [name for name in known if asked is None or f"{name}/".startswith(f"{asked}/")]
-    if asked and not found:
-        raise UserError(f"no run logged {asked}; logged are: {', '.join(known) or 'none'}")
-    return min(found, key=_place_of_setting, default=None)
+    found = [name for name in known if wanted is None or f"{name}/".startswith(f"{wanted}/")]
+    if wanted and not found:
+        raise UserError(f"no run logged {wanted}; logged are: {', '.join(known) or 'none'}")
+    return min(found, key=_setting_order, default=None)
 
 
-def _place_of_setting(name: str) -> tuple:
+def _setting_order(name: str) -> tuple:
     """Test before validation, plain before re-ranked, then in the order of PROTOCOLS."""
     parts = name.split("/")
-    place = [number for number, one in enumerate(PROTOCOLS) if one in parts]
-    return ("validation" in parts, "rerank" in parts, place or [len(PROTOCOLS)], name)
+    protocol = [number for number, one in enumerate(PROTOCOLS) if one in parts]
+    return ("validation" in parts, "rerank" in parts, protocol or [len(PROTOCOLS)], name)
 
 
 def _one_scalar(axes: Axes, name: str, runs: Mapping[str, Scalars]) -> None:
@@ -169,8 +169,8 @@ def _one_scalar(axes: Axes, name: str, runs: Mapping[str, Scalars]) -> None:
             axes.plot(*scalars[name], marker=MARKERS[number] if scored else "", **look)
     title = name.removeprefix("health/")
     if scored:
-        setting, figure = name.rsplit("/", 1)
-        title = f"{figure}, % ({setting})"
+        setting, score = name.rsplit("/", 1)
+        title = f"{score}, % ({setting})"
     axes.set_title(title, loc="left", fontsize=5.5 if scored else 6.5)
     axes.grid()
     axes.locator_params(nbins=4)
@@ -185,12 +185,12 @@ def draw_sweep(
     setting: str,
     width: float = COLUMN,
 ) -> Figure:
-    """Figures over the values of one config key, with their deviation over seeds.
+    """Scores over the values of one config key, with their deviation over seeds.
 
     Args:
         key: the swept key.
-        points: figure ("Rank-1", "mAP") -> (value, mean, std) in percent, in any order.
-        setting: protocol and draw, for the label.
+        points: score ("Rank-1", "mAP") -> (value, mean, std) in percent, in any order.
+        setting: protocol and gallery sampling, for the label.
         width: inches.
     """
     figure = new_figure(width, 2.1)

@@ -15,12 +15,11 @@ import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
 
+from icre.data.batch import to_device
 from icre.data.dataset import CrossModalDataset
-from icre.data.image import read_image
 from icre.data.loader import collate
 from icre.data.pipeline import build_pipeline
 from icre.datasets import load_dataset
-from icre.engine.step import to_device
 from icre.inference.attention import CAMS, FINAL, cross_attention, grad_cam, stage_masks
 from icre.inference.extractor import FeatureExtractor
 from icre.modality import INFRARED, VISIBLE
@@ -28,6 +27,7 @@ from icre.plots.maps import MapBlock, draw_maps
 from icre.plots.style import PAGE
 from icre.utils.device import resolve_device
 from icre.utils.errors import UserError
+from icre.utils.image import read_image
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def check_shown(show: Sequence[str]) -> None:
 
 def draw_attention(
     models: Iterable[tuple[str, FeatureExtractor]],
-    choose: Callable[[CfgNode], People],
+    people: People,
     show: Sequence[str],
     layer: str = FINAL,
     width: float = PAGE,
@@ -148,7 +148,7 @@ def draw_attention(
 
     Args:
         models: (name, model), at least one; of a generator only one model is in memory at a time.
-        choose: the first model's config -> images.
+        people: the images, shown in the proportions of the first model's input.
         show: keys of SHOWN; what a model lacks is left out.
         layer: see `grad_cam`.
         width: inches.
@@ -157,14 +157,13 @@ def draw_attention(
         UserError: an unknown key, or nothing to draw.
     """
     check_shown(show)
-    people, size, blocks = None, (), []
+    sizes, blocks = [], []
     for name, extractor in tqdm(models, "models", leave=False, disable=None):
         cfg = extractor.cfg
-        if people is None:
-            people, size = choose(cfg), cfg.INPUT.SIZE_TEST
+        sizes.append(cfg.INPUT.SIZE_TEST)
         batch = people.batch(cfg, resolve_device(cfg.MODEL.DEVICE))
         for what in show:
             blocks += SHOWN[what](name, extractor.model.eval(), batch, layer)
     if not blocks:
         raise UserError(f"none of the models has {' or '.join(show)}: there is nothing to draw")
-    return draw_maps(people.pictures(size), people.pids, people.modalities, blocks, width)
+    return draw_maps(people.pictures(sizes[0]), people.pids, people.modalities, blocks, width)

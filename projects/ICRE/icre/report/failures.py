@@ -18,10 +18,10 @@ def failures(runs: Sequence[Run], options: Options) -> list[Block]:
     found, missing = gather(runs, "features")
     if not found:
         return missing
-    settings = {run.name: options.setting(run) for run in runs if run.name in found}
-    cameras = {name: by_camera_pair(data, settings[name]) for name, data in found.items()}
-    identities = {name: by_identity(data, settings[name]) for name, data in found.items()}
-    first = next(iter(settings.values()))
+    trials = {run.name: options.trials(run) for run in runs if run.name in found}
+    cameras = {name: by_camera_pair(data, trials[name]) for name, data in found.items()}
+    identities = {name: by_identity(data, trials[name]) for name, data in found.items()}
+    first = next(iter(trials.values()))
     label = f"{first.name}, {first.draw or 'no'} draw"
     mean = ", mean over the runs" if len(found) > 1 else ""
     return [

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.plan import prepare
 from icre.evaluation.ranking_lists import PICKS, ranking_lists
-from icre.inference.run import Run, name_sources, open_model
+from icre.evaluation.trials import build_trials
+from icre.inference.extractor import FeatureExtractor
+from icre.inference.run import Run, find_model, name_sources
 from icre.plots.curves import SWEPT, cmc, draw_cmc, draw_sweep, draw_training
 from icre.plots.distances import draw_distances, pair_distances
 from icre.plots.embedding import check_method, choose_images, draw_embedding, embed
@@ -50,12 +51,12 @@ def ranking(
     folder = _image_folder(features, root)
     permutation_file = _permutation_file(features, root, perm)
     chosen_by = _parse_pick(pick)
-    data, settings = prepare(
-        FeatureSet.load(features), protocol and [protocol], draw, permutation_file
+    loaded = FeatureSet.load(features)
+    data, (trials, *_) = build_trials(loaded, protocol and [protocol], draw, permutation_file)
+    lists = ranking_lists(
+        data, trials.name, trials.draw, permutation_file, queries, top, chosen_by, seed
     )
-    one = settings[0]
-    lists = ranking_lists(data, one.name, one.draw, permutation_file, queries, top, chosen_by, seed)
-    title = "" if no_title else describe(one.name, one.draw)
+    title = "" if no_title else describe(trials.name, trials.draw)
     return draw_rankings(data, lists, folder, title, width or PAGE)
 
 
@@ -145,13 +146,11 @@ def attention(
     check_shown(show)
     options = ["MODEL.DEVICE", device, *(["DATASETS.ROOT", root] if root else [])]
     sources = name_sources(models, names)
-    return draw_attention(
-        ((name, open_model(source, *options)) for name, source in sources.items()),
-        lambda cfg: choose_people(cfg, pick, people, images, seed),
-        show,
-        layer,
-        width or PAGE,
-    )
+    found = {name: find_model(source, *options) for name, source in sources.items()}
+    first_cfg, _ = next(iter(found.values()))
+    chosen = choose_people(first_cfg, pick, people, images, seed)
+    extractors = ((name, FeatureExtractor(*model)) for name, model in found.items())
+    return draw_attention(extractors, chosen, show, layer, width or PAGE)
 
 
 def curves(kind: str, **options: Any) -> Figure:

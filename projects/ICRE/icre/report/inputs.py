@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icre.evaluation.plan import Setting, prepare
+from icre.evaluation.trials import Trials, build_trials
 from icre.inference.run import Run
 from icre.report.page import Note
 from icre.utils.errors import UserError
@@ -24,10 +24,10 @@ class Options:
     draw: str | None = None
     seed: int = 0
 
-    def setting(self, run: Run) -> Setting:
-        """The protocol on the run's features."""
+    def trials(self, run: Run) -> Trials:
+        """The trials of the protocol on the run's features."""
         protocols = self.protocol and [self.protocol]
-        return prepare(run.features, protocols, self.draw, run.permutation_file)[1][0]
+        return build_trials(run.features, protocols, self.draw, run.permutation_file)[1][0]
 
 
 def gather(runs: Sequence[Run], part: str) -> tuple[dict[str, Any], list[Note]]:

@@ -60,11 +60,11 @@ def rankings(runs: Sequence[Run], options: Options) -> list[Block]:
 
 
 def _lists(run: Run, options: Options, pick: str) -> Picture:
-    setting = options.setting(run)
+    trials = options.trials(run)
     chosen_by = {"worst": "the worst", "even": "at even distances"}[pick]
-    title = f"{run.name}, {chosen_by}: {describe(setting.name, setting.draw)}"
+    title = f"{run.name}, {chosen_by}: {describe(trials.name, trials.draw)}"
     lists = ranking_lists(
-        run.features, setting.name, setting.draw, run.permutation_file, PICKED[pick], TOP, pick
+        run.features, trials.name, trials.draw, run.permutation_file, PICKED[pick], TOP, pick
     )
     figure = draw_rankings(run.features, lists, run.dataset.folder, title)
     return photos(figure, f"Queries and the first {TOP} images found for each. {title}")
@@ -109,14 +109,12 @@ def attention(runs: Sequence[Run], options: Options) -> list[Block]:
     found, missing = gather(runs, "weights")
     if not found:
         return missing
-    figure = draw_attention(
-        ((run.name, run.model()) for run in runs if run.name in found),
-        lambda cfg: choose_people(cfg, None, 2, 3, options.seed),
-        ("layercam", "masks", "cross"),
-        width=4,
-    )
+    trained = [run for run in runs if run.name in found]
+    people = choose_people(trained[0].cfg, None, 2, 3, options.seed)
+    models = ((run.name, run.model()) for run in trained)
+    figure = draw_attention(models, people, ("layercam", "masks", "cross"), width=4)
     words = (
-        "LayerCAM: which parts of the map that the heads pool speak for the match with the same "
+        "LayerCAM: which parts of the map that the heads pool support the match with the same "
         "person's images of the other modality; each map from its own minimum to its maximum. "
         "Masks are MPFR's, 0 to 1; cross-attention is SDCE's, by position of the clue map."
     )

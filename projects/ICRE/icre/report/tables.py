@@ -32,14 +32,14 @@ def results(runs: Sequence[Run], options: Options) -> list[Block]:
             one["trials"],
             one["valid_queries"],
             one["gallery"],
-            *(records.mean_std(one[score]) for score in records.FIGURES),
+            *(records.mean_std(one[metric]) for metric in records.METRICS),
         )
         for name, scored in found.items()
         for one in scored
     ]
     order = list(dict.fromkeys(row[0] for row in rows))
     rows.sort(key=lambda row: order.index(row[0]))
-    heads = ("protocol and draw", "run", "trials", "queries", "gallery", *records.FIGURES)
+    heads = ("protocol and draw", "run", "trials", "queries", "gallery", *records.METRICS)
     caption = "In percent; ± is the standard deviation over the gallery draws of one training."
     table = [Table(heads, rows, 2, caption)] if rows else []
     return [*table, *missing, *_compared(runs, options)]
@@ -64,19 +64,19 @@ def _compared(runs: Sequence[Run], options: Options) -> list[Block]:
 
 
 def _comparison(first: Run, second: Run, options: Options) -> Table:
-    setting, perm = options.setting(first), first.permutation_file
-    found = compare(first.features, second.features, setting.name, setting.draw, perm)
+    trials, perm = options.trials(first), first.permutation_file
+    found = compare(first.features, second.features, trials.name, trials.draw, perm)
     caption = (
         f"{found['protocol']}, {found['draw'] or 'no'} draw, not re-ranked; {found['level']:g} % "
         f"intervals of {found['samples']} paired bootstrap samples over "
         f"{found['all']['identities']} identities and the draws. Training seeds are not in them."
     )
     rows = []
-    for score in breakdown.FIGURES:
-        cell = found["all"][score]
+    for metric in breakdown.METRICS:
+        cell = found["all"][metric]
         means = (f"{cell['first']:.2f}", f"{cell['second']:.2f}")
-        rows.append((score, *means, difference(cell), verdict(cell)))
-    heads = ("figure", first.name, second.name, "difference [interval]", "is it real?")
+        rows.append((metric, *means, difference(cell), verdict(cell)))
+    heads = ("metric", first.name, second.name, "difference [interval]", "is it real?")
     return Table(heads, rows, 1, caption)
 
 

@@ -1,4 +1,4 @@
-"""What the doctor found, counted and told to a person."""
+"""The result of examining a data set: counts, errors and warnings, as text or JSON."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from icre.datasets.doctor.published import PUBLISHED
+from icre.datasets.base import Counts
 from icre.modality import NAMES
 
-SHOWN = 50  # findings of each kind that are printed; the JSON has them all
+SHOWN = 50  # errors and warnings that are printed; the JSON has them all
 HEADERS = ("split", "modality", "camera", "identities", "published", "images", "published", "")
 
 
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass
 class Report:
-    """The examination of a data set: counts, and findings of one line each.
+    """The examination of a data set: counts, errors and warnings of one line each.
 
     `errors` would stop a training or its evaluation, `warnings` would not.
     """
@@ -110,12 +110,14 @@ class Report:
         }
 
 
-def count(layout: str, split: int | None, seen: Iterable[Seen]) -> Iterator[Row]:
+def count(known: Counts, split: int | None, seen: Iterable[Seen]) -> Iterator[Row]:
     """Rows of one split: each camera, each modality where it has several, each role.
 
-    What is published but not there has a row, too.
+    Args:
+        known: published counts; what is published but absent has a row, too.
+        split: number of the split, for the rows.
+        seen: the split's images.
     """
-    known = PUBLISHED[layout]
     pids: dict[tuple, list[int]] = {key: [] for key in known}
     for image in seen:
         for key in (image[:3], (*image[:2], None), (image.role, None, None)):
@@ -135,15 +137,15 @@ def _last(number: int | None) -> float:
 
 
 def text(report: Report) -> str:
-    """The report for a person: a table, the findings, and the verdict as the last line."""
+    """The report as a table, warnings and errors, with the verdict as the last line."""
     parts = [f"{report.layout}: {report.folder}"]
     if report.rows:
         parts.append(tabulate(_lines(report.rows), HEADERS, intfmt=",", missingval="-"))
-    for title, findings in (("warnings", report.warnings), ("errors", report.errors)):
-        if findings:
-            shown = [f"  {finding}" for finding in findings[:SHOWN]]
-            if len(findings) > SHOWN:
-                shown.append(f"  ... and {len(findings) - SHOWN} more (--json writes all)")
+    for title, lines in (("warnings", report.warnings), ("errors", report.errors)):
+        if lines:
+            shown = [f"  {line}" for line in lines[:SHOWN]]
+            if len(lines) > SHOWN:
+                shown.append(f"  ... and {len(lines) - SHOWN} more (--json writes all)")
             parts.append("\n".join([f"{title}:", *shown]))
     return "\n\n".join([*parts, report.verdict])
 
@@ -154,12 +156,12 @@ def _lines(rows: list[Row]) -> Iterator[list]:
     for row in rows:
         key = (row.role, row.modality, row.camera, row.identities, row.images)
         splits.setdefault(key, []).append(row.split)
-    told = set()
+    shown = set()
     for row in rows:
         key = (row.role, row.modality, row.camera, row.identities, row.images)
-        if key in told:
+        if key in shown:
             continue
-        told.add(key)
+        shown.add(key)
         known = row.published != (None, None)
         yield [
             row.role if row.split is None else f"{row.role} {_ranges(splits[key])}",

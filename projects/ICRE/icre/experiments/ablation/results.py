@@ -21,8 +21,8 @@ from icre.config import load_config
 from icre.datasets import load_dataset
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import Permutation, read_permutation
-from icre.evaluation.plan import prepare
+from icre.datasets.sysu import Permutation, read_permutation
+from icre.evaluation.trials import build_trials
 from icre.experiments.ablation.spec import PlannedRun, Spec
 from icre.modeling.losses import LOSS_REGISTRY
 from icre.utils.errors import UserError
@@ -87,7 +87,7 @@ class Results:
         if not is_finished(run):
             return
         features = FeatureSet.load(run.files.features())
-        data, (setting,) = prepare(
+        data, (setting,) = build_trials(
             features, [self.spec.protocol], self.spec.draw, self._permutation(run)
         )
         identities = [

@@ -9,7 +9,7 @@ import numpy as np
 from tabulate import tabulate
 
 from icre.evaluation import records
-from icre.evaluation.compare import FIGURES, Bootstrap, compare_seeds
+from icre.evaluation.compare import METRICS, Bootstrap, compare_seeds
 from icre.experiments.ablation.results import Result, Results
 from icre.experiments.ablation.spec import Spec
 from icre.plots.curves import SWEPT, draw_sweep
@@ -42,8 +42,8 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
     """The table for a README, with a caption that describes its numbers."""
     rows = [
         {"": entry["row"], "seeds": len(entry["seeds"])}
-        | {name: _mean_std(entry[name]) for name in FIGURES}
-        | {f"{name} - reference": _difference(entry[name]) for name in FIGURES[:2]}
+        | {name: _mean_std(entry[name]) for name in METRICS}
+        | {f"{name} - reference": _difference(entry[name]) for name in METRICS[:2]}
         for entry in entries
     ]
     caption = (
@@ -98,7 +98,7 @@ def _entry(
     name: str, own: list[Result], reference: list[Result] | None, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"row": name, "seeds": [one.record["seed"] for one in own]}
-    paired = {figure: dict.fromkeys(("difference", "low", "high")) for figure in FIGURES}
+    paired = {figure: dict.fromkeys(("difference", "low", "high")) for figure in METRICS}
     pairs = [
         (theirs.identities, ours.identities)
         for theirs in reference or []
@@ -107,7 +107,7 @@ def _entry(
     ]
     if pairs:
         paired = compare_seeds(*map(list, zip(*pairs)), bootstrap)
-    for figure in FIGURES:
+    for figure in METRICS:
         values = [one.record[figure]["mean"] for one in own]
         entry[figure] = {
             "mean": float(np.mean(values)),
@@ -153,7 +153,7 @@ def _write_csv(entries: list[dict[str, Any]], path: Path) -> None:
     cells = ("mean", "std", "difference", "low", "high")
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["row", "seeds", *(f"{name} {cell}" for name in FIGURES for cell in cells)])
+        writer.writerow(["row", "seeds", *(f"{name} {cell}" for name in METRICS for cell in cells)])
         for entry in entries:
-            values = [entry[name][cell] for name in FIGURES for cell in cells]
+            values = [entry[name][cell] for name in METRICS for cell in cells]
             writer.writerow([entry["row"], len(entry["seeds"]), *values])

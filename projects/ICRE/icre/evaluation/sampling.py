@@ -1,6 +1,6 @@
-"""Which images stand in the gallery in each trial.
+"""Gallery sampling: which images are in the gallery in each trial.
 
-Two draws are in use for SYSU-MM01 and differ by sampling noise, about half a point of Rank-1:
+Two samplings are in use for SYSU-MM01 and differ by sampling noise, about half a point of Rank-1:
 `official` reads the authors' rand_perm_cam.mat; `seeded` is the AGW family's (Ye et al., TPAMI
 2021) and the only one of LLCM.
 """
@@ -9,9 +9,8 @@ import random
 
 import numpy as np
 
+from icre.datasets.sysu import Permutation, permutation_mismatches
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.matlab import Permutation
-from icre.modality import SYSU_VISIBLE_CAMERAS
 from icre.utils.errors import UserError
 
 TRIALS = 10
@@ -21,29 +20,29 @@ def seeded(data: FeatureSet, rows: np.ndarray) -> list[np.ndarray]:
     """One image per identity and camera, in each of ten trials.
 
     Args:
-        data: in the order of `FeatureSet.ordered`, which is the order of the draw.
-        rows: the indices to draw from, ascending.
+        data: in the order of `FeatureSet.ordered`, which is the order of the sampling.
+        rows: ascending indices to sample from.
 
     Returns:
         Ten ascending index arrays. Trial t is `random.seed(t)`, then `random.choice` of the sorted
         files for each identity, for each camera, both ascending.
     """
     groups = list(_groups(data, rows).values())
-    drawn = []
+    samples = []
     for trial in range(TRIALS):
         generator = random.Random(trial)
-        drawn.append(np.array([generator.choice(group) for group in groups]))
-    return drawn
+        samples.append(np.array([generator.choice(group) for group in groups]))
+    return samples
 
 
 def official(
     data: FeatureSet, rows: np.ndarray, permutation: Permutation, shots: int
 ) -> list[np.ndarray]:
-    """The first `shots` places of each trial's permutation, per identity and camera.
+    """The first `shots` images of each trial's permutation, per identity and camera.
 
     Args:
         data, rows: as in `seeded`.
-        permutation: as `read_permutation` returns it, and it must fit (`check_fit`).
+        permutation: from `icre.datasets.sysu.read_permutation`; it must fit (`check_permutation`).
         shots: images per identity and camera; where there are fewer, all of them.
 
     Raises:
@@ -73,23 +72,15 @@ def _groups(data: FeatureSet, rows: np.ndarray) -> dict[tuple[int, int], np.ndar
     }
 
 
-def check_fit(data: FeatureSet, permutation: Permutation) -> None:
+def check_permutation(data: FeatureSet, permutation: Permutation) -> None:
     """Compare the images of each identity and camera with the permutation's.
-
-    A permutation may list more identities than the data hold (the official one lists those of
-    training too), and may leave out a camera that only asks.
 
     Raises:
         UserError: names the first identity and camera whose numbers of images differ.
     """
-    groups = _groups(data, np.arange(len(data)))
-    pids = set(data.pids.tolist())
-    cameras = {camera for _, camera in permutation} | set(SYSU_VISIBLE_CAMERAS)
-    keys = {key for key in permutation if key[0] in pids}
-    for key in sorted(keys | {key for key in groups if key[1] in cameras}):
-        listed = permutation[key].shape[1] if key in permutation else 0
-        if listed != len(groups.get(key, ())):
-            raise UserError(
-                f"identity {key[0]} in camera {key[1]}: the permutation lists {listed} images, "
-                f"the features have {len(groups.get(key, ()))}"
-            )
+    images = list(zip(data.pids.tolist(), data.camids.tolist()))
+    for pid, camera, listed, found in permutation_mismatches(permutation, images):
+        raise UserError(
+            f"identity {pid} in camera {camera}: the permutation lists {listed} images, the "
+            f"features have {found}"
+        )

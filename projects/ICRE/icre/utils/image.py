@@ -1,8 +1,9 @@
-"""Reading one image file of any common kind into 8-bit RGB, and checking many of them."""
+"""Read image files of common kinds as 8-bit RGB, and check many of them."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -10,8 +11,16 @@ from tqdm import tqdm
 
 from icre.utils.errors import UserError
 
+# Windows leaves Thumbs.db and desktop.ini, macOS ._*.jpg: only these endings count, hidden never.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+
 # What Pillow raises for a file that is missing, cut off, not an image, or absurdly large.
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of that name counts as an image: a known ending in any case, not hidden."""
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,48 @@
+"""Is a data set complete, readable and the published one? tools/check_dataset.py."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from icre.utils import cli
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    result = argparse.ArgumentParser(
+        description="Check that a data set on disk is complete, readable and the published one. Every "
+        "image that a split file lists is decoded. Exit status: 0 training can run (perhaps on "
+        "another set than the published one), 1 it would stop, 2 bad arguments."
+    )
+    result.add_argument("layout", metavar="{sysu,regdb,llcm}")
+    result.add_argument(
+        "root",
+        metavar="ROOT",
+        type=Path,
+        help="the data set's own folder, or the one that holds it",
+    )
+    result.add_argument("--json", metavar="OUT", help="write counts, errors and warnings")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the report; returns the exit status."""
+    args = parser().parse_args(argv)
+    return cli.run(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine the data set; 1 where training would stop."""
+    import icre.datasets  # noqa: F401  (registers the data sets)
+    from icre.datasets.doctor import examine, find_folder, text
+    from icre.evaluation import records
+
+    report = examine(args.layout, find_folder(args.layout, args.root))
+    print(text(report))
+    if args.json:
+        records.save(report.as_json(), args.json)
+    return 1 if report.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
