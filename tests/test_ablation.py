@@ -384,28 +384,41 @@ def test_every_shipped_spec_reads(file, tmp_path, monkeypatch):
     assert all(a != b for i, a in enumerate(configs) for b in configs[:i])
 
 
-def test_a_sweep_is_rows_of_one_key_and_a_curve(tmp_path):
+def swept(tmp_path, key, values):
+    """The spec of a sweep, and its table's entries with a mean of 40, 41, ..."""
     file = tmp_path / "sweep.yml"
     file.write_text(
-        f"config: {CONFIGS / 'Demo/icre_r18.yml'}\nreference: 1.0\n"
-        "sweep: {key: MODEL.LOSSES.ICG.SCALE, values: [0.5, 1.0]}\n"
+        f"config: {CONFIGS / 'Demo/icre_r18.yml'}\nreference: {values[-1]}\n"
+        f"sweep: {{key: {key}, values: {json.dumps(values)}}}\n"
     )
     spec = read_spec(file, tmp_path / "o")
+    cell = {"std": 1.0, "difference": None, "low": None, "high": None}
+    where = {"machine": "cpu", "torch": "2", "precision": "float32", "date": "2026-01-01"}
+    entries = [
+        {"row": row, "seeds": [0], "environments": [where]}
+        | {name: {"mean": 40.0 + number, **cell} for name in METRICS}
+        for number, row in enumerate(map(str, values))
+    ]
+    return spec, entries
+
+
+def test_a_sweep_is_rows_of_one_key_and_a_curve(tmp_path):
+    spec, entries = swept(tmp_path, "MODEL.LOSSES.ICG.SCALE", [0.5, 1.0])
     assert [run.cfg.MODEL.LOSSES.ICG.SCALE for run in spec.runs] == [0.5, 1.0]
     assert [run.files.path.parent.name for run in spec.runs] == ["0.5", "1.0"]
     assert not is_finished(spec.runs[0])
-    entries = [
-        {"row": row, "seeds": [0]}
-        | {
-            name: {"mean": 40.0 + number, "std": 1.0, "difference": None, "low": None, "high": None}
-            for name in METRICS
-        }
-        for number, row in enumerate(("0.5", "1.0"))
-    ]
-    figure = table.curve(spec, entries)
-    lines = figure.axes[0].get_lines()
-    assert any(line.get_xydata().tolist() == [[0.5, 40.0], [1.0, 41.0]] for line in lines)
-    assert figure.axes[0].get_xlabel() == "LOSSES.ICG.SCALE"
+    axes = table.curve(spec, entries).axes[0]
+    points = [line.get_xydata().tolist() for line in axes.get_lines()]
+    assert [[0.5, 40.0], [1.0, 41.0]] in points
+    assert axes.get_xlabel() == "LOSSES.ICG.SCALE"
+
+
+def test_a_sweep_of_names_has_no_curve(tmp_path):
+    spec, entries = swept(tmp_path, "MODEL.MPFR.MASK", ["softmax", "sigmoid"])
+    assert [run.cfg.MODEL.MPFR.MASK for run in spec.runs] == ["softmax", "sigmoid"]
+    written = [path.name for path in table.write(spec, entries, tmp_path)]
+    assert written == ["table.md", "table.csv", "results.json"]
+    assert "| softmax" in (tmp_path / "table.md").read_text()
 
 
 def noisy(data: FeatureSet, seed: int, amount: float) -> FeatureSet:

@@ -19,9 +19,9 @@ from fastreid.config import CfgNode
 
 from icre.config import load_config
 from icre.datasets import load_dataset
+from icre.datasets.sysu import Permutation, read_permutation
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
-from icre.datasets.sysu import Permutation, read_permutation
 from icre.evaluation.trials import build_trials
 from icre.experiments.ablation.spec import PlannedRun, Spec
 from icre.modeling.losses import LOSS_REGISTRY

@@ -23,7 +23,7 @@ def summarise(
     """One entry per row whose runs have all finished.
 
     Returns:
-        {"row", "seeds", and per figure {"mean", "std" (over seeds, population), "per_seed",
+        {"row", "seeds", and per metric {"mean", "std" (over seeds, population), "per_seed",
         "difference", "low", "high"}, and "environments", a dict of machine, torch, precision and
         date per seed}: percent; difference and interval are paired with the reference row's run of
         the same seed, over seeds and identities (`compare_seeds`), and null in the reference row
@@ -59,7 +59,7 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
 
 
 def write(spec: Spec, entries: list[dict[str, Any]], out: Path) -> list[Path]:
-    """table.md, table.csv, results.json and, for a sweep, curve.png and curve.pdf in `out`."""
+    """Write table.md, table.csv, results.json and, for a sweep of numbers, curve.png and .pdf."""
     paths = [out / name for name in ("table.md", "table.csv", "results.json")]
     with replaced(paths[0]) as file:
         file.write_text(markdown(spec, entries))
@@ -76,7 +76,8 @@ def write(spec: Spec, entries: list[dict[str, Any]], out: Path) -> list[Path]:
         },
         paths[2],
     )
-    if spec.sweep and entries:
+    numeric = spec.sweep and all(isinstance(value, int | float) for value in spec.sweep[1])
+    if numeric and entries:
         paths += [out / "curve.png", out / "curve.pdf"]
         figure = curve(spec, entries)
         for path in paths[3:]:
@@ -98,7 +99,7 @@ def _entry(
     name: str, own: list[Result], reference: list[Result] | None, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"row": name, "seeds": [one.record["seed"] for one in own]}
-    paired = {figure: dict.fromkeys(("difference", "low", "high")) for figure in METRICS}
+    paired = {metric: dict.fromkeys(("difference", "low", "high")) for metric in METRICS}
     pairs = [
         (theirs.identities, ours.identities)
         for theirs in reference or []
@@ -107,13 +108,13 @@ def _entry(
     ]
     if pairs:
         paired = compare_seeds(*map(list, zip(*pairs)), bootstrap)
-    for figure in METRICS:
-        values = [one.record[figure]["mean"] for one in own]
-        entry[figure] = {
+    for metric in METRICS:
+        values = [one.record[metric]["mean"] for one in own]
+        entry[metric] = {
             "mean": float(np.mean(values)),
             "std": float(np.std(values)),
             "per_seed": values,
-            **paired[figure],
+            **paired[metric],
         }
     entry["environments"] = [
         {
