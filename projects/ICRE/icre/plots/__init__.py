@@ -1,1 +1,1 @@
-"""Figures: each a function from plain data to a matplotlib Figure, and one that saves them."""
+"""Figures: pure functions from plain data to a matplotlib `Figure`, and one that saves it."""

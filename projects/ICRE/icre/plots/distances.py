@@ -1,4 +1,4 @@
-"""Distances between images of one person and of two, across modalities (the paper's Fig. 4 a-c)."""
+"""Cross-modal distances within and between identities (the paper's Fig. 4 a-c)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from icre.modality import INFRARED, VISIBLE
 from icre.plots.style import BLUE, COLUMN, PAGE, VERMILION, new_figure, styled
 from icre.utils.errors import UserError
 
-EDGES = np.linspace(0.0, 2.0, 201)  # of cosine distance's bins
-_BLOCK = 512  # visible rows at once
+EDGES = np.linspace(0.0, 2.0, 201)  # of the bins of cosine distance
+_BLOCK = 512  # visible images at once
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class PairDistances:
     """Cosine distances, 1 - cosine (0 to 2), of all pairs of a visible and an infrared image.
 
     Args:
-        intra, inter: (200,) counts in the bins of `EDGES`: pairs of one person, and of two.
-        intra_mean, inter_mean: of the distances themselves, not of the bins.
+        intra, inter: (200,) counts in the bins of `EDGES`, within and between identities.
+        intra_mean, inter_mean: means of the distances themselves, not of the bins.
     """
 
     intra: np.ndarray
@@ -36,7 +36,7 @@ class PairDistances:
 
 
 def pair_distances(data: FeatureSet) -> PairDistances:
-    """Compare every visible image with every infrared one; no camera rule, no draw.
+    """Compare every visible image with every infrared one, without a protocol.
 
     Raises:
         UserError: a modality is missing, or there are no pairs of one of the kinds.
@@ -95,7 +95,7 @@ def draw_distances(models: Mapping[str, PairDistances], width: float | None = No
 
 
 def _range(models: Mapping[str, PairDistances]) -> tuple[float, float]:
-    """Where the pairs of all models lie, but for a thousandth of one model's on either side."""
+    """Limits that leave out at most a thousandth of a model's pairs on either side."""
     low, high = [], []
     for one in models.values():
         for counts in (one.intra, one.inter):

@@ -1,4 +1,4 @@
-"""Features of some people on a plane (the paper's Fig. 4 d-f): colour = identity, shape = modality."""
+"""Features on a plane, by identity (colour) and modality (shape): the paper's Fig. 4 d-f."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -40,10 +40,10 @@ def choose_images(
     """Images of some people who are seen in both modalities.
 
     Args:
-        data: in any order; the choice does not depend on it, nor on the features.
-        identities: so many, drawn at random; or these.
-        images: at most so many of each person in each modality, drawn at random.
-        seed: of both.
+        data: in any order; the choice depends neither on it nor on the features.
+        identities: how many, at random; or which.
+        images: at most as many of an identity in a modality, at random.
+        seed: of both choices.
 
     Raises:
         UserError: an identity that is not seen in both modalities, or too few of them.
@@ -70,21 +70,21 @@ def choose_images(
                 f"as {', '.join(map(str, both[:8]))}"
             )
         for modality in SHAPES:
-            own = np.flatnonzero((data.pids == pid) & (data.modalities == modality)).tolist()
-            rows += generator.sample(own, min(images, len(own)))
+            found = np.flatnonzero((data.pids == pid) & (data.modalities == modality)).tolist()
+            rows += generator.sample(found, min(images, len(found)))
     if len(rows) < 4:
         raise UserError(f"{len(rows)} images are too few for an embedding: choose more")
     return data.take(np.array(rows))
 
 
 def check_method(method: str) -> None:
-    """A UserError unless `method` is a key of `METHODS` (asked before long work)."""
+    """Raise UserError unless `method` is a key of `METHODS`; for a check before long work."""
     if method not in METHODS:
         raise UserError(f"--method {method}: use {', '.join(METHODS)}")
 
 
 def embed(features: np.ndarray, method: str = "tsne", seed: int = 0) -> np.ndarray:
-    """(N, D) features -> (N, 2) places, by a key of `METHODS`; the length of a feature is dropped."""
+    """(N, D) features, normalised here -> (N, 2) points, by a key of `METHODS`."""
     check_method(method)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     return METHODS[method](unit.astype(np.float64), seed)
@@ -99,11 +99,11 @@ def draw_embedding(
 ) -> Figure:
     """One panel per model.
 
-    A line joins the medians of an identity's two modalities, and its number stands at the visible
-    one: colours repeat after eight identities.
+    A line joins the medians of an identity's two modalities, with its number at the visible one, as
+    colours repeat after eight identities.
 
     Args:
-        models: name -> places (N, 2) of the same images.
+        models: name -> points (N, 2) of the same images.
         pids, modalities: (N,) of the images.
         width: inches; default: a column for one or two models, else a page.
     """
@@ -131,15 +131,15 @@ def draw_embedding(
     return figure
 
 
-def _scatter(axes: Axes, places: np.ndarray, pids: np.ndarray, modalities: np.ndarray) -> None:
+def _scatter(axes: Axes, points: np.ndarray, pids: np.ndarray, modalities: np.ndarray) -> None:
     for number, pid in enumerate(np.unique(pids)):
         colour = COLOURS[number % len(COLOURS)]
-        own = {one: places[(pids == pid) & (modalities == one)] for one in SHAPES}
-        for modality, points in own.items():
+        clouds = {one: points[(pids == pid) & (modalities == one)] for one in SHAPES}
+        for modality, cloud in clouds.items():
             # infrared hollow: also where points are too small to see their shape
             face = colour if modality == VISIBLE else "none"
             axes.scatter(
-                *points.T,
+                *cloud.T,
                 s=9,
                 marker=SHAPES[modality],
                 facecolor=face,
@@ -147,7 +147,7 @@ def _scatter(axes: Axes, places: np.ndarray, pids: np.ndarray, modalities: np.nd
                 linewidth=0.6,
                 alpha=0.85,
             )
-        medians = np.array([np.median(points, axis=0) for points in own.values() if len(points)])
+        medians = np.array([np.median(one, axis=0) for one in clouds.values() if len(one)])
         axes.plot(*medians.T, color=colour, linewidth=0.8, alpha=0.6, zorder=0)
         axes.annotate(
             str(pid),

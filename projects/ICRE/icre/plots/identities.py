@@ -1,4 +1,4 @@
-"""Which people a model finds, and which it does not: a figure's value of each identity."""
+"""A score of each identity, to see whom a model finds and whom it does not."""
 
 from collections.abc import Mapping
 
@@ -14,11 +14,11 @@ LABELLED = 80  # identities whose numbers fit below a page's width
 def draw_identities(
     models: Mapping[str, Mapping[int, float]], label: str, width: float = PAGE
 ) -> Figure:
-    """A mark per model over each identity; identities by their mean over the models, worst left.
+    """One marker per model and identity; identities by their mean over the models, worst left.
 
     Args:
-        models: name -> identity -> percent, of the same identities.
-        label: of the percent.
+        models: name -> identity -> percent; identities that a model lacks are left out.
+        label: of the vertical axis.
         width: inches.
     """
     check_count(list(models))
@@ -26,12 +26,12 @@ def draw_identities(
     if not people:
         raise UserError("the models share no identity that has a match")
     order = sorted(people, key=lambda pid: (sum(one[pid] for one in models.values()), pid))
-    places = range(len(order))
+    x = range(len(order))
     figure = new_figure(width, 2.0)
     axes = figure.add_subplot()
     columns = [[one[pid] for pid in order] for one in models.values()]
     axes.vlines(
-        places,
+        x,
         [min(row) for row in zip(*columns)],
         [max(row) for row in zip(*columns)],
         color=GRAY,
@@ -41,7 +41,7 @@ def draw_identities(
     for number, (name, values) in enumerate(zip(models, columns)):
         mean = sum(values) / len(values)
         axes.plot(
-            places,
+            x,
             values,
             linestyle="",
             marker=MARKERS[number],
@@ -50,7 +50,7 @@ def draw_identities(
         )
     axes.set(xlabel="identity", ylabel=label, ylim=(0, 103), xlim=(-1, len(order)))
     if len(order) <= LABELLED:
-        axes.set_xticks(places, [str(pid) for pid in order], rotation=90, fontsize=5)
+        axes.set_xticks(x, [str(pid) for pid in order], rotation=90, fontsize=5)
     else:
         axes.set(xticks=[], xlabel=f"{len(order)} identities, worst left")
     axes.grid(axis="y")

@@ -1,4 +1,4 @@
-"""What a model looks at, laid over the images (the paper's Fig. 5)."""
+"""Attention maps laid over images (the paper's Fig. 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from icre.modality import INFRARED, VISIBLE
 from icre.plots.style import PAGE, new_figure, styled
 from icre.utils.errors import UserError
 
-COLOUR_MAP = "inferno"  # light is much, in colour and in gray
+COLOUR_MAP = "inferno"  # brightness rises with the value, also in gray
 OPACITY = 0.55
-# of an image's width: left of the first image, above it, between people, below a block
+# Margins in widths of an image: left of the first, above it, between people, below a block.
 SIDE, TOP, PERSON, BLOCK = 0.65, 0.35, 0.15, 0.12
 BAR = 0.45  # inches for the colour bar
 _ROWS = {VISIBLE: "VIS", INFRARED: "IR"}
@@ -23,13 +23,13 @@ _ROWS = {VISIBLE: "VIS", INFRARED: "IR"}
 
 @dataclass(frozen=True)
 class MapBlock:
-    """Maps of all images under one heading.
+    """Maps of all images with one label.
 
     Args:
-        label: stands at the left: model and kind of map.
+        label: model and kind of map, shown at the left.
         maps: one (h, w) array per image, any values.
-        absolute: the values lie in 0..1 and are shown as they are; else each map is stretched
-            from its own minimum to its maximum.
+        absolute: show values in 0..1 as they are; else stretch each map from its minimum to its
+            maximum.
     """
 
     label: str
@@ -47,7 +47,7 @@ def draw_maps(
 ) -> Figure:
     """The images, then each block: a row of visible images above a row of infrared ones.
 
-    A person's images stand in the same columns of both rows.
+    A person's images share the columns of both rows.
 
     Args:
         images: of some people, all of one size.
@@ -60,8 +60,8 @@ def draw_maps(
     """
     if not len(images):
         raise UserError("the selection is empty: there is no image to draw")
-    places = _places(pids, modalities)
-    columns = 1 + max(column for _, column in places)
+    cells = _grid_cells(pids, modalities)
+    columns = 1 + max(column for _, column in cells)
     shift = {pid: PERSON * number for number, pid in enumerate(dict.fromkeys(pids))}
     across = columns + max(shift.values())
     aspect = images[0].height / images[0].width
@@ -72,17 +72,17 @@ def draw_maps(
     axes = figure.add_subplot()
     for number, block in enumerate(stacked):
         top = number * block_height
-        for image, one, (row, column), pid in zip(images, block.maps, places, pids):
+        for image, one, (row, column), pid in zip(images, block.maps, cells, pids):
             _overlay(axes, image, one, block.absolute, column + shift[pid], top + row * aspect)
         _label(axes, -0.42, top + aspect, block.label, 6.5)
         for row, text in enumerate(_ROWS.values()):
             _label(axes, -0.12, top + (row + 0.5) * aspect, text, 5.5)
     for pid in shift:
-        own = [column for (_, column), other in zip(places, pids) if other == pid]
-        axes.text((min(own) + max(own) + 1) / 2 + shift[pid], -0.06, f"id {pid}", ha="center")
+        used = [column for (_, column), other in zip(cells, pids) if other == pid]
+        axes.text((min(used) + max(used) + 1) / 2 + shift[pid], -0.06, f"id {pid}", ha="center")
     axes.set(xlim=(-SIDE, across), ylim=(block_height * len(stacked), -TOP), aspect="equal")
     axes.axis("off")
-    _bar(figure, axes, blocks, 1 / len(stacked))
+    _colour_bar(figure, axes, blocks, 1 / len(stacked))
     return figure
 
 
@@ -90,19 +90,19 @@ def _label(axes: Axes, x: float, y: float, text: str, size: float) -> None:
     axes.text(x, y, text, rotation=90, ha="center", va="center", fontsize=size)
 
 
-def _places(pids: Sequence[int], modalities: Sequence[int]) -> list[tuple[int, int]]:
+def _grid_cells(pids: Sequence[int], modalities: Sequence[int]) -> list[tuple[int, int]]:
     """(row, column) of each image in a block; people from left to right in their first order."""
     starts, start = {}, 0
     for pid in dict.fromkeys(pids):
         starts[pid] = start
-        own = [modality for other, modality in zip(pids, modalities) if other == pid]
-        start += max(own.count(modality) for modality in _ROWS)
+        seen = [modality for other, modality in zip(pids, modalities) if other == pid]
+        start += max(seen.count(modality) for modality in _ROWS)
     used: dict[tuple[int, int], int] = {}
-    places = []
+    cells = []
     for pid, modality in zip(pids, modalities):
         used[pid, modality] = used.get((pid, modality), -1) + 1
-        places.append((list(_ROWS).index(modality), starts[pid] + used[pid, modality]))
-    return places
+        cells.append((list(_ROWS).index(modality), starts[pid] + used[pid, modality]))
+    return cells
 
 
 def _overlay(
@@ -120,8 +120,8 @@ def _overlay(
     axes.imshow(np.asarray(large), extent=extent, cmap=COLOUR_MAP, alpha=OPACITY, vmin=0, vmax=1)
 
 
-def _bar(figure: Figure, axes: Axes, blocks: Sequence[MapBlock], height: float) -> None:
-    """The colours' meaning, in a bar of `height` of the figure's; stretched maps have no unit."""
+def _colour_bar(figure: Figure, axes: Axes, blocks: Sequence[MapBlock], height: float) -> None:
+    """Add a colour bar, `height` of the figure high; stretched maps have no unit."""
     if not blocks:
         return
     bar = figure.colorbar(

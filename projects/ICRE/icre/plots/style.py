@@ -1,7 +1,7 @@
-"""One look for all figures: colours for every eye, column width, files without a date.
+"""Shared style of all figures: colours, widths, and files without a date.
 
-Colours: Okabe and Ito, Color Universal Design (jfly.uni-koeln.de/color), told apart by people with
-any of the common colour deficiencies; where a colour carries the message, a mark repeats it.
+Colours: Okabe and Ito, Color Universal Design (jfly.uni-koeln.de/color), which people with any
+common colour deficiency can distinguish; where a colour carries the message, a mark repeats it.
 """
 
 import functools
@@ -18,12 +18,12 @@ from icre.utils.files import replaced
 COLUMN, PAGE = 3.3, 6.9  # inches: a column of the usual two-column paper, and both columns
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK, GRAY = "#E69F00", "#56B4E9", "#000000", "#999999"
-# In the order of use; gray in place of their yellow, which is lost on white paper.
+# In the order of use; gray in place of their yellow, which is hard to see on white paper.
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GRAY)
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-# How each format is written. Time and version are left out: equal data, equal bytes.
+# Arguments of `savefig` by format. Without date and version, equal data give equal bytes.
 _FORMATS = {
     ".png": {"metadata": {"Software": None}},
     ".jpg": {"pil_kwargs": {"quality": 85}},
@@ -57,7 +57,7 @@ _RC = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Decorator: draw in this look, without changing matplotlib's settings for anybody else."""
+    """Decorator: draw with this style, without changing matplotlib's global settings."""
 
     @functools.wraps(draw)
     def inner(*args: object, **kwargs: object) -> Figure:
@@ -68,12 +68,12 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that lays itself out; no window and no global state."""
+    """An empty figure of this size in inches, with constrained layout and without pyplot."""
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
 def check_format(path: str | Path) -> Path:
-    """`path`, or a UserError where its suffix is no format of ours (asked before long work)."""
+    """`path`; a UserError if its suffix is no known format. For a check before long work."""
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         formats = ", ".join(_FORMATS)
@@ -82,11 +82,11 @@ def check_format(path: str | Path) -> Path:
 
 
 def figure_bytes(figure: Figure, suffix: str, dpi: int = 300) -> bytes:
-    """The file of a figure, the same for the same figure.
+    """A figure as the content of a file; equal figures give equal bytes.
 
     Args:
         figure: of any function in this package.
-        suffix: one that `check_format` takes, in lower case.
+        suffix: one that `check_format` accepts, in lower case.
         dpi: of a PNG or JPEG, and of the images inside a PDF or SVG.
     """
     buffer = io.BytesIO()
@@ -96,9 +96,10 @@ def figure_bytes(figure: Figure, suffix: str, dpi: int = 300) -> bytes:
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
-    """Write PNG, JPEG, PDF or SVG by the suffix; arguments as of `figure_bytes`.
+    """Write PNG, JPEG, PDF or SVG by the suffix, atomically; arguments as of `figure_bytes`.
 
-    An interrupted save leaves the old file; another suffix raises a UserError.
+    Raises:
+        UserError: another suffix.
     """
     content = figure_bytes(figure, check_format(path).suffix.lower(), dpi)
     with replaced(path) as temporary:
@@ -106,6 +107,6 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
 
 
 def check_count(names: Sequence[str]) -> None:
-    """A UserError where there are more models than distinct colours."""
+    """Raise UserError if there are more models than distinct colours."""
     if len(names) > len(COLOURS):
         raise UserError(f"{len(names)} models: a figure tells {len(COLOURS)} apart, name fewer")
