@@ -19,7 +19,7 @@ from fastreid.utils import comm
 
 from icre.utils.errors import UserError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("fastreid.icre")
 
 KEY = "MODEL.BACKBONE.PRETRAIN_PATH"
 
