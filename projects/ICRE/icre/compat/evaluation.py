@@ -5,7 +5,7 @@ from collections.abc import Callable
 from icre.compat import removed_names
 
 with removed_names():
-    import fastreid.evaluation.testing
+    import fastreid.evaluation.testing  # noqa: F401
 
 from fastreid.evaluation import ReidEvaluator, reid_evaluation
 from fastreid.utils import compute_dist

@@ -1,4 +1,4 @@
-"""Every config key that this project adds to fast-reid's, and the limits of some of fast-reid's own.
+"""Every config key that this project adds to fast-reid's, and limits of some of its own.
 
 One entry per key: default, meaning, allowed values, unit and source. Symbols of the method card
 (projects/ICRE/README.md) stand in brackets. Where a default is the paper's, `source` says so; all
@@ -197,7 +197,7 @@ DATA = (
         "DATASETS.VALIDATION",
         False,
         "hold out training identities, score them while training, and "
-        "keep the checkpoint that is best on them (SYSU-MM01: its val_id; others: a seeded quarter)",
+        "keep the checkpoint that is best on them (SYSU-MM01: its val_id; else a seeded quarter)",
     ),
     Key(
         "INPUT.CHANNEL_AUG.ENABLED",

@@ -25,8 +25,8 @@ from icre.utils.errors import UserError
 from icre.utils.image import verify_images
 
 CROSS_MODALITY = "CrossModalitySampler"
-# fast-reid's: config, items, images per process -> sampler. Seeded, or each would draw a seed of its
-# own from the generators of the run, and another one when the run is resumed.
+# fast-reid's: config, items, images per process -> sampler. Without a seed each would take one from
+# the generators of the run, and another one when the run is resumed.
 STOCK = {
     "NaiveIdentitySampler": lambda cfg, items, batch: samplers.NaiveIdentitySampler(
         items, batch, cfg.DATALOADER.NUM_INSTANCE, cfg.SEED
@@ -56,7 +56,7 @@ def verify_datasets(cfg: CfgNode, train: bool) -> None:
         UserError: names the first broken file, or what a data set is missing.
     """
     train = train and not CORRUPT[cfg.DATALOADER.CORRUPT]
-    items = []
+    items: list[tuple] = []
     for name in dict.fromkeys((*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS)):
         is_test = name in cfg.DATASETS.TESTS
         if not (train or is_test):
@@ -76,7 +76,8 @@ def modalities_of(data, items: list[tuple]) -> list[int]:
 
 def build_train_set(cfg: CfgNode) -> CrossModalDataset:
     """All of DATASETS.NAMES as one training set."""
-    items, modalities = [], []
+    items: list[tuple] = []
+    modalities: list[int] = []
     for name in cfg.DATASETS.NAMES:
         data = load_dataset(cfg, name, cfg.DATASETS.VALIDATION)
         if comm.is_main_process():

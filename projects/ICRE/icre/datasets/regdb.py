@@ -87,7 +87,7 @@ class RegDB(VisibleInfraredSet):
         ]
 
 
-def _read(folder: Path, role: str, tree: str, split: int) -> list[Item]:
+def _read(folder: Path, role: str, tree: str, split: int | None) -> list[Item]:
     file = folder / "idx" / f"{role}_{tree.lower()}_{split}.txt"
     listed = read_list(file, rf"{tree}/(?P<id>\d+)/[^/]+")
     return [(str(folder / entry.path), entry.label, CAMERA[tree]) for entry in listed]

@@ -120,8 +120,8 @@ class SYSUMM01(VisibleInfraredSet):
         file = cls.permutation_below(folder)
         if not file.is_file():
             return [], [
-                f"{file} is missing: it comes with the SYSU-MM01 authors' evaluation code, not with "
-                "the images; without it only the seeded draw can be scored"
+                f"{file} is missing: it comes with the SYSU-MM01 authors' evaluation code, not "
+                "with the images; without it only the seeded draw can be scored"
             ]
         try:
             permutation = read_permutation(file)

@@ -193,7 +193,7 @@ class TrainingCheckpointer(HookBase):
             raise stopped(f"after epoch {epoch + 1}")
 
     def _state(self, epochs: int, steps: int) -> dict:
-        """Beside the weights; `epoch` is fast-reid's, the number from 0 of the last finished one."""
+        """Entries beside the weights; `epoch` is fast-reid's: the last finished one, from 0."""
         self.finite.finish()
         rng = comm.gather(rng_state())
         return {"epoch": epochs - 1, "iteration": steps, "rng": rng, **self.extra}

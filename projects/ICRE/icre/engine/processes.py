@@ -78,7 +78,7 @@ def run_processes(work: Callable, count: int, args: tuple) -> None:
 
 
 def _watch(ranks: list[Rank]) -> list[Rank]:
-    """Wait until all have ended, or some time after the first failure; returns those that failed."""
+    """Wait for all to end, or some time after the first failure; returns those that failed."""
     running, failed, deadline = list(ranks), [], None
     while running:
         left = None if deadline is None else deadline - time.monotonic()

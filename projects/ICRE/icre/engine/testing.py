@@ -40,8 +40,8 @@ def score_model(
         epoch: finished epochs of the model, for the records.
 
     Returns:
-        fast-reid's results (a dict of floats with the key `metric`, or one such dict per data set if
-        there are several; empty on other ranks than the first), and the result records.
+        fast-reid's results (a dict of floats with the key `metric`, or one such dict per data set
+        if there are several; empty on other ranks than the first), and the result records.
     """
     results: OrderedDict = OrderedDict()
     scored: list[dict] = []

@@ -47,6 +47,6 @@ def check_evaluator(cfg: CfgNode) -> None:
     choice = reranking(cfg)
     if choice and choice.algorithm != "fastreid" and len(ours) < len(cfg.DATASETS.TESTS):
         raise UserError(
-            f"TEST.RERANK.ALGORITHM {choice.algorithm}: fast-reid's evaluator, which scores its own "
-            "data sets, knows fastreid alone"
+            f"TEST.RERANK.ALGORITHM {choice.algorithm}: fast-reid's evaluator, which scores its "
+            "own data sets, knows fastreid alone"
         )

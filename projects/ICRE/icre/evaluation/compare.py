@@ -232,7 +232,7 @@ def _row(
     if not valid.any(axis=1).all():
         return {}
     pids, identities = np.unique(data.pids[rows], return_inverse=True)
-    row = {
+    row: dict[str, Any] = {
         "query": pair and pair[0],
         "gallery": pair and pair[1],
         "queries": int(valid[0].sum()),

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from icre.datasets import files
-from icre.datasets.paths import parse_path
-from icre.datasets.sysu import TEST_IDENTITIES, matlab_integers, matlab_variable
+from icre.datasets.sysu import CAMERA_MODALITY, TEST_IDENTITIES, matlab_integers, matlab_variable
 from icre.utils.errors import UserError
 
 
@@ -18,7 +17,9 @@ def read_sysu_features(folder: Path) -> dict[str, np.ndarray]:
     that camera, in sorted order, and identities without images are empty cells. The format has no
     file names, so paths are made as `cam<k>/<id:04d>/<i:04d>.jpg`.
     """
-    features, paths = [], []
+    features: list[np.ndarray] = []
+    paths: list[str] = []
+    labels: list[tuple[int, int, int]] = []
     for camera, file in _camera_files(folder).items():
         for pid, rows in enumerate(_read_cells(file, "feature"), start=1):
             rows = rows.reshape(1, -1) if rows.ndim == 1 else rows
@@ -31,16 +32,11 @@ def read_sysu_features(folder: Path) -> dict[str, np.ndarray]:
                 )
             features.append(rows)
             paths += [f"cam{camera}/{pid:04d}/{image:04d}.jpg" for image in range(1, len(rows) + 1)]
+            labels += [(pid, camera, CAMERA_MODALITY[camera])] * len(rows)
     if not features:
         raise UserError(f"{folder}: every cell of every camera is empty")
-    labels = [parse_path(path) for path in paths]
-    return {
-        "features": np.concatenate(features),
-        "paths": np.array(paths),
-        "pids": np.array([one.pid for one in labels]),
-        "camids": np.array([one.camid for one in labels]),
-        "modalities": np.array([one.modality for one in labels]),
-    }
+    columns = dict(zip(("pids", "camids", "modalities"), np.array(labels).T))
+    return {"features": np.concatenate(features), "paths": np.array(paths), **columns}
 
 
 def check_test_only(folder: Path, pids: np.ndarray) -> None:

@@ -49,6 +49,6 @@ def nearest(features: Tensor, k: int, farthest: bool = False) -> tuple[Tensor, T
         # x.y - |y|^2 / 2 falls as |x - y| grows
         nearness = torch.addmm(norms, features[rows], features.T, beta=-0.5)
         indices[rows] = nearness.topk(k).indices
-        if farthest:
+        if far is not None:
             far[rows] = (norms[rows] - 2 * nearness.amin(1)).clamp_(min=0)
     return indices, far

@@ -181,14 +181,14 @@ def _part(trials: Sequence[Scores], fars: Sequence[float], draw: str | None) -> 
     for far in fars:
         thresholds = [threshold_at(one.impostor, far) for one in trials]
         tars = [one.tar(threshold) for one, threshold in zip(trials, thresholds)]
-        known = None not in tars
+        known = None not in tars  # tar is None without a threshold
         at.append(
             {
                 "far": far,
-                "threshold": float(np.mean(thresholds)) if known else None,
+                "threshold": _mean(thresholds) if known else None,
                 "TAR": {
-                    "mean": 100 * float(np.mean(tars)) if known else None,
-                    "std": 100 * float(np.std(tars)) if known and draw else None,
+                    "mean": 100 * _mean(tars) if known else None,
+                    "std": 100 * float(np.std(np.array(tars, float))) if known and draw else None,
                 },
             }
         )
@@ -196,3 +196,7 @@ def _part(trials: Sequence[Scores], fars: Sequence[float], draw: str | None) -> 
     summed = {name: np.sum([one[name] for one in counts], axis=0).tolist() for name in counts[0]}
     sizes = {"genuine": len(trials[0].genuine), "impostor": len(trials[0].impostor)}
     return {"trials": sizes, "at": at, "bins": BINS.round(2).tolist(), **summed}
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    return float(np.mean(np.array(values, dtype=float)))

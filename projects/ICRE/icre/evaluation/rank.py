@@ -114,7 +114,7 @@ def metrics(scores: QueryScores) -> dict[str, float]:
 
 
 def _match_keys(keys: Tensor, same: Tensor, matches: Tensor) -> Tensor:
-    """The keys of each query's matches, nearest first, (Q, most matches); padded with the excluded key."""
+    """(Q, most matches) keys of each query's matches, nearest first; padded with _EXCLUDED."""
     rows, columns = same.nonzero(as_tuple=True)
     slots = torch.arange(len(rows), device=keys.device) - (matches.cumsum(0) - matches)[rows]
     padded = keys.new_full((len(keys), max(1, int(matches.max()))), _EXCLUDED)

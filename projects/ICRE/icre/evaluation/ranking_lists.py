@@ -110,7 +110,9 @@ def ranking_lists(
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 is needed")
-    permutation = read_permutation(permutation_file) if draw == "official" else None
+    permutation = None
+    if draw == "official" and permutation_file is not None:
+        permutation = read_permutation(permutation_file)
     trials = _first_trial(make_trials(data, protocol, draw, permutation))
     query_rows, gallery = trials.rows()[0]
     scores = score_trials(data, [trials])[0][0]

@@ -81,7 +81,7 @@ def rerank_blocks(
 
 
 def reranker(choice: Reranking | None) -> Reranker | None:
-    """What `score` and `ProtocolEvaluator` take; None for None."""
+    """The re-ranker of `score` and `ProtocolEvaluator`; None for None."""
     return None if choice is None else Reranker(choice.label, partial(rerank_with, choice))
 
 
@@ -95,11 +95,12 @@ def jaccard_distance(query: Tensor, gallery: Tensor, k1: int, k2: int) -> np.nda
 
 def whole(blocks: Iterator[tuple[slice, Tensor]], queries: int, gallery: int) -> Tensor:
     """Put blocks that cover all queries together, (Q, G)."""
-    result = None
+    result: Tensor | None = None
     for places, block in blocks:
         if result is None:
             result = block.new_empty((queries, gallery))
         result[places] = block
+    assert result is not None  # there is at least one query
     return result
 
 

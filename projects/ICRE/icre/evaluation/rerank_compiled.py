@@ -9,6 +9,7 @@ parallel loops compile longer and bring a second thread pool beside torch's.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -23,7 +24,7 @@ _ROWS = 512  # rows of a thread's turn
 
 def _compiled(function: Callable) -> Callable:
     # reassoc lets a sum run in vector lanes; its order does not matter here.
-    options = {"nogil": True, "fastmath": {"reassoc", "contract"}}
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract"}}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can keep the machine code

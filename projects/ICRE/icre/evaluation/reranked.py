@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
@@ -30,7 +29,7 @@ class Reranker:
     """
 
     label: dict[str, Any]
-    distances: Callable[[Tensor, Tensor], Tensor]
+    distances: Callable[..., Any]
 
 
 def reranked_scores(

@@ -1,7 +1,7 @@
-"""Variables of MATLAB v5 files (what MATLAB saves unless asked for v7.3): numbers, and cells of them.
+"""Variables of MATLAB v5 files (MATLAB's default format): numbers, and cells of them.
 
-scipy.io.loadmat reads these too, but some damaged files end the whole process in it (scipy 1.17); here
-every length is checked against what is there. The format: MathWorks, "MAT-File Format", 2019.
+scipy.io.loadmat reads these too, but some damaged files end the whole process in it (scipy 1.17);
+here every length is checked against the file's. The format: MathWorks, "MAT-File Format", 2019.
 """
 
 import itertools

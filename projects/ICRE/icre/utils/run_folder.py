@@ -76,7 +76,7 @@ class RunFolder:
 
     @property
     def result(self) -> Path:
-        """Name of the checkpoint that `metrics` are of: `best` with DATASETS.VALIDATION, else `final`."""
+        """What `metrics` are of: `best` with DATASETS.VALIDATION, else `final`; may not exist."""
         stored = yaml.safe_load(self.config.read_text()) if self.config.is_file() else None
         chosen = (stored or {}).get("DATASETS", {}).get("VALIDATION", False)
         return self.best if chosen else self.final

@@ -127,12 +127,13 @@ def count(known: Counts, split: int | None, seen: Iterable[Seen]) -> Iterator[Ro
     for key in sorted(pids, key=lambda key: (roles.index(key[0]), *map(_last, key[1:]))):
         is_repeat = key[1] is not None and key[2] is None and cameras[key[:2]] == 1
         if not is_repeat:
-            found = pids[key]
-            yield Row(split, *key, len(set(found)), len(found), known.get(key, (None, None)))
+            found, (role, modality, camera) = pids[key], key
+            published = known.get(key, (None, None))
+            yield Row(split, role, modality, camera, len(set(found)), len(found), published)
 
 
 def _last(number: int | None) -> float:
-    """Sums stand below what they add up."""
+    """Sort key: sums come after what they add up."""
     return float("inf") if number is None else number
 
 
@@ -152,7 +153,7 @@ def text(report: Report) -> str:
 
 def _lines(rows: list[Row]) -> Iterator[list]:
     """Table lines; splits with the same counts share a line."""
-    splits: dict[tuple, list[int]] = {}
+    splits: dict[tuple, list] = {}
     for row in rows:
         key = (row.role, row.modality, row.camera, row.identities, row.images)
         splits.setdefault(key, []).append(row.split)
