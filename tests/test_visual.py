@@ -110,9 +110,9 @@ def test_random_queries_follow_the_seed():
 @pytest.mark.parametrize(
     ("pick", "count", "said"),
     [
-        ([99], 3, "identity 99 asks nothing here; 3 do: 1, 2, 3"),
-        ("best", 3, "--pick best: use even, random, worst or identities"),
-        ("even", 0, "--queries 0: at least 1"),
+        ([99], 3, "identity 99 .*: 1, 2, 3"),
+        ("best", 3, "--pick best: .*even, random, worst"),
+        ("even", 0, "--queries 0"),
         ([], 3, "no identity is picked"),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_distance_figure_shows_means_and_areas_of_one(features):
 
 
 def test_one_modality_has_no_distances(features):
-    with pytest.raises(UserError, match="0 infrared images, 0 pairs of one person"):
+    with pytest.raises(UserError, match="0 infrared images"):
         pair_distances(features.take(features.modalities == VISIBLE))
 
 
@@ -192,10 +192,10 @@ def test_an_embeddings_images_do_not_depend_on_order_or_features(features):
 @pytest.mark.parametrize(
     ("identities", "images", "said"),
     [
-        ([99], 5, "identity 99 is not seen in both modalities; 5 are"),
-        (50, 5, "50 identities are asked for; 5 are seen"),
+        ([99], 5, "identity 99"),
+        (50, 5, "50 identities .* 5 "),
         (2, 0, "--images 0"),
-        ([1], 1, "2 images are too few"),
+        ([1], 1, "2 images"),
     ],
 )
 def test_impossible_embeddings_are_refused(features, identities, images, said):
@@ -246,9 +246,9 @@ def test_cmc_figures_compare_one_setting_only(features):
     axes = draw_cmc({"a": found, "b": found}).axes[0]
     assert axes.lines[0].get_ydata() == pytest.approx(found.mean)
     assert axes.get_title(loc="left") == "sysu-all-single, seeded draw, 10 trials"
-    with pytest.raises(UserError, match="curves of different settings"):
+    with pytest.raises(UserError, match="sysu-indoor-single"):
         draw_cmc({"a": found, "b": cmc(features, "sysu-indoor-single", DRAW)})
-    with pytest.raises(UserError, match="9 models: a figure tells 8 apart"):
+    with pytest.raises(UserError, match=r"9 models: .* 8"):
         draw_cmc({str(number): found for number in range(9)})
 
 
@@ -274,7 +274,7 @@ def test_training_panels_show_losses_and_the_first_protocol():
         "mAP, % (sysu-all-single/official)",
     ]
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 3]]
-    with pytest.raises(UserError, match="no run logged llcm-v2n; logged are: sysu-all-single"):
+    with pytest.raises(UserError, match=r"llcm-v2n.*: sysu-all-single"):
         draw_training({"run": SCALARS}, "llcm-v2n")
     other = draw_training({"run": SCALARS}, "sysu-all-multi")
     assert "mAP, % (sysu-all-multi/official)" in [one.get_title(loc="left") for one in other.axes]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from icre.data.image import read_image
 from icre.gallery.answers import Answer
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 from icre.utils.html import render
+from icre.utils.image import read_image
 
 HEIGHT, QUALITY = 208, 85  # of the pictures, in pixels and on JPEG's scale
 

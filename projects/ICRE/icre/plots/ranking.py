@@ -1,4 +1,4 @@
-"""The ranking picture: some queries, the images found for each, right or wrong by their frame."""
+"""Pictures of ranking lists: queries and their first images, right or wrong by their frame."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,32 +9,33 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from icre.data.image import read_image
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.ranking_lists import RankingList, ranking_lists
 from icre.modality import INFRARED
 from icre.plots.style import BLACK, GREEN, PAGE, VERMILION, new_figure, save_figure, styled
 from icre.utils.errors import UserError
+from icre.utils.image import read_image
 
-RIGHT, WRONG = (GREEN, "-", "✓"), (VERMILION, "--", "✗")  # colour, frame, mark
-PIXELS = 256  # height to which smaller images are enlarged, so that viewers do not smear them
-GAP, CAPTION, SIDE = 0.10, 0.2, 0.2  # of an image's height: between columns, below, at the left
+RIGHT, WRONG = (GREEN, "-", "✓"), (VERMILION, "--", "✗")  # colour, line style, mark
+PIXELS = 256  # smaller images are enlarged to this height, so that viewers do not blur them
+# Margins in heights of an image: between columns, below an image, left of a row.
+GAP, CAPTION, SIDE = 0.10, 0.2, 0.2
 
 
 @styled
 def draw_rankings(
     data: FeatureSet, lists: Sequence[RankingList], root: Path, title: str = "", width: float = PAGE
 ) -> Figure:
-    """One row per query: the query, then what was found.
+    """One row per query: the query, then the first images of its ranking.
 
     A solid green frame and a tick are the same person, a dashed vermilion one and a cross another.
-    Below each image stand its place, mark and camera; beside the query its identity and AP.
+    Below each image are its rank, mark and camera; left of the query its identity and AP.
 
     Args:
-        data: the features that `lists` speak of; their paths are read below `root`.
+        data: the features that `lists` index; the images are read from `root` / path.
         lists: from `ranking_lists`.
         root: the data set's folder.
-        title: stands above; may be empty.
+        title: above the figure; may be empty.
         width: inches.
 
     Raises:
@@ -61,11 +62,11 @@ def draw_rankings(
             va="center",
             fontsize=size,
         )
-        for place, (image, index) in enumerate(zip(row, (one.query, *one.found))):
-            left = SIDE + place * (aspect + GAP) + (2 * GAP if place else 0)
-            look = (RIGHT if one.right[place - 1] else WRONG) if place else (BLACK, "-", "")
-            _place(axes, image, left, top, look, min(1.4, 1.8 * scale))
-            text = f"{place}{look[2]} c{data.camids[index]}" if place else _kind(data, index)
+        for rank, (image, index) in enumerate(zip(row, (one.query, *one.found))):
+            left = SIDE + rank * (aspect + GAP) + (2 * GAP if rank else 0)
+            look = (RIGHT if one.right[rank - 1] else WRONG) if rank else (BLACK, "-", "")
+            _framed_image(axes, image, left, top, look, min(1.4, 1.8 * scale))
+            text = f"{rank}{look[2]} c{data.camids[index]}" if rank else _query_label(data, index)
             axes.text(
                 left + image.width / image.height / 2,
                 top + 1.03,
@@ -88,7 +89,7 @@ def save_rankings(
     """Write the ranking picture of a result record's protocol.
 
     Args:
-        data: the features the record was made from, in any order.
+        data: the features that were scored, in any order.
         record: a result record.
         root, permutation_file: of the data set.
         path: of the picture.
@@ -101,16 +102,16 @@ def save_rankings(
 
 
 def describe(protocol: str, draw: str | None) -> str:
-    """What the lists of a setting are, for a title."""
+    """Title of the ranking lists of a protocol and gallery sampling."""
     return f"{protocol}, {draw or 'no'} draw, first trial (c: camera, {RIGHT[2]} same person)"
 
 
-def _kind(data: FeatureSet, query: int) -> str:
+def _query_label(data: FeatureSet, query: int) -> str:
     kind = "IR" if data.modalities[query] == INFRARED else "VIS"
     return f"{kind} c{data.camids[query]}"
 
 
-def _place(
+def _framed_image(
     axes: Axes, image: Image.Image, left: float, top: float, look: tuple[str, str, str], line: float
 ) -> None:
     right = left + image.width / image.height
