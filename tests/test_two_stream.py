@@ -10,14 +10,20 @@ from fastreid.modeling.backbones import build_resnet_backbone
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.modeling import build_two_stream_resnet_backbone
 from icre.utils.errors import UserError
-from small_model import randomise_norms, small_cfg
+from small_model import build_narrow_two_stream_backbone, randomise_norms, small_cfg
 
 TWO_LAYERS = ("MODEL.BACKBONE.SPECIFIC_STAGES", 1)
+WITH_NL = ("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.WITH_NL", True)  # none in a ResNet-18
 
 
 def build(*options: object):
     torch.manual_seed(0)
     return build_two_stream_resnet_backbone(small_cfg(*options))
+
+
+def narrow(*options: object):
+    torch.manual_seed(0)
+    return build_narrow_two_stream_backbone(small_cfg(*options))
 
 
 @pytest.fixture
@@ -42,13 +48,7 @@ def test_shapes(images, depth, channels, specific):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        (),
-        TWO_LAYERS,
-        ("MODEL.BACKBONE.WITH_IBN", True, "MODEL.BACKBONE.WITH_SE", True),
-        ("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.WITH_NL", True),
-    ],
+    "options", [(), TWO_LAYERS, ("MODEL.BACKBONE.WITH_IBN", True, "MODEL.BACKBONE.WITH_SE", True)]
 )
 def test_equals_fast_reids_resnet_while_the_stems_are_equal(images, options):
     ours = build(*options).eval()
@@ -58,10 +58,9 @@ def test_equals_fast_reids_resnet_while_the_stems_are_equal(images, options):
 
 
 def test_non_local_blocks_follow_their_blocks(images):
-    options = ("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.WITH_NL", True)
-    ours = build(*options)
+    ours = build(*WITH_NL)
     torch.manual_seed(0)
-    resnet = build_resnet_backbone(small_cfg(*options))
+    resnet = build_resnet_backbone(small_cfg(*WITH_NL))
     for number in (2, 3):
         blocks = getattr(resnet, f"NL_{number}")
         mine = [m for m in ours.stages[f"layer{number}"] if type(m) is type(blocks[0])]
@@ -69,12 +68,13 @@ def test_non_local_blocks_follow_their_blocks(images):
         for one, other in zip(mine, blocks):  # they start as identities: wake both up alike
             randomise_norms(one, seed=number)
             randomise_norms(other, seed=number)
-    torch.testing.assert_close(ours.eval()(images, MIXED)["layer4"], resnet.eval()(images))
+    found = ours.eval()(images[:2], MIXED[:2])["layer4"]
+    torch.testing.assert_close(found, resnet.eval()(images[:2]))
 
 
 @pytest.mark.parametrize("options", [(), TWO_LAYERS])
 def test_an_image_goes_through_its_modalitys_stem(images, options):
-    backbone = build(*options).eval()
+    backbone = narrow(*options).eval()
     before = backbone(images, MIXED)["layer4"]
     backbone.stems["infrared"].conv1.weight.data.mul_(-1)
     after = backbone(images, MIXED)["layer4"]
@@ -83,7 +83,7 @@ def test_an_image_goes_through_its_modalitys_stem(images, options):
 
 
 def test_order_of_the_batch_does_not_matter(images):
-    backbone = build().eval()
+    backbone = narrow().eval()
     backbone.stems["infrared"].conv1.weight.data.mul_(-1)
     order = torch.tensor([4, 0, 5, 2, 1, 3])
     expected = backbone(images, MIXED)["layer4"][order]
@@ -92,7 +92,7 @@ def test_order_of_the_batch_does_not_matter(images):
 
 @pytest.mark.parametrize("modality", [VISIBLE, INFRARED])
 def test_one_modality_leaves_the_other_stem_untouched(images, modality):
-    backbone = build()
+    backbone = narrow()
     backbone(images, torch.full((6,), modality))["layer4"].sum().backward()
     seen, unseen = NAMES[modality], NAMES[1 - modality]
     assert backbone.stems[seen].bn1.num_batches_tracked == 1
@@ -102,7 +102,7 @@ def test_one_modality_leaves_the_other_stem_untouched(images, modality):
 
 
 def test_batch_statistics_of_a_stem_are_its_own_images(images):
-    mixed, alone = build(), build()
+    mixed, alone = narrow(), narrow()
     mixed(images, MIXED)
     alone(images[MIXED == VISIBLE], MIXED[MIXED == VISIBLE])
     torch.testing.assert_close(
@@ -111,20 +111,20 @@ def test_batch_statistics_of_a_stem_are_its_own_images(images):
 
 
 def test_stems_start_equal_and_own_their_tensors():
-    stems = build(*TWO_LAYERS).stems
+    stems = narrow(*TWO_LAYERS).stems
     for one, other in zip(stems["visible"].parameters(), stems["infrared"].parameters()):
         assert torch.equal(one, other) and one is not other
 
 
 def test_channels_last_survives(images):
-    maps = build().eval()(images.contiguous(memory_format=torch.channels_last), MIXED)
+    maps = narrow().eval()(images.contiguous(memory_format=torch.channels_last), MIXED)
     assert maps["layer4"].is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("bad", [[0, 1, 2, 0, 1, 0], [0, 1, 0], [-1] * 6])
 def test_bad_modalities_are_shown(images, bad):
     with pytest.raises(UserError, match="modalities must hold 0 or 1 for each of 6 images"):
-        build()(images, torch.tensor(bad))
+        narrow()(images, torch.tensor(bad))
 
 
 @pytest.mark.parametrize("key, value", [("DEPTH", "42x"), ("SPECIFIC_STAGES", 2)])
@@ -140,7 +140,7 @@ def pretrained(path: object) -> tuple[object, ...]:
     return ("MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", str(path))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
     """The weights of another random ResNet-18 with a classifier, as torchvision's files have."""
     torch.manual_seed(9)
@@ -192,7 +192,7 @@ def test_offline_names_the_key_and_the_file(torch_home):
 
 
 def test_kind_without_weights_lists_those_that_exist(torch_home):
-    with pytest.raises(UserError, match="no weights for 'se_18x'; it has .*ibn_50x"):
+    with pytest.raises(UserError, match=r"no weights for .se_18x.*ibn_50x"):
         build("MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.WITH_SE", True)
 
 
@@ -224,7 +224,7 @@ def test_a_broken_file_is_named(tmp_path, content):
 
 def test_weights_of_another_network_are_refused(tmp_path, state):
     torch.save({"model": state}, tmp_path / "wrapped.pth")
-    with pytest.raises(UserError, match="holds no 'conv1.weight'"):
+    with pytest.raises(UserError, match=r"holds no .conv1\.weight."):
         build(*pretrained(tmp_path / "wrapped.pth"))
     torch.save(state, tmp_path / "r18.pth")
     with pytest.raises(UserError, match=r"r18\.pth layer1.* is \(64, .*another .*DEPTH"):
