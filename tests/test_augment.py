@@ -37,7 +37,7 @@ def slow(image: np.ndarray, row: np.ndarray, pad: int) -> torch.Tensor:
 
 
 def rows(augmentation: Augmentation, modality: int, count: int) -> np.ndarray:
-    return np.stack([augmentation.draw(modality, seed) for seed in range(count)])
+    return np.stack([augmentation.sample(modality, seed) for seed in range(count)])
 
 
 @pytest.mark.parametrize("modality", [VISIBLE, INFRARED])

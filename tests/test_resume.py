@@ -14,7 +14,7 @@ from icre.engine.hooks import Evaluation, LayerFreeze
 from icre.engine.resume import rng_state
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
-from icre.utils.checksum import digest, signed, verified
+from icre.utils.checksum import add_checksum, content_hash, strip_checksum
 from icre.utils.errors import STOPPED, UserError
 from small_runs import SMALL, STOCK, TINY_MODEL, asked_to_stop, assert_same_end, load
 
@@ -303,6 +303,6 @@ def test_every_part_of_a_checkpoint_has_its_share_in_the_digest():
         {**content, "c": {"e": content["c"]["d"]}},
         {**content, "f": None},
     ]
-    assert len({digest(one) for one in (content, *others)}) == 1 + len(others)
-    assert digest({**content, "a": torch.arange(6.0)[::2] / 2}) == digest(content)
-    assert "digest" not in verified(signed(content), "x") and verified(content, "x") == content
+    assert len({content_hash(one) for one in (content, *others)}) == 1 + len(others)
+    assert content_hash({**content, "a": torch.arange(6.0)[::2] / 2}) == content_hash(content)
+    assert "digest" not in strip_checksum(add_checksum(content), "x") and strip_checksum(content, "x") == content

@@ -1,6 +1,6 @@
-"""Augmentation of whole 8-bit batches: what to do is drawn per image, and done per batch.
+"""Augmentation of whole 8-bit batches: parameters are sampled per image, and applied per batch.
 
-A worker draws an image's crop, mirroring, channel mix and erased box as one row of numbers; the
+A worker samples an image's crop, mirroring, channel mix and erased box as one row of numbers; the
 device applies a batch's rows at once. The distributions are those of fast-reid's transforms (Pad
 and RandomCrop, RandomHorizontalFlip, RandomErasing) and of `icre.data.transforms.ChannelAugment`,
 which stay in use wherever INPUT asks for any other augmentation.
@@ -33,7 +33,7 @@ _ERASE_SCALE, _ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What INPUT asks for.
+    """Parameters of the augmentation that INPUT describes.
 
     Attributes:
         size: (H, W).
@@ -51,12 +51,12 @@ class Augmentation:
     erase_value: tuple[float, float, float] = (0.0, 0.0, 0.0)
     channels: bool = False
 
-    def draw(self, modality: int, seed: int) -> np.ndarray:
+    def sample(self, modality: int, seed: int) -> np.ndarray:
         """One image's row, (len(ROW),) float32, a function of `seed` alone.
 
         Args:
             modality: VISIBLE or INFRARED.
-            seed: of this image at this place of the stream.
+            seed: of this image at this position of the stream.
         """
         random = np.random.default_rng(seed)
         row = np.zeros(len(ROW), dtype=np.float32)
@@ -72,7 +72,7 @@ class Augmentation:
 
 
 def batched_augmentation(cfg: CfgNode) -> Augmentation | None:
-    """cfg.INPUT as an Augmentation; None where it asks for more, or INPUT.BATCHED is off."""
+    """cfg.INPUT as an Augmentation; None if it has any other transform, or INPUT.BATCHED is off."""
     node, size = cfg.INPUT, tuple(cfg.INPUT.SIZE_TRAIN)
     black_border = not node.PADDING.ENABLED or node.PADDING.MODE == "constant"
     others = any(getattr(node, name).ENABLED for name in _OTHERS)
@@ -117,7 +117,7 @@ def _channel_weights(random: np.random.Generator) -> np.ndarray:
 
 
 def _erased_box(random: np.random.Generator, height: int, width: int) -> tuple[int, ...]:
-    """(y, x, h, w) as torchvision's RandomErasing draws it; all 0 where no try fitted."""
+    """(y, x, h, w) as torchvision's RandomErasing samples it; all 0 if no try fitted."""
     for _ in range(_ERASE_TRIES):
         area = height * width * random.uniform(*_ERASE_SCALE)
         ratio = math.exp(random.uniform(*np.log(_ERASE_RATIO)))

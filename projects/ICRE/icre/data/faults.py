@@ -1,4 +1,4 @@
-"""What ends a process that loads images, in one line."""
+"""Faults of the processes that load images, as one-line errors."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from icre.utils.errors import RunEnded, UserError
 
 @contextmanager
 def worker_faults() -> Iterator[None]:
-    """Say plainly what torch's DataLoader says of its workers; to be put around their whole use.
+    """Translate the errors of torch's DataLoader workers; enclose their whole use.
 
     (torch raises in the middle of anything when a worker is killed, from its signal handler.)
 
@@ -36,7 +36,7 @@ GRACE = 60  # seconds
 
 
 def outlive_sigterm(worker: int) -> None:
-    """Start a worker that one SIGTERM ends after GRACE only, and a second one at once.
+    """Worker initialisation: the first SIGTERM ends the worker after GRACE, a second one at once.
 
     Schedulers send it to all processes of a run; the trainer then needs its workers for the step
     that it is in, and ends them itself when it leaves.

@@ -1,4 +1,4 @@
-"""From a file to what a batch carries of its image: whole batches on the device, or one by one."""
+"""From an image file to the fields of a sample, augmented by batches or image by image."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ Fields = dict[str, torch.Tensor]
 
 
 class Batched:
-    """8-bit images of one size, and what the device shall do to each (`icre.data.augment`).
+    """8-bit images of one size, and the parameters of their augmentation (`icre.data.augment`).
 
     Args:
         size: (H, W).
@@ -40,12 +40,12 @@ class Batched:
         fields = {"images": torch.from_numpy(pixels)}
         if self.augmentation:
             seed = random.getrandbits(32) if seed is None else seed
-            fields["augment"] = torch.from_numpy(self.augmentation.draw(modality, seed))
+            fields["augment"] = torch.from_numpy(self.augmentation.sample(modality, seed))
         return fields
 
 
 class ImageByImage:
-    """fast-reid's transforms, for whatever INPUT asks.
+    """Samples augmented by fast-reid's transforms, for any INPUT.
 
     Args:
         transforms: modality -> transform, image -> (3, H, W).
@@ -61,7 +61,7 @@ class ImageByImage:
 
 
 def build_pipeline(cfg: CfgNode, is_train: bool, count: int) -> Batched | ImageByImage:
-    """The fastest pipeline that does what cfg.INPUT asks for.
+    """The fastest pipeline for cfg.INPUT.
 
     Args:
         count: images of the data set; training images are cached within DATALOADER.CACHE_GB.
@@ -78,7 +78,7 @@ def build_pipeline(cfg: CfgNode, is_train: bool, count: int) -> Batched | ImageB
 
 @contextmanager
 def _seeded(seed: int | None) -> Iterator[None]:
-    """Run a block with Python's, NumPy's and torch's generators seeded, then put them back.
+    """Run a block with Python's, NumPy's and torch's generators seeded, then restore them.
 
     Without workers the block shares its generators with the model (dropout) and the samplers.
     """

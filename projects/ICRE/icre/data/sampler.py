@@ -19,16 +19,16 @@ class CrossModalitySampler(Sampler[int]):
 
     Strategy:
         1. Shuffle the identities that have images of both modalities.
-        2. Take the next P for each rank; what is left over at the end of a shuffle is dropped.
+        2. Take the next P for each rank; the remainder of a shuffle is dropped.
         3. For each identity yield K visible, then K infrared indices. Each identity and modality
            has its own shuffled list, used up before it is shuffled again, so that over time every
            image of an identity is seen equally often.
 
     Behaviour in corner cases:
-        - An identity with one modality only is left out, and the log names it.
+        - An identity with one modality only is left out, with a warning.
         - Fewer than K images of a modality: they repeat within the batch.
         - Fewer usable identities than P x world size: UserError (it would never yield a batch).
-        - All ranks draw the same stream and take disjoint identities of it.
+        - All ranks generate the same stream and take disjoint identities of it.
 
     Args:
         pids: identity per image.
@@ -69,11 +69,11 @@ class CrossModalitySampler(Sampler[int]):
         while True:
             order = rng.permutation(len(self.usable))
             for start in range(0, len(order) - group + 1, group):
-                # Every rank draws for all identities, so that the generators stay in step.
-                drawn = [self._draw(self.usable[i], queues, rng) for i in order[start:][:group]]
-                yield from itertools.chain.from_iterable(drawn[mine])
+                # Every rank samples for all identities, so that the generators stay in step.
+                chosen = [self._sample(self.usable[i], queues, rng) for i in order[start:][:group]]
+                yield from itertools.chain.from_iterable(chosen[mine])
 
-    def _draw(self, pid, queues: dict[tuple, list[int]], rng: np.random.Generator) -> list[int]:
+    def _sample(self, pid, queues: dict[tuple, list[int]], rng: np.random.Generator) -> list[int]:
         picked = []
         for modality in (VISIBLE, INFRARED):
             queue = queues[pid, modality]
@@ -103,11 +103,11 @@ def _with_both_modalities(pools: dict[tuple, list[int]], pids: Sequence) -> list
     return usable
 
 
-class OwnRandom:
-    """While entered, NumPy's and torch's global generators are a stream's own, and go on with it.
+class IsolatedRandom:
+    """While entered, NumPy's and torch's global generators have a state of their own.
 
-    fast-reid's samplers draw from the global ones, which the model, evaluations and other streams
-    draw from too; with these a stream depends on its seed and on nothing else.
+    fast-reid's samplers use the global generators, as the model, evaluations and other samplers do;
+    with this a sampler's stream depends on its seed alone.
 
     Args:
         seed: of both.
@@ -125,23 +125,22 @@ class OwnRandom:
         self._swap()
 
     def _swap(self) -> None:
-        ours, theirs = self._state, (np.random.get_state(), torch.get_rng_state())
-        np.random.set_state(ours[0])
-        torch.set_rng_state(ours[1])
-        self._state = theirs
+        state, self._state = self._state, (np.random.get_state(), torch.get_rng_state())
+        np.random.set_state(state[0])
+        torch.set_rng_state(state[1])
 
 
 class SeededBatchSampler(Sampler[list[tuple[int, int]]]):
     """Groups a sampler's indices into batches of (index, seed of its augmentation).
 
-    The seed is a function of (run seed, rank, place in the stream) alone, so a run gives the same
-    images with any number of workers, and one that is resumed at batch n goes on as if unbroken.
+    The seed is a function of (run seed, rank, position in the stream) alone, so a run gives the
+    same images with any number of workers, and a resumed run continues as if uninterrupted.
 
     Args:
         sampler: an endless stream of indices, ours or fast-reid's.
         batch_size: images per batch of this rank.
         seed, rank: see above.
-        start_batch: batches to skip; only their indices are drawn.
+        start_batch: batches to skip; only their indices are generated.
     """
 
     def __init__(
@@ -151,15 +150,15 @@ class SeededBatchSampler(Sampler[list[tuple[int, int]]]):
         self.seed, self.rank, self.start_batch = seed, rank, start_batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        own = OwnRandom(self.seed)
-        places = enumerate(self.sampler)
-        stream = itertools.islice(places, self.start_batch * self.batch_size, None)
+        isolated = IsolatedRandom(self.seed)
+        positions = enumerate(self.sampler)
+        stream = itertools.islice(positions, self.start_batch * self.batch_size, None)
         while True:
-            with own:
+            with isolated:
                 batch = list(itertools.islice(stream, self.batch_size))
             if not batch:
                 return
-            yield [(int(index), self._draw_seed(place)) for place, index in batch]
+            yield [(int(index), self._augmentation_seed(position)) for position, index in batch]
 
-    def _draw_seed(self, place: int) -> int:
-        return int(np.random.SeedSequence((self.seed, self.rank, place)).generate_state(1)[0])
+    def _augmentation_seed(self, position: int) -> int:
+        return int(np.random.SeedSequence((self.seed, self.rank, position)).generate_state(1)[0])

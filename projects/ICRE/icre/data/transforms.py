@@ -17,7 +17,7 @@ from icre.utils.errors import UserError
 
 
 class ChannelAugment:
-    """Make a visible image look as little like "its colours" as an infrared one does.
+    """Remove the colours of a visible image, in part and at random.
 
     With equal chances: one of the three channels fills all three, a gray image of random channel
     weights does, or the image stays (CAJ: Ye et al., "Channel Augmented Joint Learning for

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill, cannot run code, and know what they belong to."""
+"""Checkpoints: written atomically, read without running code, checked against the model."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ import icre.compat  # noqa: F401
 from fastreid.utils.checkpoint import Checkpointer
 
 from icre.modeling.icre import rename_parameters
-from icre.utils.checksum import signed, verified
+from icre.utils.checksum import add_checksum, strip_checksum
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 
@@ -27,27 +27,27 @@ class SafeCheckpointer(Checkpointer):
     of identities, and only when nothing but the weights is loaded.
     """
 
-    keep = 1  # how many of LAST's checkpoints stay
+    keep = 1  # how many of LAST's checkpoints are kept
     continues = False  # whether those in `save_dir` are of this run
 
     def save(self, name: str, **extra: Any) -> None:
         """Write `<save_dir>/<name>.pth` whole or not at all, then tag it as the last one.
 
-        What LAST names moves aside, to `model_last_1.pth` and so on, up to `keep` files.
+        Older files of LAST are renamed to `model_last_1.pth` and so on, up to `keep` files.
         """
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
-        content = signed({"model": self.model.state_dict(), **states, **extra})
+        content = add_checksum({"model": self.model.state_dict(), **states, **extra})
         target = Path(self.save_dir) / f"{name}.pth"
         with replaced(target) as temporary:
             _write(content, temporary)
             if name == LAST:
-                self._move_aside()
+                self._rotate()
         self.tag_last_checkpoint(target.name)
 
-    def _move_aside(self) -> None:
-        """Rename LAST's files by one place; those too many, or of an earlier run, go."""
+    def _rotate(self) -> None:
+        """Rename LAST's files by one; delete those beyond `keep`, or of an earlier run."""
         files = self._last_ones()
         kept = files[: self.keep] if self.continues else files[:1]
         for file in files[len(kept) :]:
@@ -173,4 +173,4 @@ def read_checkpoint(path: str | Path) -> dict:
         raise UserError(f"checkpoint {path} cannot be read as plain tensors: {reason}") from None
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         raise UserError(f"checkpoint {path} has no entry 'model': it was not written by fast-reid")
-    return verified(checkpoint, str(path))
+    return strip_checksum(checkpoint, str(path))

@@ -140,17 +140,17 @@ class EpochWriter(PeriodicWriter):
 
 
 class TrainingCheckpointer(HookBase):
-    """Writes what a run resumes from, and leaves with it when the run is asked to stop.
+    """Writes the checkpoints that a run resumes from, and stops the run after SIGTERM.
 
-    `model_last` after every epoch and every `every` steps, with a few older ones beside it;
-    numbered copies that stay; `model_final` after the last epoch. fast-reid's own hook also keeps
-    `model_best` by the test metric, which would be a choice made on the test set; here the last
-    epoch is the result.
+    Writes `model_last` after every epoch and every `every` steps, with a few older ones beside it,
+    numbered copies that are kept, and `model_final` after the last epoch. fast-reid's own hook also
+    keeps `model_best` by the test metric, which would be a choice made on the test set; here the
+    last epoch is the result.
 
     Args:
-        checkpointer: what to write with; only the first rank's writes.
-        stop: asked after every step.
-        finite: judges the losses before weights are saved.
+        checkpointer: only the first rank's writes.
+        stop: checked after every step.
+        finite: checks the losses before weights are saved.
         solver: CHECKPOINT_PERIOD (epochs between numbered copies) and CHECKPOINT_ITERS (`every`; 0:
             epochs only) are read.
         extra: entries that every checkpoint carries (what the model was trained on).
@@ -172,7 +172,7 @@ class TrainingCheckpointer(HookBase):
         )
 
     def after_step(self) -> None:
-        """Save in mid-epoch, if it is time or the run is asked to stop."""
+        """Save inside an epoch, if it is time or SIGTERM was received."""
         done = self.trainer.iter + 1
         if done % self.trainer.iters_per_epoch == 0:
             return  # the schedulers' step of the epoch is still to come
@@ -204,8 +204,8 @@ class Evaluation(EvalHook):
 
     Args:
         period: epochs; 0: after the last one only.
-        evaluate: returns figures for the event storage.
-        stop: an evaluation loses nothing, so it is left at once.
+        evaluate: returns scalars for the event storage.
+        stop: an evaluation is interrupted at once, as nothing is lost.
     """
 
     def __init__(self, period: int, evaluate: Callable[[], dict], stop: StopSignal):
@@ -219,7 +219,7 @@ class Evaluation(EvalHook):
                 self._do_eval()
 
     def after_train(self) -> None:
-        """Nothing; the last epoch's end has evaluated."""
+        """Nothing: the end of the last epoch has evaluated."""
 
 
 def due(finished: int, max_epoch: int, period: int) -> bool:

@@ -1,4 +1,8 @@
-"""The ranks of one machine: all of them end with the first that fails, and its reason is told."""
+"""The processes (ranks) of one machine: all end with the first that fails, whose error is raised.
+
+torch.multiprocessing.spawn keeps neither the type of a rank's exception nor its exit status, and
+ends the other ranks by SIGTERM, which here means to write a checkpoint first.
+"""
 
 import multiprocessing
 import multiprocessing.connection
@@ -16,12 +20,12 @@ import torch
 
 from icre.utils.errors import STOPPED, RunEnded, UserError
 
-SECONDS_TO_FAIL = 5.0  # that the other ranks have, to say that they have lost one
-SECONDS_TO_LEAVE = 300.0  # the same after SIGTERM: the first rank writes a checkpoint
+FAILURE_TIMEOUT = 5.0  # seconds for the other ranks to fail too, after the first has
+STOP_TIMEOUT = 300.0  # the same after SIGTERM, when the first rank writes a checkpoint
 
 
 class Report(NamedTuple):
-    """What a rank says before it fails."""
+    """The error that a rank sends before it ends."""
 
     when: float
     kind: str  # name of the exception
@@ -48,7 +52,7 @@ class Rank:
 
     @cached_property
     def report(self) -> Report | None:
-        """What it has said, to be asked when it has ended; None where it had no time to."""
+        """Its error, once it has ended; None if it was killed."""
         try:
             return self._pipe.recv() if self._pipe.poll() else None
         except EOFError:
@@ -65,7 +69,7 @@ def run_processes(work: Callable, count: int, args: tuple) -> None:
         RunEnded: a rank's, or a rank was killed or failed; the others are then killed.
     """
     ranks = [Rank(work, number, args) for number in range(count)]
-    with _passing_on(ranks) as asked:
+    with _forward_sigterm(ranks) as stopped:
         try:
             failed = _watch(ranks)
         finally:
@@ -73,8 +77,8 @@ def run_processes(work: Callable, count: int, args: tuple) -> None:
                 rank.process.kill()
                 rank.process.join()
     if failed:
-        spoke = [rank for rank in ranks if rank.report and rank not in failed]  # and was slow to go
-        raise _cause(failed + spoke, bool(asked))
+        slow = [rank for rank in ranks if rank.report and rank not in failed]
+        raise _cause(failed + slow, bool(stopped))
 
 
 def _watch(ranks: list[Rank]) -> list[Rank]:
@@ -90,14 +94,14 @@ def _watch(ranks: list[Rank]) -> list[Rank]:
         failed += [rank for rank in ended if rank.process.exitcode]
         if failed and deadline is None:
             leaves = failed[0].report and failed[0].report.status == STOPPED
-            deadline = time.monotonic() + (SECONDS_TO_LEAVE if leaves else SECONDS_TO_FAIL)
+            deadline = time.monotonic() + (STOP_TIMEOUT if leaves else FAILURE_TIMEOUT)
     return failed
 
 
-def _cause(failed: list[Rank], asked: bool) -> Exception:
-    """The first failure: a rank that was killed, else the first that spoke."""
+def _cause(failed: list[Rank], stopped: bool) -> Exception:
+    """The first failure: a rank that was killed, else the first that sent its error."""
     killed = [rank for rank in failed if rank.report is None]
-    if killed and asked:
+    if killed and stopped:
         return RunEnded("left on SIGTERM before its first step; go on with --resume", STOPPED)
     if killed:
         return RunEnded(
@@ -123,27 +127,27 @@ def _death(rank: Rank) -> str:
 
 
 @contextmanager
-def _passing_on(ranks: list[Rank]) -> Iterator[list[bool]]:
-    """While entered, SIGTERM goes to the ranks; yields a list that is empty until it came."""
-    asked: list[bool] = []
+def _forward_sigterm(ranks: list[Rank]) -> Iterator[list[bool]]:
+    """While entered, SIGTERM is sent on to the ranks; yields a list that is empty until then."""
+    received: list[bool] = []
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield received
         return
 
-    def pass_on(number, frame) -> None:
-        asked.append(True)
+    def forward(number, frame) -> None:
+        received.append(True)
         for rank in ranks:
             rank.process.terminate()
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    before = signal.signal(signal.SIGTERM, forward)
     try:
-        yield asked
+        yield received
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _run(pipe, work: Callable, number: int, args: tuple) -> None:
-    """A rank's whole life."""
+    """Entry point of a rank's process."""
     # a launcher that is killed takes its ranks along; Ctrl-C is the launcher's to answer
     torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Choosing an epoch honestly: on held-out training identities, never on the test set."""
+"""Choose an epoch on held-out training identities, never on the test set."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ class BestOnValidation:
 
     Args:
         run: OUTPUT_DIR.
-        start_epoch: finished epochs of the run that goes on; later records are dropped.
+        start_epoch: finished epochs of a resumed run; later records are dropped.
     """
 
     def __init__(self, run: RunFolder, start_epoch: int = 0):

@@ -1,4 +1,4 @@
-"""A checkpoint's content as a number: torch.load does not compare a file with its own checksums."""
+"""Checksums of checkpoints: torch.load does not verify the ones of its zip file."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,27 +8,27 @@ import torch
 
 from icre.utils.errors import UserError
 
-KEY = "digest"  # entry of a checkpoint that holds its own
+KEY = "digest"  # entry of a checkpoint that holds its checksum
 
 
-def signed(content: dict) -> dict:
-    """The content, and its digest beside it."""
-    return {**content, KEY: digest(content)}
+def add_checksum(content: dict) -> dict:
+    """The content with its checksum as one more entry."""
+    return {**content, KEY: content_hash(content)}
 
 
-def verified(content: dict, path: str) -> dict:
-    """The content without its digest, where it has one.
+def strip_checksum(content: dict, path: str) -> dict:
+    """The content without its checksum, verified if there is one.
 
     Raises:
-        UserError: it is not what was written.
+        UserError: the content does not match.
     """
     content = dict(content)
-    if KEY in content and content.pop(KEY) != digest(content):
+    if KEY in content and content.pop(KEY) != content_hash(content):
         raise UserError(f"checkpoint {path} is damaged: it does not hold what was written")
     return content
 
 
-def digest(content: Any) -> str:
+def content_hash(content: Any) -> str:
     """SHA-256 of dicts, lists and tuples of tensors, numbers and texts, in hexadecimal digits."""
     found = hashlib.sha256()
     for piece in _pieces(content):

@@ -1,4 +1,4 @@
-"""What every command-line tool shares: bad input ends in one line, not in a traceback."""
+"""Shared by all commands: bad input ends in one line, not in a traceback."""
 
 import errno
 import sys
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from icre.utils.errors import RunEnded, UserError
 
-# What the machine refuses, not the program: no room, no right.
+# Refused by the machine: no space, no permission.
 _REFUSED = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -36,7 +36,7 @@ def run(command: Callable[[], int | None]) -> int:
 
 @contextmanager
 def disk_faults() -> Iterator[None]:
-    """Make a UserError of a full disk and of a file or folder that may not be read or written."""
+    """Raise UserError for a full disk and for files that may not be read or written."""
     try:
         yield
     except OSError as error:

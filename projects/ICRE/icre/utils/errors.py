@@ -1,4 +1,4 @@
-"""The exceptions that are no defects: the input is wrong, or a run was ended from outside."""
+"""Exceptions for user errors and interrupted runs."""
 
 
 class UserError(ValueError):
@@ -9,11 +9,11 @@ class UserError(ValueError):
     """
 
 
-STOPPED = 75  # exit status of a run that left on request, as sysexits.h's EX_TEMPFAIL: go on later
+STOPPED = 75  # exit status after SIGTERM, as sysexits.h's EX_TEMPFAIL: try again later
 
 
 class RunEnded(RuntimeError):
-    """A run that ended early for a reason outside of its input: asked to, or a process of it died.
+    """A run that ended early for a reason outside of its input: SIGTERM, or a process that died.
 
     Command-line tools print the message, one line that says how to go on, and exit with `status`.
     """
