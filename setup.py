@@ -60,6 +60,7 @@ setup(
     name="icre",
     version=VERSION,
     description="Visible-infrared person re-identification (ICRE) as a fast-reid project",
+    license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     package_dir=SOURCES,
     packages=[
@@ -67,6 +68,7 @@ setup(
         *find_packages("projects/SynthVI", include=["synthvi*"]),
     ],
     package_data={"synthvi": ["*.json"], **{room: ["templates/*.html"] for room in TEMPLATES}},
+    entry_points={"console_scripts": ["icre = icre.commands:main"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["faiss-cpu"],
