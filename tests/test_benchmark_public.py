@@ -76,8 +76,9 @@ class SYSUData:
         raise FileNotFoundError("train_rgb_resized_img.npy")
     def __getitem__(self, i):
         c, t = self.cIndex[i], self.tIndex[i]
-        images = self.transform(self.train_color_image[c]), self.transform(self.train_thermal_image[t])
-        return *images, self.train_color_label[c], self.train_thermal_label[t]
+        first, second = self.train_color_image[c], self.train_thermal_image[t]
+        labels = self.train_color_label[c], self.train_thermal_label[t]
+        return self.transform(first), self.transform(second), *labels
     def __len__(self):
         return len(self.train_color_label)
 """,

@@ -28,9 +28,9 @@ from icre.benchmark.setup import Options, conditions, fastreid_overrides, overri
 from icre.config import load_config
 from icre.data.batch import to_device
 from icre.data.dataset import CrossModalDataset
-from icre.data.image import read_image
 from icre.data.loader import build_train_loader, build_train_set, collate
 from icre.utils.environment import environment
+from icre.utils.image import read_image
 
 DECODED, CACHED = "ours, decoding", "ours, from the cache"
 STAGES = ("decode", "resize", "augment", "collate", "transfer")

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from icre.benchmark.measure import alternate
 from icre.datasets.protocol import settings
-from icre.evaluation.features import FeatureSet
 from icre.datasets.sysu import Permutation, read_permutation
+from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.utils.environment import environment
 from icre.utils.errors import UserError

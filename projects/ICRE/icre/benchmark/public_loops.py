@@ -27,11 +27,11 @@ from fastreid.config import CfgNode
 
 from icre.benchmark.loops import Loop, Setup, as_floats, random_batches
 from icre.benchmark.measure import StepTimer
-from icre.data.image import read_image
 from icre.data.loader import modalities_of
 from icre.datasets import load_dataset
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
+from icre.utils.image import read_image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MODULES = ("resnet", "model", "loss", "utils", "data_loader")
