@@ -10,51 +10,39 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import words
 from icre.engine import testing
 from icre.engine.step import Step
+from small_model import NARROW
 
-# 2 epochs of 5 steps; with all that draws random numbers: dropout, augmentation, erasing
+# 2 epochs of 5 steps of a narrow ICRE, with all that draws random numbers
 SMALL = (
-    "MODEL.BACKBONE.DEPTH",
-    "18x",
-    "MODEL.MPFR.DIM",
-    "16",
-    "MODEL.SDCE.HEADS",
-    "2",
-    "MODEL.SDCE.DROPOUT",
-    "0.2",
-    "INPUT.REA.ENABLED",
-    "True",
-    "DATALOADER.NUM_INSTANCE",
-    "4",
-    "SOLVER.IMS_PER_BATCH",
-    "32",
-    "TEST.PROTOCOLS",
-    "('sysu-all-single',)",
+    *map(str, NARROW),
+    *words(
+        "MODEL.MPFR.DIM 16 MODEL.SDCE.HEADS 2 MODEL.SDCE.DROPOUT 0.2 INPUT.REA.ENABLED True "
+        "DATALOADER.NUM_INSTANCE 4 SOLVER.IMS_PER_BATCH 32 TEST.PROTOCOLS ('sysu-all-single',)"
+    ),
 )
 # a fast-reid model of 0.2 million parameters, with configs/Demo/bagtricks_r18.yml
-TINY_MODEL = (
-    "MODEL.BACKBONE.NAME",
-    "build_osnet_backbone",
-    "MODEL.BACKBONE.DEPTH",
-    "x0_25",
-    "MODEL.BACKBONE.FEAT_DIM",
-    "128",
-    "INPUT.REA.ENABLED",
-    "True",
-    "DATALOADER.NUM_INSTANCE",
-    "4",
-    "SOLVER.IMS_PER_BATCH",
-    "32",
-    "TEST.PROTOCOLS",
-    "('sysu-all-single',)",
+TINY_MODEL = words(
+    "MODEL.BACKBONE.NAME build_osnet_backbone MODEL.BACKBONE.DEPTH x0_25 "
+    "MODEL.BACKBONE.FEAT_DIM 128 INPUT.REA.ENABLED True DATALOADER.NUM_INSTANCE 4 "
+    "SOLVER.IMS_PER_BATCH 32 TEST.PROTOCOLS ('sysu-all-single',)"
 )
 STOCK = "Demo/bagtricks_r18.yml"
+
+
+_DRAW = testing.save_rankings
 
 
 def skip_pictures(patch: pytest.MonkeyPatch) -> None:
     """Write a dot as ranking.png: drawing the lists takes longer than a small training."""
     patch.setattr(testing, "save_rankings", lambda *args: Image.new("RGB", (1, 1)).save(args[-1]))
+
+
+def draw_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Undo `skip_pictures`."""
+    patch.setattr(testing, "save_rankings", _DRAW)
 
 
 @contextmanager

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icre.data.image import read_image, verify_images
 from icre.utils.errors import UserError
+from icre.utils.image import read_image, verify_images
 
 GRAY = np.array([[0, 100], [200, 250]], dtype=np.uint8)
 
