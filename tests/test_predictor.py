@@ -29,22 +29,22 @@ import sys
 import icre
 assert not {"torch", "fastreid", "numpy"} & set(sys.modules)
 features = icre.load(sys.argv[1], "cpu")(sys.argv[2])
-assert features.shape == (1, 512)
+assert features.shape == (1, 128)
 print(*(name for name in sys.argv[3:] if name in sys.modules))
 icre.nothing
 """
 
 
 @pytest.fixture(scope="module")
-def predictor(finished_run) -> Predictor:
-    return icre.load(finished_run, device="cpu")
+def predictor(narrow_run) -> Predictor:
+    return icre.load(narrow_run, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def test_set(finished_run, tmp_path_factory) -> FeatureSet:
+def test_set(narrow_run, tmp_path_factory) -> FeatureSet:
     """What tools/extract_features.py writes for the same model."""
     out = tmp_path_factory.mktemp("features") / "features.npz"
-    config, weights = finished_run / "config.yaml", finished_run / "model_final.pth"
+    config, weights = narrow_run / "config.yaml", narrow_run / "model_final.pth"
     given = ["--config-file", str(config), "--weights", str(weights), "--out", str(out)]
     assert extract.main(given) == 0
     return FeatureSet.load(out)
@@ -73,7 +73,7 @@ def test_every_form_of_an_image_gives_the_same(predictor, demo_root):
     image = Image.open(path)
     forms = [path, Path(path), image, np.asarray(image), np.asarray(image)]
     found = predictor(forms, modality="visible")
-    assert found.shape == (5, 512)
+    assert found.shape == (5, 64)
     np.testing.assert_allclose(found, np.repeat(predictor(path), 5, axis=0), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
@@ -123,39 +123,46 @@ def test_batches_cover_all_images_in_order(predictor, demo_root):
 
 
 def test_a_checkpoint_carries_its_config_and_another_beside_it_does_not_count(
-    predictor, finished_run, demo_root, tmp_path
+    predictor, narrow_run, demo_root, tmp_path
 ):
-    alone = shutil.copy(finished_run / "model_final.pth", tmp_path / "mine.pth")
+    alone = shutil.copy(narrow_run / "model_final.pth", tmp_path / "mine.pth")
     (tmp_path / "config.yaml").write_text("MODEL: {BACKBONE: {DEPTH: 50x}}")
     path = files(demo_root, 6)[0]
     np.testing.assert_allclose(icre.load(alone, "cpu")(path), predictor(path), atol=1e-6)
 
 
-def test_a_run_with_a_chosen_epoch_is_loaded_at_that_epoch(finished_run, tmp_path):
-    text = (finished_run / "config.yaml").read_text()
+def test_a_run_with_a_chosen_epoch_is_loaded_at_that_epoch(narrow_run, tmp_path):
+    text = (narrow_run / "config.yaml").read_text()
     assert "VALIDATION: false" in text
     (tmp_path / "config.yaml").write_text(text.replace("VALIDATION: false", "VALIDATION: true"))
-    shutil.copy(finished_run / "model_final.pth", tmp_path / "model_final.pth")
+    shutil.copy(narrow_run / "model_final.pth", tmp_path / "model_final.pth")
     with pytest.raises(UserError, match=r"model_best\.pth"):
         icre.load(tmp_path)
-    shutil.copy(finished_run / "model_final.pth", tmp_path / "model_best.pth")
+    shutil.copy(narrow_run / "model_final.pth", tmp_path / "model_best.pth")
     assert icre.load(tmp_path, "cpu").extractor.weights.name == "model_best.pth"
 
 
-def test_fast_reids_models_need_no_modality(demo_root, tmp_path):
+@pytest.fixture(scope="module")
+def stock_run(tmp_path_factory) -> Path:
+    """Folder of a fast-reid model with random weights."""
     small = ("MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "4", "INPUT.SIZE_TEST", "[32, 16]")
     cfg = read_config(CONFIGS / STOCK, *TINY_MODEL, *small)
-    (tmp_path / "config.yaml").write_text(cfg.dump())
-    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "model_final.pth")
-    stock = icre.load(tmp_path, "cpu")
+    folder = tmp_path_factory.mktemp("stock")
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": build_model(cfg).state_dict()}, folder / "model_final.pth")
+    return folder
+
+
+def test_fast_reids_models_need_no_modality(stock_run, demo_root):
+    stock = icre.load(stock_run, "cpu")
     image = Image.open(files(demo_root, 1)[0])
     assert not stock.needs_modality
     np.testing.assert_allclose(stock(image), stock(image, "infrared"), atol=1e-6)
 
 
-def test_loading_imports_only_what_it_needs(finished_run, demo_root):
+def test_loading_imports_only_what_it_needs(stock_run, demo_root):
     image = files(demo_root, 1)[0]
-    command = [sys.executable, "-c", LOAD, str(finished_run), image, *HEAVY]
+    command = [sys.executable, "-c", LOAD, str(stock_run), image, *HEAVY]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.split() == [], done.stderr
     assert "AttributeError: module 'icre' has no attribute 'nothing'" in done.stderr
@@ -192,7 +199,7 @@ def test_an_unreadable_image_and_a_path_without_a_modality_are_named(predictor, 
         predictor(broken)
 
 
-def test_missing_runs_and_checkpoints_are_named(finished_run, tmp_path):
+def test_missing_runs_and_checkpoints_are_named(narrow_run, tmp_path):
     with pytest.raises(UserError, match="nowhere is missing"):
         icre.load(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"model_final\.pth"):
