@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from icre.datasets.sysu import SYSUMM01
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.ranking_lists import PICKS, ranking_lists
 from icre.evaluation.trials import build_trials
@@ -264,5 +265,5 @@ def _permutation_file(features: str, root: Path | None, perm: str | None) -> Pat
     if root is None:
         run = _run_of(features)
         return run.permutation_file if run else None
-    file = _image_folder(features, root) / "exp" / "rand_perm_cam.mat"
+    file = SYSUMM01.permutation_below(_image_folder(features, root))
     return file if file.is_file() else None
