@@ -3,7 +3,7 @@
 A worker samples an image's crop, mirroring, channel mix and erased box as one row of numbers; the
 device applies a batch's rows at once. The distributions are those of fast-reid's transforms (Pad
 and RandomCrop, RandomHorizontalFlip, RandomErasing) and of `icre.data.transforms.ChannelAugment`,
-which stay in use wherever INPUT asks for any other augmentation.
+which are used if INPUT has any other transform.
 
 Shapes: B images of H x W pixels.
 """

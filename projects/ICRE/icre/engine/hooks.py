@@ -35,7 +35,7 @@ class ProgressBar(HookBase):
     """A bar over all iterations with an estimate; on a terminal only, the log has its own lines."""
 
     def before_train(self) -> None:
-        """Open the bar where a resumed run goes on."""
+        """Open the bar, at the step of a resumed run."""
         trainer = self.trainer
         visible = comm.is_main_process() and sys.stderr.isatty()
         self._bar = tqdm(
@@ -67,7 +67,7 @@ class ProgressBar(HookBase):
 
 
 class EnvironmentWriter(HookBase):
-    """environment.json: the machine, versions and date of a training, and what `auto` came to.
+    """environment.json: the machine, versions, date and precision of a training.
 
     Args:
         path: of the file.
@@ -78,7 +78,7 @@ class EnvironmentWriter(HookBase):
         self.path, self.precision = path, str(dtype).removeprefix("torch.")
 
     def before_train(self) -> None:
-        """Write it; a resumed run tells of its last machine."""
+        """Write it; that of a resumed run describes its last machine."""
         with replaced(self.path) as file:
             file.write_text(
                 json.dumps(environment() | {"precision": self.precision}, indent=1) + "\n"
@@ -86,7 +86,7 @@ class EnvironmentWriter(HookBase):
 
 
 class LinePrinter(EventWriter):
-    """One plain line into the log: where training stands, what it has lost, what is alive.
+    """A line of the log: epoch, mean losses, learning rate, health of the modules, time left.
 
     fast-reid's CommonMetricPrinter shows medians over its last 200 readings, which with a reading
     every LOG_EVERY steps would be those of many epochs; these are means over the last ten.

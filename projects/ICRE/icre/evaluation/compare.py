@@ -63,7 +63,7 @@ def compare(
         {"protocol", "draw", "trials", "samples", "seed", "level", "all": row, "cameras": [row]}. A
         row is {"query", "gallery": camera or null, "queries", "identities"} and per metric
         {"first", "second", "difference" (second - first), "low", "high"}, in percent. A camera row
-        asks with that camera's queries in a gallery of that camera's images alone; pairs in which
+        has the queries of one camera and a gallery of one camera's images alone; pairs in which
         no query has a match are left out.
 
     Raises:
@@ -103,7 +103,7 @@ def compare_seeds(
 ) -> dict[str, dict[str, float]]:
     """Compare two recipes by several trainings of each, paired by their seeds.
 
-    Identities are drawn as in `compare`, and so are the seeds, in place of the gallery draws, which
+    Identities are resampled as in `compare`, and so are the seeds, in place of the trials, which
     are the same for all. With few seeds the interval is somewhat narrow, with one it covers the
     identities alone.
 
@@ -160,8 +160,8 @@ def interval(
         identities: (T, Q) integers 0..I-1, the query's identity.
 
     Returns:
-        (low, high), in the unit of `difference`: mean over the drawn trials of the mean over the
-        valid queries of the drawn identities.
+        (low, high), in the unit of `difference`: mean over the resampled trials of the mean over the
+        valid queries of the resampled identities.
     """
     trials, count = len(difference), int(identities.max()) + 1
     cells = identities + count * np.arange(trials)[:, None]

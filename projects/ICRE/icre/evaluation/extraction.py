@@ -38,7 +38,7 @@ def extract_features(
         The batch on the device, and its features (B, D) as the model gives them.
     """
     _share_buffers(model)
-    # A bar that is full at once tells nothing; None shows it on a terminal only.
+    # No bar for a single batch; None shows it on a terminal only.
     quiet = True if len(batches) == 1 or not comm.is_main_process() else None  # type: ignore[arg-type]
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""The re-ranking algorithms, what tells them apart, and a checked choice of one.
+"""The re-ranking algorithms, their differences, and a checked choice of one.
 
 Two of the same name are in use, and their numbers differ:
 
@@ -45,7 +45,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What tells the algorithms apart.
+    """The differences between the algorithms.
 
     Args:
         lists: (k1, k2) -> Lists. Halves are rounded to even, as Python and NumPy do.

@@ -37,11 +37,11 @@ def encode(features: Tensor, nearest: Tensor, scale: Tensor, lists: Lists, queri
     weights /= sums[rows]
     if lists.expand > 1:
         rows, columns, weights = _averaged(rows, columns, weights, nearest[:, : lists.expand])
-    asks = rows < queries
-    by_query = _compressed(rows[asks], columns[asks], weights[asks], queries)
-    answers = ~asks
+    is_query = rows < queries
+    by_query = _compressed(rows[is_query], columns[is_query], weights[is_query], queries)
+    in_gallery = ~is_query
     by_column = _compressed(
-        columns[answers], rows[answers] - queries, weights[answers], len(features)
+        columns[in_gallery], rows[in_gallery] - queries, weights[in_gallery], len(features)
     )
     return Codes(by_query, by_column, len(features) - queries)
 

@@ -169,7 +169,7 @@ def find_model(
     """Resolve a run folder or a checkpoint to config and weights.
 
     Args:
-        path: a run folder, which stands for `RunFolder.weights`; or a checkpoint file.
+        path: a run folder (its `RunFolder.weights`), or a checkpoint file.
         options: KEY VALUE pairs over the config.
         config_file: default: the config that the checkpoint carries, else the `config.yaml` beside
             it.

@@ -1,4 +1,4 @@
-"""A score of each identity, to see whom a model finds and whom it does not."""
+"""A score of each identity: which people a model finds and which it does not."""
 
 from collections.abc import Mapping
 

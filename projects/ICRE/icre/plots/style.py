@@ -109,4 +109,6 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
 def check_count(names: Sequence[str]) -> None:
     """Raise UserError if there are more models than distinct colours."""
     if len(names) > len(COLOURS):
-        raise UserError(f"{len(names)} models: a figure tells {len(COLOURS)} apart, name fewer")
+        raise UserError(
+            f"{len(names)} models: a figure has {len(COLOURS)} distinct colours, name fewer"
+        )
