@@ -160,8 +160,8 @@ def interval(
         identities: (T, Q) integers 0..I-1, the query's identity.
 
     Returns:
-        (low, high), in the unit of `difference`: mean over the resampled trials of the mean over the
-        valid queries of the resampled identities.
+        (low, high), in the unit of `difference`: mean over the resampled trials of the mean over
+        the valid queries of the resampled identities.
     """
     trials, count = len(difference), int(identities.max()) + 1
     cells = identities + count * np.arange(trials)[:, None]
