@@ -190,11 +190,11 @@ def _calibration_table(calibrations: dict[str, "Calibration"]) -> str:
 
 
 def _query(args: argparse.Namespace) -> None:
-    from icre.utils.image import verify_images
     from icre.evaluation import records
     from icre.gallery.answers import answer, as_json, text
     from icre.gallery.page import save_page
     from icre.inference.galleries import features_of, open_with_model
+    from icre.utils.image import verify_images
 
     images = _collect(args.images, args.modality)
     verify_images(images.paths, progress=False)

@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 
 from icre.datasets.paths import parse_path
-from icre.utils.image import is_image
 from icre.modality import NAMES
 from icre.utils.errors import UserError
+from icre.utils.image import is_image
 
 COLUMNS = ("path", "modality", "camera", "identity")
 

@@ -6,7 +6,6 @@ import numpy as np
 
 import icre.compat  # noqa: F401
 
-from icre.utils.image import find_faults, verify_images
 from icre.datasets import load_dataset
 from icre.gallery import shards, store
 from icre.gallery.calibration import Calibration, calibrate
@@ -16,6 +15,7 @@ from icre.gallery.store import Gallery, ModelInfo
 from icre.inference.extractor import FeatureExtractor, read_config
 from icre.utils.errors import UserError
 from icre.utils.files import sha256_of
+from icre.utils.image import find_faults, verify_images
 
 
 def check_request(folder: Path, images: ImageTable, kind: str, shard_size: int) -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from icre.utils.image import read_image
 from icre.export.graph import is_two_stream
 from icre.gallery.images import collect
 from icre.inference.extractor import FeatureExtractor
 from icre.inference.run import open_model
 from icre.modality import NAMES, VISIBLE
 from icre.utils.errors import UserError
+from icre.utils.image import read_image
 
 # a file, a folder, a list of files; or an image in memory
 Source = str | Path | Image.Image | np.ndarray
