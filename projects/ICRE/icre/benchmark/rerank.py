@@ -16,7 +16,7 @@ from tabulate import tabulate
 from torch import Tensor
 from tqdm import tqdm
 
-import icre.compat  # noqa: F401
+import icre.compat.evaluation  # noqa: F401
 
 from fastreid.evaluation.rerank import re_ranking
 from fastreid.utils import compute_dist
