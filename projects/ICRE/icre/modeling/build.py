@@ -8,7 +8,7 @@ from torch import nn
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model as build_meta_architecture
 
-from icre.modeling.pretrained import pretrained_file
+from icre.modeling import pretrained  # noqa: F401  (its loading, for fast-reid's backbones)
 from icre.utils.device import resolve_device
 
 logger = logging.getLogger("fastreid.icre")
@@ -17,8 +17,7 @@ logger = logging.getLogger("fastreid.icre")
 def build_model(cfg: CfgNode, device: torch.device | str | None = None) -> nn.Module:
     """Build `cfg.MODEL.META_ARCHITECTURE`; the log file gets its structure.
 
-    fast-reid's own ResNet is handed the file of its pretrained weights: its loader imports gdown
-    even if the file is there.
+    Pretrained weights are loaded as `icre.modeling.pretrained` does, in fast-reid's backbones too.
 
     Args:
         cfg: a merged config; it is not changed.
@@ -31,8 +30,6 @@ def build_model(cfg: CfgNode, device: torch.device | str | None = None) -> nn.Mo
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE) if device is None else device)
-    if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
-        cfg.MODEL.BACKBONE.PRETRAIN_PATH = str(pretrained_file(cfg))
     model = build_meta_architecture(cfg)
     logger.debug("Model:\n%s", model)
     return model

@@ -1,0 +1,65 @@
+"""Reading files of torch.save: no code is run, sizes are checked before anything is unpacked."""
+
+import os
+import stat
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MAX_BYTES = 16 * 2**30  # of a file: more than the checkpoint of any model that this project builds
+MAX_ENTRIES = 10_000_000  # values in all lists and dicts together
+MAX_DEPTH = 30  # of lists and dicts inside each other
+
+
+def read_tensor_file(path: str | Path) -> Any:
+    """Tensors, numbers, texts, lists and dicts of a file of torch.save, on the CPU.
+
+    Raises:
+        ValueError: one line on what is wrong: no regular file, damaged, larger when unpacked than
+            it is or than `MAX_BYTES`, code, or a tensor that claims more values than it stores.
+    """
+    try:
+        _check_sizes(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0][:150]
+        raise ValueError(reason) from None
+    _check_values(content)
+    return content
+
+
+def _check_sizes(path: str | Path) -> None:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > MAX_BYTES:
+        raise ValueError(f"it has {status.st_size} bytes, at most {MAX_BYTES} are read")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+        if declared > status.st_size:  # torch.save does not compress
+            raise ValueError(
+                f"its {status.st_size} bytes would unpack to {declared}, torch.save compresses "
+                "nothing"
+            )
+
+
+def _check_values(content: Any) -> None:
+    """Refuse tensors without plain storage, and collections that refer to themselves."""
+    waiting, seen = [(content, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if seen > MAX_ENTRIES or depth > MAX_DEPTH:
+            raise ValueError(f"it nests more than {MAX_ENTRIES} values, or deeper than {MAX_DEPTH}")
+        if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.is_quantized or value.is_meta:
+                raise ValueError(f"it holds a tensor that is not dense: {value.layout}")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of shape {tuple(value.shape)} stores fewer values")
+        elif isinstance(value, dict):
+            waiting += [(entry, depth + 1) for entry in value.values()]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(entry, depth + 1) for entry in value]
