@@ -28,15 +28,15 @@ def unbroken(demo_root, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken_tiny(demo_root, tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("unbroken_tiny")
+def unbroken_stock(demo_root, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("unbroken_stock")
     train(demo_root, output, *TINY_MODEL, config=STOCK)
     return output
 
 
-def stop(root: Path, output: Path, steps: int, *options: str, config: str) -> None:
+def stop(root: Path, output: Path, steps: int, *options: str, **config: str) -> None:
     with asked_to_stop(steps):
-        assert train_status(root, output, "--resume", *options, config=config) == STOPPED
+        assert train_status(root, output, "--resume", *options, **config) == STOPPED
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def stop(root: Path, output: Path, steps: int, *options: str, config: str) -> No
 )
 def test_stopped_and_resumed_is_as_unbroken(request, demo_root, tmp_path, capsys, config, options):
     """Also where the number of workers changes on the way."""
-    whole = request.getfixturevalue("unbroken" if options is SMALL else "unbroken_tiny")
+    whole = request.getfixturevalue("unbroken" if options is SMALL else "unbroken_stock")
     stop(demo_root, tmp_path, 1, *options, "DATALOADER.NUM_WORKERS", "2", config=config)
     assert re.search("error: .* SIGTERM after step 1;.* --resume", capsys.readouterr().err)
     assert load(tmp_path, "model_last")["iteration"] == 1
@@ -58,12 +58,12 @@ def test_stopped_and_resumed_is_as_unbroken(request, demo_root, tmp_path, capsys
 
 
 @pytest.mark.slow
-def test_stopped_at_an_epochs_end(unbroken_tiny, demo_root, tmp_path, capsys):
-    steps = load(unbroken_tiny)["iteration"] // 2
-    stop(demo_root, tmp_path, steps, *TINY_MODEL, config=STOCK)
+def test_stopped_at_an_epochs_end(unbroken, demo_root, tmp_path, capsys):
+    steps = load(unbroken)["iteration"] // 2
+    stop(demo_root, tmp_path, steps, *SMALL)
     assert re.search("error: .* SIGTERM after epoch 1;.* --resume", capsys.readouterr().err)
-    train(demo_root, tmp_path, "--resume", *TINY_MODEL, config=STOCK)
-    assert_same_end(tmp_path, unbroken_tiny)
+    train(demo_root, tmp_path, "--resume", *SMALL)
+    assert_same_end(tmp_path, unbroken)
 
 
 @pytest.mark.slow
@@ -80,10 +80,10 @@ def test_stopped_at_an_epochs_end(unbroken_tiny, demo_root, tmp_path, capsys):
 def test_all_that_a_run_depends_on_is_kept(demo_root, tmp_path, monkeypatch, options):
     # float16 is slow on a CPU: the scaler alone is used
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
-    options = (*TINY_MODEL, *words(options))
-    train(demo_root, tmp_path / "whole", *options, config=STOCK)
-    stop(demo_root, tmp_path / "broken", 4, *options, config=STOCK)
-    train(demo_root, tmp_path / "broken", "--resume", *options, config=STOCK)
+    options = (*SMALL, *words(options))
+    train(demo_root, tmp_path / "whole", *options)
+    stop(demo_root, tmp_path / "broken", 4, *options)
+    train(demo_root, tmp_path / "broken", "--resume", *options)
     assert_same_end(tmp_path / "whole", tmp_path / "broken")
     assert ("grad_scaler" in load(tmp_path / "broken")) == ("float16" in options)
 
@@ -95,13 +95,13 @@ def test_frozen_layers_move_after_their_steps_only(demo_root, tmp_path, monkeypa
 
     def note(hook):
         before(hook)
-        stem = hook.trainer.model.backbone.conv1.conv.weight
-        norm = hook.trainer.model.backbone.conv1.bn
-        seen.append((stem.detach().clone(), norm.running_mean.clone(), norm.training))
+        block = hook.trainer.model.backbone.stages["layer1"][0]
+        weight, norm = block.conv1.weight, block.bn1
+        seen.append((weight.detach().clone(), norm.running_mean.clone(), norm.training))
 
     monkeypatch.setattr(LayerFreeze, "before_step", note)
     frozen = words("MODEL.FREEZE_LAYERS ['backbone'] SOLVER.FREEZE_ITERS 4 TEST.EVAL_PERIOD 1")
-    train(demo_root, tmp_path, *TINY_MODEL, *frozen, config=STOCK)
+    train(demo_root, tmp_path, *SMALL, *frozen)
     assert [training for *_, training in seen] == [False] * 4 + [True] * (len(seen) - 4)
     for kept in (0, 1):
         moved = [not torch.equal(a[kept], b[kept]) for a, b in itertools.pairwise(seen)]
@@ -121,7 +121,7 @@ def test_an_evaluation_draws_from_no_generator_of_the_run(demo_root, tmp_path, m
 
     monkeypatch.setattr(Trainer, "_evaluate", note)
     options = words("SOLVER.MAX_EPOCH 1 DATALOADER.NUM_WORKERS 1")
-    train(demo_root, tmp_path, *TINY_MODEL, *options, config=STOCK)
+    train(demo_root, tmp_path, *SMALL, *options)
     ((before, after),) = states
     assert torch.equal(before["torch"], after["torch"]) and before["python"] == after["python"]
     assert torch.equal(before["numpy"][1], after["numpy"][1])
@@ -134,7 +134,7 @@ def test_the_last_checkpoints_are_kept(demo_root, tmp_path):
         "SOLVER.CHECKPOINT_ITERS 2 SOLVER.CHECKPOINT_KEEP 2 SOLVER.CHECKPOINT_PERIOD 1 "
         "SOLVER.MAX_EPOCH 3"
     )
-    train(demo_root, tmp_path, *TINY_MODEL, *options, config=STOCK)
+    train(demo_root, tmp_path, *SMALL, *options)
     steps = {path.stem: load(tmp_path, path.stem)["iteration"] for path in tmp_path.glob("*.pth")}
     assert steps == {
         "model_final": 15,
@@ -168,41 +168,39 @@ def garble_the_tag(output):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut_the_newest, lose_the_newest, lose_the_tag, garble_the_tag])
-def test_a_damaged_folder_resumes_from_what_is_whole(
-    unbroken_tiny, demo_root, tmp_path, capsys, damage
-):
-    options = (*TINY_MODEL, "SOLVER.CHECKPOINT_ITERS", "2")
-    stop(demo_root, tmp_path, 8, *options, config=STOCK)
+def test_a_damaged_folder_resumes_from_what_is_whole(unbroken, demo_root, tmp_path, capsys, damage):
+    options = (*SMALL, "SOLVER.CHECKPOINT_ITERS", "2")
+    stop(demo_root, tmp_path, 8, *options)
     assert load(tmp_path, "model_last_1")["iteration"] == 6
     step = damage(tmp_path)
-    train(demo_root, tmp_path, "--resume", *options, config=STOCK)
+    train(demo_root, tmp_path, "--resume", *options)
     assert f"after epoch 1 of 2, step {step}" in capsys.readouterr().out
-    assert_same_end(tmp_path, unbroken_tiny)
+    assert_same_end(tmp_path, unbroken)
 
 
 def test_nothing_whole_is_one_line(demo_root, tmp_path, capsys):
     (tmp_path / "model_last.pth").write_bytes(b"half")
     (tmp_path / "model_last_1.pth").write_bytes(b"")
-    assert train_status(demo_root, tmp_path, "--resume", *TINY_MODEL, config=STOCK) == 2
+    assert train_status(demo_root, tmp_path, "--resume", *SMALL) == 2
     assert f"{tmp_path}/model_last.pth" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_another_number_of_steps_an_epoch_is_refused(demo_root, tmp_path, capsys):
-    stop(demo_root, tmp_path, 6, *TINY_MODEL, config=STOCK)
-    options = (*TINY_MODEL, "SOLVER.IMS_PER_BATCH", "16")
-    assert train_status(demo_root, tmp_path, "--resume", *options, config=STOCK) == 2
+    stop(demo_root, tmp_path, 6, *SMALL)
+    options = (*SMALL, "SOLVER.IMS_PER_BATCH", "16")
+    assert train_status(demo_root, tmp_path, "--resume", *options) == 2
     assert re.search("step 6 in epoch 2, .* 10 steps", capsys.readouterr().err)
 
 
 @pytest.mark.slow
 def test_an_epoch_that_was_not_validated_is_validated_on_resuming(demo_root, tmp_path, monkeypatch):
     options = (
-        *TINY_MODEL,
+        *SMALL,
         *words("DATASETS.VALIDATION True TEST.EVAL_PERIOD 1"),
         *words("SOLVER.IMS_PER_BATCH 16 DATALOADER.NUM_INSTANCE 2"),
     )
-    train(demo_root, tmp_path / "whole", *options, config=STOCK)
+    train(demo_root, tmp_path / "whole", *options)
 
     def die(hook):
         raise KeyboardInterrupt
@@ -210,9 +208,9 @@ def test_an_epoch_that_was_not_validated_is_validated_on_resuming(demo_root, tmp
     for _ in range(2):  # before the first, then before the last epoch's validation
         monkeypatch.setattr(Evaluation, "after_epoch", die)
         with pytest.raises(KeyboardInterrupt):
-            train(demo_root, tmp_path / "broken", "--resume", *options, config=STOCK)
+            train(demo_root, tmp_path / "broken", "--resume", *options)
         monkeypatch.undo()
-    train(demo_root, tmp_path / "broken", "--resume", *options, config=STOCK)
+    train(demo_root, tmp_path / "broken", "--resume", *options)
     for name in ("validation.json", "metrics.json"):
         one, other = (
             json.loads((tmp_path / run / name).read_text()) for run in ("whole", "broken")
@@ -230,14 +228,14 @@ def test_a_failure_in_the_last_epoch_is_not_evaluated(demo_root, tmp_path, monke
     monkeypatch.setattr(Step, "run", fail)
     monkeypatch.setattr(Trainer, "_evaluate", lambda trainer: pytest.fail("evaluated"))
     with pytest.raises(Broken):
-        train(demo_root, tmp_path, *TINY_MODEL, "SOLVER.MAX_EPOCH", "1", config=STOCK)
+        train(demo_root, tmp_path, *SMALL, "SOLVER.MAX_EPOCH", "1")
 
 
 @pytest.mark.slow
-def test_a_checkpoint_with_a_wrong_byte_is_refused(unbroken_tiny, tmp_path):
+def test_a_checkpoint_with_a_wrong_byte_is_refused(unbroken, tmp_path):
     """torch.load takes the byte for a weight."""
-    content = bytearray((unbroken_tiny / "model_final.pth").read_bytes())
-    weight = load(unbroken_tiny)["model"]["heads.weight"]
+    content = bytearray((unbroken / "model_final.pth").read_bytes())
+    weight = load(unbroken)["model"]["heads.weight"]
     at = content.find(weight.numpy().tobytes())
     assert at > 0
     content[at + 3] ^= 0x40
