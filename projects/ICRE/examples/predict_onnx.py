@@ -15,10 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image
 
 MODALITIES = ("visible", "infrared")  # 0 and 1, as the model counts them
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # Pillow starts programs for some others
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+TURNS = {  # EXIF orientation -> what turns the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Model:
@@ -67,13 +77,29 @@ class Model:
 
     def read(self, path: str | Path) -> np.ndarray:
         """An image file as (H, W, 3) uint8 RGB of the model's size."""
+        if not Path(path).is_file():
+            raise ValueError(f"cannot read image {path}: no such file")
         try:
-            image = ImageOps.exif_transpose(Image.open(path))
-        except (OSError, SyntaxError) as error:
+            with Image.open(path, formats=FORMATS) as image:
+                image.load()
+                turn = TURNS.get(orientation(image))
+        except Exception as error:  # on a broken file Pillow raises a dozen kinds
             raise ValueError(f"cannot read image {path}: {error}") from None
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"{path} has more than 8 bits: stretch it to 0..255 first")
+        if turn is not None:
+            image = image.transpose(turn)
+        if image.mode == "P":
+            image = image.convert("RGBA")  # a palette may hold colours with transparency
         return np.asarray(image.convert("RGB").resize(self.size, Image.Resampling.BICUBIC))
+
+
+def orientation(image: Image.Image) -> object:
+    """The EXIF orientation; None where a damaged EXIF block has none that can be read."""
+    try:
+        return image.getexif().get(0x0112)
+    except Exception:
+        return None
 
 
 def find_images(sources: Sequence[str]) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from tabulate import tabulate
 
 from icre.datasets.sysu import CAMERA_MODALITY, SYSUMM01
@@ -20,6 +19,7 @@ from icre.evaluation.rank import metrics, order_keys, score_queries
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
+from icre.utils.image import read_image
 
 STRIPS = 6  # horizontal strips of a histogram: head, chest, waist, thighs, shins, feet
 
@@ -107,8 +107,7 @@ def read(folder: Path) -> Pictures:
     items = next(part for part in SYSUMM01.parts(folder) if part.role == "test").read()
     shapes, rows = set(), {name: [] for name in DESCRIPTORS}
     for path, _, _ in items:
-        with Image.open(path) as file:
-            image = np.asarray(file.convert("RGB"))
+        image = np.asarray(read_image(path))
         shapes.add(image.shape)
         if len(shapes) > 1:
             raise UserError(

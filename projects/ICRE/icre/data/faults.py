@@ -20,7 +20,7 @@ def worker_faults() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+        raise UserError(str(error.args[0]).rpartition("UserError: ")[2].strip()) from None
     except RuntimeError as error:
         text = " ".join(str(error).split())
         if isinstance(error, RunEnded) or not text.startswith("DataLoader"):

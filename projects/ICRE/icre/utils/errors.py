@@ -1,12 +1,25 @@
 """Exceptions for user errors and interrupted runs."""
 
 
+def printable(text: str) -> str:
+    """`text` with control characters, line ends and undecodable bytes written as escapes.
+
+    Names in files that somebody sent may hold sequences that a terminal obeys.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class UserError(ValueError):
     """Bad input. The message is one line that names the file, key or value and what to do.
 
     Command-line tools print the message alone and exit with status 2; any other exception is a
     defect and keeps its traceback.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 STOPPED = 75  # exit status after SIGTERM, as sysexits.h's EX_TEMPFAIL: try again later

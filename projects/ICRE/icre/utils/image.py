@@ -1,76 +1,109 @@
-"""Read image files of common kinds as 8-bit RGB, and check many of them."""
+"""Read image files of known formats as 8-bit RGB, and check many of them.
 
+This is the only place that opens a user's image: training, checks, galleries, the predictor and
+figures share it, so all of them accept and refuse the same files.
+"""
+
+import logging
 import os
+import stat
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+
+# Importing a plugin registers its format; without, Pillow imports all that it has.
+from PIL import (  # noqa: F401
+    BmpImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from tqdm import tqdm
 
 from icre.utils.errors import UserError
 
-# Windows leaves Thumbs.db and desktop.ini, macOS ._*.jpg: only these endings count, hidden never.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+logger = logging.getLogger("fastreid.icre")
 
-# What Pillow raises for a file that is missing, cut off, not an image, or absurdly large.
-_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# The formats that are opened, whatever a file's name, and the names that count as images. All are
+# decoded by libraries inside this process; Pillow starts Ghostscript on an EPS, for example.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+}
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
+
+def _pixel_limit() -> int:
+    text = os.environ.get("ICRE_MAX_PIXELS", str(64 * 2**20))
+    if not (text.isdecimal() and int(text)):
+        raise UserError(f"ICRE_MAX_PIXELS is {text!r}: set it to a number of pixels, or not at all")
+    return int(text)
+
+
+# Eight 4K frames; half a megabyte of PNG can declare far more than a machine's memory.
+MAX_PIXELS = _pixel_limit()
+if Image.MAX_IMAGE_PIXELS is not None:
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+# Ours is the stricter limit; Pillow's warning would be a second line.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_warned: set[str] = set()
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of that name counts as an image: a known ending in any case, not hidden."""
+    """Whether a file of that name counts as an image: a known ending in any case, not hidden.
+
+    Windows leaves Thumbs.db and desktop.ini in folders, macOS ._*.jpg.
+    """
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB from any mode; more than 8 bits are stretched from the image's own min to max."""
-    if image.mode == "RGB":
-        return image
-    if image.mode == "P":
-        image = image.convert("RGBA")  # a palette may hold colours with transparency
-    if image.mode.startswith(("I", "F")):
-        # A thermal sensor fills a narrow part of its 16 bits: dividing by 256 would leave black.
-        values = np.asarray(image, dtype=np.float64)
-        span = max(values.max() - values.min(), 1.0)
-        image = Image.fromarray(np.rint((values - values.min()) * (255 / span)).astype(np.uint8))
-    return image.convert("RGB")
+def read_image(source: str | Path | Image.Image) -> Image.Image:
+    """An image as 8-bit RGB, turned as its EXIF orientation says; of several frames the first.
 
-
-def read_image(source: str | Image.Image) -> Image.Image:
-    """An image as 8-bit RGB, turned as its EXIF orientation says.
-
-    Gray, palette, RGBA (alpha is dropped) and 16-bit images (stretched to 0..255) are converted.
+    Gray, palette and RGBA images (alpha is dropped) are converted. Gray images of more than 8 bits
+    are stretched to 0..255, see `_stretch`.
 
     Args:
         source: a file's path, or an image that is opened already.
 
     Raises:
-        UserError: the file is missing or broken; the message names it.
+        UserError: the file is missing, no regular file, in none of FORMATS, broken, or has more
+            than MAX_PIXELS pixels; the message names it.
     """
-    try:
-        if isinstance(source, Image.Image):
-            return _to_rgb(ImageOps.exif_transpose(source))
-        with Image.open(source) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except _BROKEN as error:
-        raise UserError(f"cannot read image {source}: {error}") from None
-
-
-def _find_fault(path: str) -> tuple[str, str] | None:
-    try:
-        with Image.open(path) as image:
-            # An eighth of the resolution: a JPEG's data is still read to its end, but few of its
-            # pixels are computed.
-            image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))
-            image.load()
-    except _BROKEN as error:
-        return path, str(error)
-    return None
+    if isinstance(source, Image.Image):
+        try:
+            return _convert(source, "an image in memory")
+        except Exception as error:
+            raise UserError(f"cannot read image {source}: {_reason(error)}") from None
+    fault, image = _read(source)
+    if image is None:
+        raise UserError(f"cannot read image {source}: {fault}")
+    return image
 
 
 def find_faults(paths: Iterable[str], progress: bool = True) -> Iterator[tuple[str, str]]:
-    """Decode every file once and yield (path, reason) for each that cannot be decoded.
+    """Read every file once and yield (path, reason) for each that `read_image` refuses.
 
     Args:
         paths: image files; duplicates are read once.
@@ -78,13 +111,13 @@ def find_faults(paths: Iterable[str], progress: bool = True) -> Iterator[tuple[s
     """
     unique = sorted(set(paths))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = pool.map(_find_fault, unique)
+        checked = pool.map(lambda path: _read(path, check=True)[0], unique)
         bar = tqdm(checked, "checking images", len(unique), unit="img", disable=not progress)
-        yield from filter(None, bar)
+        yield from ((path, fault) for path, fault in zip(unique, bar) if fault)
 
 
 def verify_images(paths: Sequence[str], progress: bool = True) -> None:
-    """Decode every file once, so that a broken one stops a run before it starts.
+    """Read every file once, so that a broken one stops a run before it starts.
 
     Args:
         paths, progress: as in `find_faults`.
@@ -99,3 +132,101 @@ def verify_images(paths: Sequence[str], progress: bool = True) -> None:
         raise UserError(
             f"cannot read image {path}: {reason}{more}: replace it or restore the data set"
         )
+
+
+def _read(path: str | Path, check: bool = False) -> tuple[str, Image.Image | None]:
+    """(reason why not, None) or ("", the image as 8-bit RGB).
+
+    Args:
+        check: a JPEG comes in an eighth of its resolution: its data is still read to its end, but
+            few of its pixels are computed.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
+            return "it is no regular file", None
+        with Image.open(path, formats=tuple(FORMATS)) as image:
+            width, height = image.size
+            if not width * height:
+                return f"it has {width} x {height} pixels", None
+            if width * height > MAX_PIXELS:
+                limit = f"limit of {MAX_PIXELS} pixels (raise it by ICRE_MAX_PIXELS)"
+                return f"its {width} x {height} pixels exceed the {limit}", None
+            if _is_cut(image):
+                _warn(str(path), "16-bit colour is read by its upper 8 bits")
+            if check and image.draft("L", (max(width // 8, 1), max(height // 8, 1))):
+                image.load()  # a JPEG; what is left, turn and conversion, does not fail
+                return "", image
+            return "", _convert(image, str(path))
+    except Exception as error:  # on a broken file Pillow's plugins raise a dozen kinds
+        return _reason(error), None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"it is no {', '.join(FORMATS)} file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _convert(image: Image.Image, name: str) -> Image.Image:
+    """8-bit RGB from any mode, turned upright."""
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_stretch(np.asarray(image), name))
+    elif image.mode == "P":
+        image = image.convert("RGBA")  # a palette may hold colours with transparency
+    upright = image if turn is None else image.transpose(turn)
+    # `convert` copies; a file's image must not be returned itself, as it is closed
+    return upright.convert("RGB")
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Whether Pillow drops bits of an opened image: it has no mode for 16-bit colour."""
+    if image.format not in ("PNG", "TIFF") or image.mode.startswith("I") or not image.tile:
+        return False
+    arguments = image.tile[0].args
+    return ";16" in str(arguments if isinstance(arguments, str) else arguments[0])
+
+
+def _orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged EXIF block does not hurt the pixels
+        return None
+
+
+def _stretch(values: np.ndarray, name: str) -> np.ndarray:
+    """Gray values of more than 8 bits, integers or floats, as uint8 over the whole 0..255.
+
+    A thermal sensor fills a narrow part of its range: dividing by 256 would leave black. Of n
+    finite pixels the n/500 lowest become 0 and the n/500 highest 255 (at least one of each from 20
+    pixels on), so that a dead or hot pixel does not take the range; what lies between is linear.
+    Where these limits are equal, the lowest and the highest pixel are taken. A constant image is 0.
+    NaN becomes 0, an infinite pixel the limit of its sign.
+
+    Raises:
+        ValueError: no pixel is finite.
+    """
+    finite = values.ravel()
+    if values.dtype.kind == "f" and not (mask := np.isfinite(finite)).all():
+        finite = finite[mask]
+        if not finite.size:
+            raise ValueError("all of its pixels are NaN or infinite")
+        _warn(name, f"{values.size - finite.size} of {values.size} pixels are NaN or infinite")
+    cut = min(max(finite.size // 500, 1), finite.size // 20)
+    ordered = np.partition(finite, (cut, finite.size - 1 - cut)) if cut else finite
+    low, high = float(ordered[cut]), float(ordered[-1 - cut])
+    if low >= high or not cut:
+        low, high = float(finite.min()), float(finite.max())
+    scaled = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+    scaled = np.clip(scaled, low, high) - low
+    return np.rint(scaled * (255 / (high - low or 1.0))).astype(np.uint8)
+
+
+def _warn(name: str, what: str) -> None:
+    """Log a warning, once for each file."""
+    if name not in _warned:
+        _warned.add(name)
+        logger.warning("image %s: %s", name, what)
