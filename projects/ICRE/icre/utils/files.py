@@ -1,11 +1,16 @@
-"""Writing a file so that a reader sees the old one or the new one, never half of it."""
+"""Reading and writing files: paths that stay in a folder, and writes without half-written files."""
 
+import errno
 import hashlib
 import os
+import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from icre.utils.errors import UserError
 
@@ -16,31 +21,116 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def replaced(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes `path`'s place when the block succeeds.
+def path_inside(root: str | Path, name: str, source: str | Path = "") -> Path:
+    """`root` / `name` for a name that was read from a file.
 
-    Missing parent folders are made. On an exception `path` stays as it was.
+    Args:
+        root: a folder.
+        name: relative path.
+        source: the file that `name` was read from, for the message.
 
     Raises:
-        UserError: the disk is full, or the folder is none or may not be written.
+        UserError: the path is absolute, or leaves `root` by `..` or through a link.
+    """
+    path = Path(root) / name
+    parts = Path(name.replace("\\", "/")).parts
+    where = f"{source}: " if source else ""
+    if not parts or os.path.isabs(name) or ".." in parts or "\0" in name:
+        raise UserError(f"{where}path {name!r} must be relative and without '..'")
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise UserError(
+            f"{where}path {name!r} leads out of {root} through a link: put the files there, or "
+            "name the folder that holds them"
+        )
+    return path
+
+
+@contextmanager
+def replaced(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path; its content becomes that of `path` when the block succeeds.
+
+    A reader of a regular file sees the old one or the new one, never half of it; on an exception
+    it stays as it was. Missing parent folders are made. A link stays, and its target is replaced.
+    What is no regular file (/dev/null, /dev/stdout, a pipe) is written to.
+
+    Raises:
+        UserError: the disk is full, `path` is a folder or a disk's device, nobody reads the pipe,
+            or it may not be written; also for any other OSError in the block.
     """
     path = Path(path)
-    temporary = None
+    temporary = special = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _new_file_beside(path)
+        target = Path(os.path.realpath(path))
+        special = _open_special(path)
+        if special is None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _new_file(path, target.parent if special is None else None)
         yield temporary
-        os.replace(temporary, path)
+        if special is None:
+            os.replace(temporary, target)
+        else:
+            sys.stdout.flush()  # `special` may be the same file
+            with open(temporary, "rb") as source:
+                shutil.copyfileobj(source, special)
+            special.close()  # writes the rest
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
+        if special:
+            with suppress(OSError):
+                special.close()
 
 
-def _new_file_beside(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+def _open_special(path: Path) -> BinaryIO | None:
+    """Open what exists and has to be written to, as it is no regular file; None for others.
+
+    A pipe is opened before the work and kept open: its reader takes closing as the end.
+
+    Raises:
+        OSError: it is something that must not be written to.
+    """
+    descriptor = _descriptor(path)
+    if descriptor is not None:
+        return open(os.dup(descriptor), "wb")
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, "it is a folder, name a file")
+    if stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, "it is a disk's device")
+    try:
+        # without O_NONBLOCK, opening a pipe waits for its reader
+        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise OSError(errno.ENXIO, "no program reads this pipe, or it is a socket") from None
+    os.set_blocking(handle, True)
+    return open(handle, "wb")
+
+
+def _descriptor(path: Path) -> int | None:
+    """The open file that /dev/stdout, /dev/fd/N and links to them mean; None for other paths."""
+    name = os.path.abspath(path)
+    for _ in range(40):  # as many links as Linux follows
+        folder, last = os.path.split(name)
+        if last.isdigit() and os.path.realpath(folder) == f"/proc/{os.getpid()}/fd":
+            return int(last)
+        if not os.path.islink(name):
+            return None
+        name = os.path.join(folder, os.readlink(name))
+    return None
+
+
+def _new_file(path: Path, folder: Path | None) -> Path:
+    prefix = f".{path.name[:40]}."  # names have at most 255 bytes
+    handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     # mkstemp makes a private file; the result should be as readable as any other new file.
     umask = os.umask(0)
