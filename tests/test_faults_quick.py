@@ -12,37 +12,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import train, train_status
-from icre.commands import train as train_net
+from conftest import train, train_status, words
 from icre.data.dataset import CrossModalDataset
-from icre.engine import trainer as trainer_module
+from icre.engine import session
 from icre.engine.hooks import TrainingCheckpointer
 from icre.engine.resume import truncate_scalars
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
 from icre.utils import cli
 from icre.utils.errors import STOPPED, UserError
-from small_runs import SMALL, STOCK, TINY_MODEL, assert_same_end, load
-
-# Training images that cannot be read are looked for before a run: one that breaks later is meant.
-UNSEEN = "verify_datasets"
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Of ranking lists, whose drawing takes longer than a run."""
-    monkeypatch.setattr(trainer_module, "keep", lambda *args: None)
+from small_runs import SMALL, assert_same_end, load
 
 
 def ends(root: Path, output: Path, capsys, *options: str, status: int = 2) -> str:
     """The one line in which a run ends."""
-    assert train_status(root, output, *TINY_MODEL, *options, config=STOCK) == status
+    assert train_status(root, output, *SMALL, *options) == status
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err + captured.out
     (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     return line
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_step_terms_and_files(
     demo_root, tmp_path, capsys, monkeypatch
 ):
@@ -58,7 +49,7 @@ def test_a_loss_that_is_not_finite_names_step_terms_and_files(
 
     monkeypatch.setattr(Step, "run", poison)
     line = ends(demo_root, tmp_path, capsys, "SOLVER.CHECKPOINT_ITERS", "1")
-    assert "step 7: the loss is not finite (loss_cls nan, loss_triplet nan), on 32 images" in line
+    assert re.search("step 7: .*loss_cls nan, loss_icg_pull nan.* 32 images", line)
     told = json.loads((tmp_path / "not_finite_rank0.json").read_text())
     assert (told["step"], told["terms"]["loss_cls"]) == (7, "nan")
     assert len(told["files"]) == 32 and all(Path(path).is_file() for path in told["files"])
@@ -71,22 +62,25 @@ def first_training_image(root: Path) -> Path:
     return next((root / f"SYSU-MM01/cam1/{int(ids[0]):04d}").glob("*.jpg"))
 
 
+@pytest.mark.slow
 def test_an_image_that_breaks_in_mid_training_stops_the_run(
     own_root, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(train_net, UNSEEN, lambda *args, **kwargs: None)
+    # it breaks after the run has looked for such images
+    monkeypatch.setattr(session, "verify_datasets", lambda *args, **kwargs: None)
     broken = first_training_image(own_root)
     broken.write_bytes(broken.read_bytes()[:300])
     line = ends(own_root, tmp_path / "out", capsys, "DATALOADER.NUM_WORKERS", "1")
-    assert line.startswith(f"error: cannot read image {broken}: ")
+    assert str(broken) in line
 
 
+@pytest.mark.slow
 def test_or_the_next_image_of_its_kind_takes_its_place(own_root, tmp_path, capsys):
     broken = first_training_image(own_root)
     broken.write_bytes(b"no image")
-    train(own_root, tmp_path / "out", *TINY_MODEL, "DATALOADER.CORRUPT", "replace", config=STOCK)
+    train(own_root, tmp_path / "out", *SMALL, "DATALOADER.CORRUPT", "replace")
     said = capsys.readouterr().out
-    (other,) = set(re.findall(rf"cannot read image {broken}: .*; (\S+) takes its place", said))
+    (other,) = set(re.findall(rf"{broken}: .*; replaced by (\S+)", said))
     assert Path(other).parent.name == broken.parent.name and "cam3" not in other
 
 
@@ -107,6 +101,7 @@ def test_no_other_person_and_no_other_modality_takes_its_place(tmp_path):
     assert [data[0]["at"], data[3]["at"]] == [4, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", ["build_hooks", "before_epoch", "run_step"])
 def test_a_worker_that_is_killed_ends_the_run(busy, demo_root, tmp_path, capsys, monkeypatch):
     """Whatever the trainer is busy with then: torch's signal handler raises in the midst of it."""
@@ -128,21 +123,15 @@ def test_a_worker_that_is_killed_ends_the_run(busy, demo_root, tmp_path, capsys,
     assert "DataLoader worker (pid" in line and "go on with --resume" in line
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_ends_the_run(demo_root, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(CrossModalDataset, "_read", lambda data, index, draw: time.sleep(600))
-    line = ends(
-        demo_root,
-        tmp_path,
-        capsys,
-        "DATALOADER.NUM_WORKERS",
-        "1",
-        "DATALOADER.TIMEOUT",
-        "1",
-        status=1,
-    )
-    assert "DataLoader timed out after 1 seconds: is the disk of DATASETS.ROOT alive?" in line
+    options = words("DATALOADER.NUM_WORKERS 1 DATALOADER.TIMEOUT 1")
+    line = ends(demo_root, tmp_path, capsys, *options, status=1)
+    assert "timed out after 1 seconds" in line and "DATASETS.ROOT" in line
 
 
+@pytest.mark.slow
 def test_sigterm_to_all_processes_still_ends_in_a_checkpoint(
     demo_root, tmp_path, capsys, monkeypatch
 ):
@@ -158,23 +147,25 @@ def test_sigterm_to_all_processes_still_ends_in_a_checkpoint(
 
     monkeypatch.setattr(Step, "run", ask_everybody)
     line = ends(demo_root, tmp_path, capsys, "DATALOADER.NUM_WORKERS", "2", status=STOPPED)
-    assert "left on SIGTERM after step 1;" in line
+    assert "SIGTERM after step 1;" in line
     assert load(tmp_path, "model_last")["iteration"] == 1
     assert set(multiprocessing.active_children()) <= before
 
 
+@pytest.mark.slow
 def test_sigterm_while_scoring_leaves_at_once(demo_root, tmp_path, capsys, monkeypatch):
     def ask(trainer):
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("still here")
 
     monkeypatch.setattr(Trainer, "_evaluate", ask)
-    assert "while it was scoring" in ends(demo_root, tmp_path, capsys, status=STOPPED)
+    assert "SIGTERM" in ends(demo_root, tmp_path, capsys, status=STOPPED)
     assert load(tmp_path)["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_saved(demo_root, tmp_path, capsys, monkeypatch):
-    train(demo_root, tmp_path / "whole", *TINY_MODEL, config=STOCK)
+    train(demo_root, tmp_path / "whole", *SMALL)
     save, saved = torch.save, []
 
     def fill(data, file):
@@ -189,12 +180,12 @@ def test_a_full_disk_loses_nothing_saved(demo_root, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(torch, "save", fill)
     options = ("SOLVER.CHECKPOINT_ITERS", "1")
     line = ends(demo_root, tmp_path / "full", capsys, *options)
-    assert "cannot write" in line and "model_last.pth" in line and "No space left on device" in line
+    assert "model_last.pth" in line and os.strerror(errno.ENOSPC) in line
     monkeypatch.setattr(torch, "save", save)
     assert load(tmp_path / "full", "model_last")["iteration"] == 3
     assert load(tmp_path / "full", "model_last_1")["iteration"] == 2
     assert not list((tmp_path / "full").glob(".*"))
-    train(demo_root, tmp_path / "full", "--resume", *TINY_MODEL, *options, config=STOCK)
+    train(demo_root, tmp_path / "full", "--resume", *SMALL, *options)
     assert_same_end(tmp_path / "whole", tmp_path / "full")
 
 
@@ -214,6 +205,7 @@ def test_only_the_machines_refusals_lose_their_traceback(capsys):
         cli.run(lambda: raises(errno.ENOENT))
 
 
+@pytest.mark.slow
 def test_scalars_of_steps_that_are_trained_again_are_forgotten(demo_root, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
@@ -226,7 +218,6 @@ def test_scalars_of_steps_that_are_trained_again_are_forgotten(demo_root, tmp_pa
     with pytest.raises(Killed):
         train(demo_root, tmp_path, *SMALL, "TEST.EVAL_PERIOD", "1")
     monkeypatch.undo()
-    monkeypatch.setattr(trainer_module, "keep", lambda *args: None)
     scalars = tmp_path / "scalars.json"
     with open(scalars, "a") as file:
         file.write('{"iteration": 7, "total_loss": 1.0}\n{"iteration": 8, "tot')
@@ -244,20 +235,17 @@ def test_forgetting_keeps_whole_lines_of_kept_steps(tmp_path):
     assert path.read_text().splitlines() == lines
 
 
+@pytest.mark.slow
 def test_the_fault_suite_counts_what_is_lost(monkeypatch, capsys):
     from faults import __main__ as suite
     from faults import inputs
 
-    few = ["--parts", "inputs", "--inputs", "44"]
-    assert suite.main(few) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert re.fullmatch(r"faults: 0 kills, \d\d inputs, 0 ranks, lost 0", last)
-
-    def no_plain_word(path):
+    def crash(path):
         raise KeyError(path)
 
-    monkeypatch.setattr(inputs, "read_image", no_plain_word)
-    assert suite.main(few) == 1
+    monkeypatch.setattr(inputs, "read_image", crash)
+    assert suite.main(["--parts", "inputs", "--inputs", "1"]) == 1
     said = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("LOST: images (jpg): KeyError") for line in said)
-    assert said[-1].endswith("lost 6")
+    lost = [line for line in said if line.startswith("LOST: ")]
+    assert len(lost) == 6 and all("images" in line and "KeyError" in line for line in lost)
+    assert re.fullmatch(r"faults: 0 kills, \d+ inputs, 0 ranks, lost 6", said[-1])

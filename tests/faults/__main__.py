@@ -10,10 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from conftest import TINY
+from conftest import render_demo
 from faults import disk, inputs, kills, ranks
 from faults.runs import Faults
-from synthvi.writer import write_tree
 
 PARTS = ("kills", "ranks", "disk", "inputs")
 
@@ -29,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="faults") as name:
         folder = Path(name)
         root = folder / "datasets"
-        write_tree(root / "SYSU-MM01", TINY, workers=1, progress=False)
+        render_demo(root)
         run = {
             "kills": lambda: kills.kill(root, folder / "kills", args.kills, faults),
             "ranks": lambda: ranks.break_ranks(root, folder / "ranks", faults),

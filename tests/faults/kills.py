@@ -7,7 +7,8 @@ import signal
 import time
 from pathlib import Path
 
-from faults.runs import ENDLESS, Faults, command, ended, last_words, same_end, saved_steps, start
+from conftest import train_arguments
+from faults.runs import ENDLESS, Faults, ended, same_end, saved_steps, start, tail
 from small_runs import SMALL, STOCK, TINY_MODEL
 
 # config, options, steps between checkpoints
@@ -37,14 +38,14 @@ def _kill_one(
 ) -> int:
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
     folder.mkdir(parents=True)
-    status = ended(start(command(root, whole, config, *options), log))
-    if not faults.check(status == 0, f"{folder.name} ended with {status}: {last_words(log)}"):
+    status = ended(start(train_arguments(root, whole, *options, config=config), log))
+    if not faults.check(status == 0, f"{folder.name} ended with {status}: {tail(log)}"):
         return 0
     kills, runs, known = 0, 0, 0
     while kills < count or not runs:
         workers = str(rng.choice([0, 0, 2]))
-        argv = command(
-            root, broken, config, "--resume", *options, "DATALOADER.NUM_WORKERS", workers
+        argv = train_arguments(
+            root, broken, "--resume", *options, "DATALOADER.NUM_WORKERS", workers, config=config
         )
         pid = start(argv, log)
         status = (
@@ -54,12 +55,12 @@ def _kill_one(
             os.kill(pid, signal.SIGKILL)
             ended(pid)
             kills += 1
-            faults.check(kills <= count, f"{folder.name} hangs: {last_words(log)}")
+            faults.check(kills <= count, f"{folder.name} hangs: {tail(log)}")
             steps = saved_steps(broken, faults) if broken.is_dir() else 0
             faults.check(steps >= known, f"{folder.name}: step {known} was saved, now {steps}")
             known = steps
             continue
-        if faults.check(status == 0, f"{folder.name} ended with {status}: {last_words(log)}"):
+        if faults.check(status == 0, f"{folder.name} ended with {status}: {tail(log)}"):
             faults.check(same_end(whole, broken), f"{folder.name}: another end than unbroken")
             half = list(broken.glob(".*"))
             faults.check(not half, f"{folder.name}: half written files stay: {half}")

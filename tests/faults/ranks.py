@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from faults.runs import Faults, command, ended, last_words, same_end, saved_steps, start
+from conftest import train_arguments
+from faults.runs import Faults, ended, same_end, saved_steps, start, tail
 from small_runs import STOCK, TINY_MODEL
 
 OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "40", "SOLVER.CHECKPOINT_ITERS", "1", "--num-gpus=2")
@@ -17,17 +18,17 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
     """Break one run again and again, then bring it to its end; returns the broken ranks."""
     folder.mkdir(parents=True)
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
-    status = ended(start(command(root, whole, STOCK, *OPTIONS), folder / "whole.txt"))
-    faults.check(
-        status == 0, f"two processes ended with {status}: {last_words(folder / 'whole.txt')}"
+    status = ended(
+        start(train_arguments(root, whole, *OPTIONS), folder / "whole.txt"), config=STOCK
     )
-    argv = command(root, broken, STOCK, "--resume", *OPTIONS)
+    faults.check(status == 0, f"two processes ended with {status}: {tail(folder / 'whole.txt')}")
+    argv = train_arguments(root, broken, "--resume", *OPTIONS, config=STOCK)
     known = 0
     for name, (act, options, status, words) in FAULTS.items():
         log.unlink(missing_ok=True)
         launcher = start([*argv, *options], log)
         ranks = _ranks(launcher, broken, known)
-        if not faults.check(len(ranks) == 2, f"{name}: the run never got on: {last_words(log)}"):
+        if not faults.check(len(ranks) == 2, f"{name}: the run never got on: {tail(log)}"):
             os.kill(launcher, signal.SIGKILL)
             continue
         begin = time.monotonic()
@@ -38,16 +39,16 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
         print(f"ranks: {name}: {took:.1f} s, status {found}, {said}", flush=True)
         if found is None:
             os.kill(launcher, signal.SIGKILL)
-        faults.check(found == status, f"{name}: status {found}, not {status}: {last_words(log)}")
+        faults.check(found == status, f"{name}: status {found}, not {status}: {tail(log)}")
         faults.check(
-            not words or any(words in line for line in said), f"{name}: not told: {last_words(log)}"
+            not words or any(words in line for line in said), f"{name}: not told: {tail(log)}"
         )
         faults.check(_gone(ranks), f"{name}: a rank is still there")
         steps = saved_steps(broken, faults)
         faults.check(steps >= known, f"{name}: step {known} was saved, now {steps}")
         known = steps
     status = ended(start(argv, log))
-    if faults.check(status == 0, f"resumed two processes ended with {status}: {last_words(log)}"):
+    if faults.check(status == 0, f"resumed two processes ended with {status}: {tail(log)}"):
         faults.check(same_end(whole, broken), "two processes: another end than unbroken")
     return sum(name != "SIGTERM" for name in FAULTS)
 

@@ -6,11 +6,12 @@ import time
 import traceback
 from pathlib import Path
 
+import pytest
 import torch
 
-from conftest import CONFIGS, SHORT
 from icre.commands import train as train_net
-from icre.engine import trainer
+from icre.engine import session  # noqa: F401 (imported once, before the forks)
+from small_runs import skip_pictures
 
 ENDLESS = 600.0  # seconds after which a run that should have ended is called a hang
 
@@ -29,25 +30,8 @@ class Faults:
         return fine
 
 
-def command(root: Path, output: Path, config: str, *options: str) -> list[str]:
-    """Arguments of tools/train_net.py; the options may begin with flags."""
-    flags = [word for word in options if word.startswith("--")]
-    pairs = [word for word in options if not word.startswith("--")]
-    return [
-        "--config-file",
-        str(CONFIGS / config),
-        *flags,
-        "DATASETS.ROOT",
-        str(root),
-        "OUTPUT_DIR",
-        str(output),
-        *SHORT,
-        *pairs,
-    ]
-
-
 def start(argv: list[str], log: Path) -> int:
-    """Run the command in a fork, all it says going to `log`; returns the process's number."""
+    """Run the command in a fork, its output appended to `log`; returns the process's id."""
     sys.stdout.flush()
     if pid := os.fork():
         return pid
@@ -56,7 +40,7 @@ def start(argv: list[str], log: Path) -> int:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(target, 1)
         os.dup2(target, 2)
-        trainer.keep = lambda *args: None  # pictures, whose drawing takes longer than a run
+        skip_pictures(pytest.MonkeyPatch())
         status = train_net.main(argv)
     except BaseException:
         traceback.print_exc()
@@ -78,8 +62,8 @@ def ended(pid: int, seconds: float = ENDLESS) -> int | None:
         time.sleep(0.005)
 
 
-def last_words(log: Path, count: int = 400) -> str:
-    """The end of a log."""
+def tail(log: Path, count: int = 400) -> str:
+    """The last `count` characters of a log."""
     return log.read_text(errors="replace")[-count:] if log.is_file() else "(no log)"
 
 
@@ -95,10 +79,10 @@ def saved_steps(output: Path, faults: Faults) -> int:
 
 
 def same_end(one: Path, other: Path) -> bool:
-    """Whether two runs ended with the same weights, bit by bit, and the same figures."""
+    """Whether two runs ended with the same weights, bit by bit, and the same metrics."""
     first, second = (
         torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (one, other)
     )
-    figures = {(run / "metrics.json").read_text() for run in (one, other)}
+    metrics = {(run / "metrics.json").read_text() for run in (one, other)}
     equal = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-    return equal and len(figures) == 1
+    return equal and len(metrics) == 1
