@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 
 import faiss
 import numpy as np
@@ -212,12 +214,101 @@ def test_bad_sources_are_named(tmp_path, monkeypatch):
         "l.txt": r"l\.txt, line 2: b\.jpg",
         "none": "none is missing",
         "m.csv": r"m\.csv, line 2.*night",
-        "n.csv": r"n\.csv: the first line",
+        "n.csv": r"n\.csv, line 1: .*'file'.*path",
         "empty": "holds no image",
-        "movie.bin": r"movie\.bin is neither",
+        "movie.bin": r"movie\.bin, line 1",
     }.items():
         with pytest.raises(UserError, match=message):
             collect([source], None if source in (plain, "m.csv") else "visible")
+
+
+def test_linked_folders_are_followed_once(tmp_path, caplog):
+    disk, root = tmp_path / "disk", tmp_path / "root"
+    for name in ("0001/a.webp", "0002/b.PFM", "0002/c.jpe"):
+        picture(disk / name) if name.endswith("webp") else (disk / name).parent.mkdir(exist_ok=True)
+    shutil.copy(disk / "0001/a.webp", disk / "0002/b.PFM")  # the content decides the format
+    shutil.copy(disk / "0001/a.webp", disk / "0002/c.jpe")
+    picture(root / "own" / "d.jpg")
+    (root / "cam1").symlink_to(disk)
+    (root / "cam2").symlink_to(disk)  # the same again
+    (root / "alias").symlink_to("own")
+    (root / "own" / "up").symlink_to(root)
+    (disk / "0001" / "back").symlink_to(root)
+    (disk / "0001" / "self").symlink_to("self")
+    for name in ("notes.txt", "x.xcf", ".hidden.txt"):
+        (root / name).write_text("")
+    found = [path.removeprefix(f"{root}/") for path in collect([root], "visible").paths]
+    assert found == ["cam1/0001/a.webp", "cam1/0002/b.PFM", "cam1/0002/c.jpe", "own/d.jpg"]
+    (warning,) = caplog.messages
+    assert "3 files are skipped" in warning  # the loop too
+    caplog.clear()
+    assert len(collect([root / "own"], "visible")) == 1 and not caplog.messages
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tables_of_any_spreadsheet(tmp_path, separator, mark, end):
+    path = picture(tmp_path / "a, b; c.jpg")
+    lines = [["path", " modality", "identity "], [f'"{path}"', " infrared ", "Ada"], ["", "", ""]]
+    table = tmp_path / ("t.tsv" if separator == "\t" else "t.csv")
+    text = mark + end.join(separator.join(line) for line in lines) + end + end
+    table.write_bytes(text.encode())
+    assert collect([table]).row(0) == {
+        "path": path,
+        "modality": "infrared",
+        "camera": "",
+        "identity": "Ada",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("path,pid\nA,1\n", r"line 1: .*'pid'.*identity"),
+        ("path,modalty\nA,visible\n", r"line 1: .*'modalty'.*modality"),
+        ("Path,modality\nA,visible\n", r"line 1: .*'Path'.*path"),
+        ("path,modality,\nA,visible,\n", "line 1: unknown column ''"),
+        ("path,camera,camera\nA,1,2\n", "line 1: column camera is there 2 times"),
+        ("modality\nvisible\n", "line 1: .*no column path"),
+        ("", "line 1"),
+        ("path,modality\nA,\n", "line 2: modality is blank"),
+        ("path,modality\nA,  \n", "line 2: modality is blank"),
+        ("path,modality\n\nA,visible,3\n", "line 3: 3 cells"),
+        ("path,modality\nA\n", "line 2: 1 cells"),
+        ("path,modality\n,visible\n", "line 2: no path"),
+        ("path,modality\nnone.jpg,visible\n", r"line 2: none\.jpg"),
+        ("path,modality\nA,Visible light\n", "line 2: modality 'Visible light'"),
+        ("path,modality\nA,visible\nA,infrared\n", "line 3: .*'visible'.*'infrared'"),
+        ("path,modality,identity\nA,visible,\nA,visible,Bob\n", "line 3: .*identity.*'Bob'"),
+        ('path,modality\n"A,visible\n', "line 2"),
+        (b"path,modality,identity\nA,visible,\xc4da\n", "line 2: no UTF-8"),
+        ("path,modality\nA,visible\n".encode("utf-16"), "line 1: no UTF-8"),
+        (b"path," + b"x" * 100_000, "line 1: no UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("modality", [None, "visible"])
+def test_faulty_tables_are_refused_by_line(tmp_path, content, said, modality):
+    content = content.encode() if isinstance(content, str) else content
+    path = picture(tmp_path / "a.jpg").encode()
+    table = tmp_path / "t.csv"
+    table.write_bytes(content.replace(b"A", path) if b"\0" not in content else content)
+    with pytest.raises(UserError, match=said) as caught:
+        collect([table], modality)
+    assert str(caught.value).startswith(f"{table}, line ") and "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_no_source(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is no regular file"):
+        collect([tmp_path / "pipe"])
+
+
+def test_names_that_are_not_utf8_are_kept(tmp_path):
+    name = os.fsdecode(b"\xd0\xa6\xff, \n.jpg")
+    images = collect([picture(tmp_path / name)], "visible")
+    images.save(tmp_path / "images.csv")
+    assert ImageTable.load(tmp_path / "images.csv").paths == [str(tmp_path / name)]
 
 
 def shard_table(tmp_path, count: int = 7) -> ImageTable:

@@ -67,7 +67,11 @@ def _checksum(images: ImageTable, rows: range, model: str) -> str:
     lines = [model]
     for row in rows:
         path, modality = images.paths[row], images.modalities[row]
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError:  # such as a link to nothing: told when the images are checked
+            lines.append(f"{path}\0missing\0{modality}")
+            continue
         lines.append(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{modality}")
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 

@@ -1,0 +1,119 @@
+"""Lists and tables of images that users write."""
+
+import csv
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from icre.utils.errors import UserError
+from icre.utils.image import is_image
+
+COLUMNS = ("path", "modality", "camera", "identity")
+SUFFIXES = (".csv", ".tsv")
+_SEPARATORS = ",;\t"
+_SYNONYMS = {
+    "pid": "identity",
+    "id": "identity",
+    "person": "identity",
+    "label": "identity",
+    "cam": "camera",
+    "camid": "camera",
+    "file": "path",
+    "filename": "path",
+    "image": "path",
+}
+_LINE = 1 << 16  # bytes; longer ones are of no text file
+
+# row of the columns that a table has, and its file and line for error messages
+Row = tuple[dict[str, str], str]
+
+
+def read_list(source: Path) -> Iterator[Row]:
+    """Read one path per line; blank lines are skipped.
+
+    Raises:
+        UserError: names the line that is no image file or no UTF-8 text.
+    """
+    for number, line in enumerate(_lines(source), start=1):
+        path, where = line.strip(), f"{source}, line {number}"
+        if path:
+            _require_image(path, where)
+            yield {"path": path}, where
+
+
+def read_table(source: Path) -> Iterator[Row]:
+    """Read a table: a header with the column path and any other of COLUMNS, then a row per image.
+
+    Cells are separated by commas, semicolons or tabs; blanks around them do not count, blank lines
+    are skipped.
+
+    Raises:
+        UserError: names the line that is no UTF-8 text, has another number of cells than the
+            header or no image file, or the column that is unknown or repeated.
+    """
+    lines = _lines(source)
+    header = next(lines, "")
+    separator = max(_SEPARATORS, key=header.count)  # the first of equals, a comma
+    columns = _cells(next(csv.reader([header], delimiter=separator), []))
+    _check_columns(columns, f"{source}, line 1")
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    try:
+        for line in reader:
+            cells, where = _cells(line), f"{source}, line {reader.line_num + 1}"
+            if not any(cells):
+                continue
+            if len(cells) != len(columns):
+                raise UserError(
+                    f"{where}: {len(cells)} cells in a table of {len(columns)} columns "
+                    f"({', '.join(columns)}); put values with {separator!r} in quotes"
+                )
+            row = dict(zip(columns, cells))
+            _require_image(row["path"], where)
+            yield row, where
+    except csv.Error as error:
+        raise UserError(f"{source}, line {reader.line_num + 1}: {error}") from None
+
+
+def _lines(source: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, without a byte order mark."""
+    with open(source, "rb") as file:
+        number = 0
+        while line := file.readline(_LINE):
+            number += 1
+            try:
+                if len(line) == _LINE:
+                    raise ValueError
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except ValueError:
+                raise UserError(
+                    f"{source}, line {number}: no UTF-8 text: name images, a folder, a list or a "
+                    "table, and save lists and tables as UTF-8"
+                ) from None
+            yield text
+
+
+def _cells(cells: Sequence[str]) -> list[str]:
+    return [cell.strip() for cell in cells]
+
+
+def _check_columns(columns: Sequence[str], where: str) -> None:
+    for column in columns:
+        if column not in COLUMNS:
+            close = difflib.get_close_matches(column.lower(), COLUMNS, 1)
+            meant = _SYNONYMS.get(column.lower()) or (close[0] if close else None)
+            hint = f" (do you mean {meant}?)" if meant else ""
+            raise UserError(
+                f"{where}: unknown column {column!r}{hint}; a table has a header, and the columns "
+                f"{', '.join(COLUMNS)}"
+            )
+        if columns.count(column) > 1:
+            raise UserError(f"{where}: column {column} is there {columns.count(column)} times")
+    if "path" not in columns:
+        raise UserError(f"{where}: the header has no column path; columns: {', '.join(COLUMNS)}")
+
+
+def _require_image(path: str, where: str) -> None:
+    if not path:
+        raise UserError(f"{where}: no path")
+    if not is_image(Path(path).name) or not Path(path).is_file():
+        raise UserError(f"{where}: {path} is no image file")
