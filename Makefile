@@ -1,17 +1,19 @@
-# `make demo`, `make test`, and `make faults` (a quarter of an hour of kills and broken files). Each
-# installs what it needs into .venv first.
+# `make demo`, `make test` (all tests), `make quick` (the short suite), `make lint`, and `make faults`
+# (a quarter of an hour of kills and broken files). Each installs what it needs into .venv first.
 PYTHON ?= python3
-BIN := .venv/bin
-INSTALLED := .venv/.installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 DEMO_DATA := datasets/demo/SYSU-MM01
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: install demo test faults
+.PHONY: install demo test quick lint faults
 
 install: $(INSTALLED)
 
 $(INSTALLED): requirements.txt setup.py
-	@echo "== Installing into .venv (torch with its CUDA libraries: some 5 GB, a few minutes)"
-	$(PYTHON) -m venv .venv
+	@echo "== Installing into $(VENV) (torch with its CUDA libraries: some 5 GB, a few minutes)"
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps fastreid==1.4.0
@@ -28,8 +30,19 @@ demo: install
 	@echo "== Done: output/demo/metrics.json, ranking.png, log.txt"
 
 test: install
-	@echo "== Running the tests"
-	$(BIN)/python -m pytest -q tests
+	@echo "== Running all tests"
+	$(PYTEST) tests
+
+quick: install
+	@echo "== Running the tests that neither train nor start processes"
+	$(PYTEST) -m "not slow" tests
+
+lint: install
+	@echo "== Checking style, order of imports and types"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 faults: install
 	@echo "== Killing runs, ranks and disks, and breaking files"

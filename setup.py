@@ -74,6 +74,6 @@ setup(
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu-cu12"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
-        "test": ["pytest", "hypothesis"],
+        "test": ["pytest", "pytest-xdist", "hypothesis"],
     },
 )
