@@ -3,7 +3,11 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -12,8 +16,10 @@ from PIL import Image
 
 from icre.gallery import index as indexes
 from icre.gallery import shards, store
-from icre.gallery.calibration import calibrate
+from icre.gallery.calibration import Calibration, calibrate
 from icre.gallery.images import ImageTable, collect, contradictions
+from icre.gallery.manifest import add_checksum
+from icre.gallery.staging import MARKER, staging
 from icre.gallery.store import ModelInfo, open_gallery, write
 from icre.inference.extractor import normalize
 from icre.modality import INFRARED, VISIBLE
@@ -102,6 +108,194 @@ def test_a_gallery_of_an_earlier_version_opens(tmp_path):
     content = json.dumps({key: stored[key] for key in stored if key != "seal"}, sort_keys=True)
     assert stored["seal"] == hashlib.sha256(content.encode()).hexdigest()
     assert open_gallery(tmp_path / "g").calibrations == {}
+
+
+def change(folder, **entries) -> None:
+    """Replace entries of a manifest and files of a gallery, and compute the checksums anew."""
+    path = folder / "gallery.json"
+    stored = json.loads(path.read_text()) | entries
+    if "files" not in entries:
+        stored["files"] = {name: store.sha256_of(folder / name) for name in stored["files"]}
+    path.write_text(json.dumps(add_checksum(stored)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("files", {}),
+        ("files", None),
+        ("files", {"../x": "a" * 64}),
+        ("files", dict.fromkeys(["images.csv", "features.npy", "index.faiss", "x"], "a" * 64)),
+        ("files", dict.fromkeys(["images.csv", "features.npy", "index.faiss", "config.yaml"], 1)),
+        ("images", "12"),
+        ("images", True),
+        ("images", 10**30),
+        ("images", 11),
+        ("dimensions", -1),
+        ("dimensions", 8),
+        ("index", "tree"),
+        ("index", ["flat"]),
+        ("index", "hnsw"),
+        ("model", "a"),
+        ("model", {"weights": "m", "sha256": 1}),
+        ("skipped", [["a"]]),
+        ("made", 1),
+        ("calibrations", []),
+        ("calibrations", {"night": {}}),
+        ("calibrations", {"visible": []}),
+        ("calibrations", {"visible": {"impostor": []}}),
+        ("format", [1]),
+        ("format", 2),
+    ],
+)
+def test_a_manifest_with_a_valid_checksum_is_checked_too(tmp_path, key, value):
+    small_gallery(tmp_path / "g")
+    change(tmp_path / "g", **{key: value})
+    with pytest.raises(UserError, match="index again") as caught:
+        open_gallery(tmp_path / "g")
+    assert "\n" not in str(caught.value) and str(tmp_path / "g") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("impostor", ["0.5"]),
+        ("impostor", []),
+        ("impostor", [float("nan")]),
+        ("genuine", None),
+        ("beaten", [1]),
+        ("beaten", [True, True]),
+        ("people", 1.5),
+        ("source", 1),
+        ("held_out", "no"),
+        ("extra", 1),
+    ],
+)
+def test_stored_calibrations_are_checked(tmp_path, field, value):
+    valid = Calibration([0.5], [0.6], [False], 1, "others", True).as_dict()
+    small_gallery(tmp_path / "g")
+    change(tmp_path / "g", calibrations={"visible": valid})
+    assert open_gallery(tmp_path / "g").calibrations["visible"].people == 1
+    change(tmp_path / "g", calibrations={"visible": valid | {field: value}})
+    with pytest.raises(UserError, match=rf"calibrations of visible.*{field}"):
+        open_gallery(tmp_path / "g")
+
+
+def write_index(index):
+    return lambda path: faiss.write_index(index, str(path))
+
+
+def with_ids() -> faiss.Index:
+    index = faiss.index_factory(16, "IDMap,Flat", faiss.METRIC_INNER_PRODUCT)
+    index.add_with_ids(unit(12), np.arange(12) + 1000)
+    return index
+
+
+FAULTS = {
+    "index.faiss": [
+        lambda path: path.write_bytes(path.read_bytes()[:-40]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"IxFI" + b"\xff" * 100),
+        write_index(indexes.build("flat", unit(13), False)),
+        write_index(indexes.build("flat", unit(12, 8), False)),
+        write_index(indexes.build("hnsw", unit(12), False)),
+        write_index(faiss.IndexFlatL2(16)),
+        write_index(with_ids()),
+    ],
+    "features.npy": [
+        lambda path: np.save(path, unit(13)),
+        lambda path: np.save(path, unit(12, 8)),
+        lambda path: np.save(path, unit(12).astype(float)),
+        lambda path: np.save(path, unit(12) * np.float32("nan")),
+        lambda path: np.save(path, unit(12) * 2),
+        lambda path: np.save(path, np.array([{}] * 12), allow_pickle=True),
+        lambda path: path.write_bytes(path.read_bytes()[:-4]),
+        lambda path: path.write_bytes(b""),
+        lambda path: np.savez(open(path, "wb"), unit(12)),  # noqa: SIM115
+    ],
+    "images.csv": [
+        lambda path: path.write_text(path.read_text().replace("visible", "night", 1)),
+        lambda path: path.write_text(path.read_text().replace("identity", "pid")),
+        lambda path: path.write_text(path.read_text() + "/images/12.jpg,visible,1,2\n"),
+        lambda path: path.write_text(path.read_text() + "/images/12.jpg,visible\n"),
+        lambda path: path.write_text(path.read_text() + '"'),
+        lambda path: path.write_text(""),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [(name, n) for name, faults in FAULTS.items() for n in range(len(faults))]
+)
+def test_files_with_a_valid_checksum_are_checked_too(tmp_path, name, number):
+    small_gallery(tmp_path / "g")
+    FAULTS[name][number](tmp_path / "g" / name)
+    change(tmp_path / "g")
+    with pytest.raises(UserError, match=rf"damaged: .*{name}.*index again") as caught:
+        open_gallery(tmp_path / "g")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_index_that_names_other_rows_is_refused():
+    index = with_ids()
+    with pytest.raises(UserError, match=r"10.*12"):
+        indexes.nearest("flat", index, unit(12), unit(2), 3)
+
+
+@pytest.mark.parametrize("kind", ["files", "marker", "link", "file", "empty link"])
+def test_a_folder_of_the_users_is_never_removed(tmp_path, kind):
+    path = tmp_path / "photos.partial"
+    if kind == "file":
+        path.write_text("mine")
+    elif kind in ("link", "empty link"):
+        (tmp_path / "real").mkdir()
+        path.symlink_to("real")
+    else:
+        path.mkdir()
+    if kind in ("files", "link"):
+        (path / "shards").mkdir()
+        picture(path / "shards" / "a.jpg")
+    if kind == "marker":
+        (path / MARKER).write_text("something else")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"photos\.partial is in the way"):
+        small_gallery(tmp_path / "photos")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_a_user_puts_into_our_staging_folder_stays(tmp_path):
+    with staging(tmp_path / "g"):
+        picture(tmp_path / "g.partial" / "mine.jpg")
+    small_gallery(tmp_path / "g")
+    assert [path.name for path in (tmp_path / "g.partial").iterdir()] == ["mine.jpg"]
+
+
+def test_two_cannot_index_into_one_folder(tmp_path):
+    with staging(tmp_path / "g"), pytest.raises(UserError, match=r"--out.*g\.partial"):
+        small_gallery(tmp_path / "g")
+    assert list(tmp_path.iterdir()) == []
+    small_gallery(tmp_path / "g")
+    with pytest.raises(UserError, match=r"--out.*g exists"):
+        small_gallery(tmp_path / "g")
+
+
+def full_disk() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+
+def test_a_full_disk_is_one_line_and_indexing_goes_on(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+        "from test_gallery import small_gallery\n"
+        "from icre.utils import cli\n"
+        "sys.exit(cli.run(lambda: small_gallery(Path(sys.argv[1]), 4000) and 0))"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "g"), str(Path(__file__).parent)]
+    failed = subprocess.run(words, capture_output=True, text=True, preexec_fn=full_disk)
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1, failed.stderr
+    assert "cannot write gallery" in failed.stderr and not (tmp_path / "g").exists()
+    assert subprocess.run(words).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
 
 
 def test_an_interrupted_write_leaves_no_gallery(tmp_path):

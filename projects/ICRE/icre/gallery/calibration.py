@@ -8,7 +8,7 @@ other cameras says how well they would have been found.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -75,8 +75,39 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """The inverse of `as_dict`."""
+        """The inverse of `as_dict`.
+
+        Raises:
+            UserError: names a field that is missing, unknown or of another type.
+        """
+        known = {field.name for field in fields(cls)}
+        if type(stored) is not dict:
+            raise UserError("no fields")
+        if set(stored) != known:
+            raise UserError(f"the field {min(map(str, set(stored) ^ known))} is missing or unknown")
+        wrong = [name for name, valid in _VALID.items() if not valid(stored[name])]
+        if not wrong and len(stored["genuine"]) != len(stored["beaten"]):
+            wrong = ["beaten"]
+        if wrong:
+            raise UserError(f"the field {wrong[0]} is wrong")
         return cls(**stored)
+
+
+def _are_scores(values: Any) -> bool:
+    return type(values) is list and all(
+        type(value) in (int, float) and -1.01 <= value <= 1.01 for value in values
+    )
+
+
+# field -> whether a stored value has its type
+_VALID: dict[str, Callable[[Any], bool]] = {
+    "impostor": lambda values: _are_scores(values) and len(values) > 0,
+    "genuine": _are_scores,
+    "beaten": lambda values: type(values) is list and all(type(value) is bool for value in values),
+    "people": lambda value: type(value) is int and value > 0,
+    "source": lambda value: type(value) is str,
+    "held_out": lambda value: type(value) is bool,
+}
 
 
 def calibrate(

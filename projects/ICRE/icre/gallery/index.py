@@ -147,6 +147,11 @@ def nearest(
     candidates = find(kind).candidates
     count = min(top * candidates, len(features))
     similarity, rows = index.search(np.ascontiguousarray(queries, dtype=np.float32), count)
+    if rows.size and rows.max() >= len(features):
+        raise UserError(
+            f"the index names image {rows.max()} of a gallery of {len(features)}: it is damaged; "
+            "index again"
+        )
     if candidates > 1:
         similarity = _exact_similarity(features, queries, rows)
         order = np.argsort(-similarity, axis=1, kind="stable")

@@ -6,17 +6,17 @@
     index.faiss     the index of them
     config.yaml     the model's whole config
 
-`gallery.json` is written last and holds a checksum of its own content.
+`gallery.json` is written last and holds a checksum of its own content. A checksum says that a file
+is as it was written; what it holds is checked too, as anybody can write a folder with checksums.
 """
 
-import hashlib
 import json
-import shutil
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
@@ -24,18 +24,19 @@ import numpy as np
 from icre.gallery import index as indexes
 from icre.gallery.calibration import Calibration
 from icre.gallery.images import ImageTable
+from icre.gallery.manifest import (
+    CONFIG,
+    FEATURES,
+    FORMAT,
+    IMAGES,
+    INDEX,
+    MANIFEST,
+    add_checksum,
+    read_manifest,
+)
+from icre.gallery.staging import GALLERY, discard, remove_gallery, staging, staging_folder
 from icre.utils.errors import UserError
 from icre.utils.files import replaced, sha256_of
-
-MANIFEST, IMAGES, FEATURES, INDEX, CONFIG = (
-    "gallery.json",
-    "images.csv",
-    "features.npy",
-    "index.faiss",
-    "config.yaml",
-)
-FORMAT = 1
-CHECKSUM = "seal"  # key of the manifest's own checksum
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,6 @@ class Gallery:
             )
 
 
-def staging_folder(folder: Path) -> Path:
-    """Folder of the shards and of the unfinished gallery."""
-    return folder.with_name(f"{folder.name}.partial")
-
-
 def write(
     folder: Path,
     images: ImageTable,
@@ -96,7 +92,7 @@ def write(
     skipped: Sequence[tuple[str, str]] = (),
     progress: bool = True,
 ) -> None:
-    """Write a gallery; the folder appears when it is complete. Removes its staging folder.
+    """Write a gallery; the folder appears when it is complete.
 
     Args:
         folder: must not exist.
@@ -110,9 +106,23 @@ def write(
     Raises:
         UserError: it cannot be written, or there are too few images for this kind of index.
     """
-    target = staging_folder(folder) / "gallery"
-    shutil.rmtree(target, ignore_errors=True)
+    with staging(folder):
+        finish(folder, images, blocks, model, kind, skipped, progress)
+
+
+def finish(
+    folder: Path,
+    images: ImageTable,
+    blocks: Iterable[np.ndarray],
+    model: ModelInfo,
+    kind: str,
+    skipped: Sequence[tuple[str, str]] = (),
+    progress: bool = True,
+) -> None:
+    """Like `write`, inside of `staging(folder)`; discards the staging folder."""
+    target = staging_folder(folder) / GALLERY
     try:
+        remove_gallery(folder)
         target.mkdir(parents=True)
         images.save(target / IMAGES)
         (target / CONFIG).write_text(model.config)
@@ -136,18 +146,21 @@ def write(
         )
         target.rename(folder)
     except OSError as error:
-        raise UserError(f"cannot write gallery {folder}: {error}") from error
-    shutil.rmtree(staging_folder(folder), ignore_errors=True)
+        raise UserError(
+            f"cannot write gallery {folder}: {error}; repeat the command that indexes it, it goes "
+            "on where it was stopped"
+        ) from error
+    discard(folder)
 
 
 def open_gallery(folder: str | Path) -> Gallery:
-    """Open a gallery; every file is compared with its checksum.
+    """Open a gallery; every file is compared with its checksum, and the files with each other.
 
     Raises:
         UserError: there is none, it is unfinished, of another format, or damaged (names the file).
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name, expected in manifest["files"].items():
         if not (folder / name).is_file():
             raise UserError(f"gallery {folder} is damaged: {name} is missing; index again")
@@ -156,14 +169,55 @@ def open_gallery(folder: str | Path) -> Gallery:
                 f"gallery {folder} is damaged: {name} is not as it was written "
                 "(its SHA-256 differs); index again"
             )
-    return Gallery(
-        folder,
-        manifest,
-        ImageTable.load(folder / IMAGES),
-        np.load(folder / FEATURES, mmap_mode="r"),
-        faiss.read_index(str(folder / INDEX)),
-        {name: Calibration.from_dict(one) for name, one in manifest["calibrations"].items()},
-    )
+    try:
+        images = _read_images(folder, manifest)
+        features = _read_features(folder, manifest)
+        index = _read_index(folder, manifest)
+    except ValueError as error:  # UserError is one
+        raise UserError(f"gallery {folder} is damaged: {error}; index again") from None
+    calibrations = {
+        name: Calibration.from_dict(one) for name, one in manifest["calibrations"].items()
+    }
+    return Gallery(folder, manifest, images, features, index, calibrations)
+
+
+def _read_images(folder: Path, manifest: dict[str, Any]) -> ImageTable:
+    images = ImageTable.load(folder / IMAGES)
+    if len(images) != manifest["images"]:
+        raise ValueError(f"{IMAGES} has {len(images)} rows, {MANIFEST} says {manifest['images']}")
+    return images
+
+
+def _read_features(folder: Path, manifest: dict[str, Any]) -> np.ndarray:
+    try:
+        features = np.load(folder / FEATURES, mmap_mode="r")
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{FEATURES}: {error}") from None
+    found = getattr(features, "shape", None), str(getattr(features, "dtype", None))
+    expected = (manifest["images"], manifest["dimensions"]), "float32"
+    if found != expected:
+        raise ValueError(f"{FEATURES} holds {found}, {MANIFEST} says {expected}")
+    for start in range(0, len(features), indexes.BLOCK):
+        block = features[start : start + indexes.BLOCK]
+        lengths = np.einsum("nd,nd->n", block, block)
+        wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))  # NaN too
+        if len(wrong):
+            raise ValueError(f"{FEATURES}: row {start + wrong[0]} is no unit vector")
+    return features
+
+
+def _read_index(folder: Path, manifest: dict[str, Any]) -> faiss.Index:
+    try:
+        index = faiss.read_index(str(folder / INDEX))
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"{INDEX} is no index ({str(error).splitlines()[0][-100:]})") from None
+    shape = manifest["images"], manifest["dimensions"]
+    expected = type(indexes.KINDS[manifest["index"]].create(shape[1], shape[0]))
+    if type(index) is not expected:
+        raise ValueError(f"{INDEX} is a {type(index).__name__}, not a {expected.__name__}")
+    if (index.ntotal, index.d) != shape or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise ValueError(f"{INDEX} holds {index.ntotal} x {index.d}, {MANIFEST} says {shape}")
+    return index
 
 
 def save_calibrations(gallery: Gallery, calibrations: dict[str, Calibration]) -> None:
@@ -173,60 +227,36 @@ def save_calibrations(gallery: Gallery, calibrations: dict[str, Calibration]) ->
 
 
 def _save_features(path: Path, blocks: Iterable[np.ndarray], count: int) -> np.ndarray:
-    target, start = None, 0
-    for block in blocks:
-        if target is None:
-            shape = (count, block.shape[1])
-            target = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
-        target[start : start + len(block)] = block
-        start += len(block)
-    if start != count or target is None:
+    """Write (count, D) in blocks, and map the file.
+
+    The blocks are written, not copied into a map: on a full disk that kills the process.
+    """
+    header, start = None, 0
+    with open(path, "wb") as file:
+        for block in blocks:
+            if header is None:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, block.shape[1])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(block, dtype="<f4").data)
+            start += len(block)
+        _sync(file)
+    if start != count or header is None:
         raise ValueError(f"{start} features for {count} images")
-    target.flush()
-    return target
+    return np.load(path, mmap_mode="r")
 
 
 def _save_index(path: Path, index: faiss.Index) -> None:
-    try:
-        faiss.write_index(index, str(path))
-    except RuntimeError as error:  # what faiss raises if the disk is full
-        raise OSError(str(error).splitlines()[0]) from error
+    with open(path, "wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+        _sync(file)
 
 
-def _checksum(manifest: dict[str, Any]) -> str:
-    content = {key: value for key, value in manifest.items() if key != CHECKSUM}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _sync(file: BinaryIO) -> None:
+    """Some file systems refuse what does not fit only now."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    content = manifest | {CHECKSUM: _checksum(manifest)}
     with replaced(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        if staging_folder(folder).is_dir():
-            raise UserError(
-                f"gallery {folder} is unfinished: repeat the command that indexes it, "
-                "it goes on where it was stopped"
-            )
-        if folder.is_dir() and (folder / INDEX).exists():
-            raise UserError(f"gallery {folder} is damaged: {MANIFEST} is missing; index again")
-        raise UserError(f"{folder} is no gallery: make one with tools/search.py index")
-    try:
-        manifest = json.loads(path.read_text())
-        intact = manifest[CHECKSUM] == _checksum(manifest)
-    except (ValueError, KeyError, TypeError):
-        intact = False
-    if not intact:
-        raise UserError(
-            f"gallery {folder} is damaged: {MANIFEST} is not as it was written; index again"
-        )
-    if manifest["format"] != FORMAT:
-        raise UserError(
-            f"gallery {folder} has format {manifest['format']}, this program reads "
-            f"{FORMAT}: index again"
-        )
-    return manifest
+        temporary.write_text(json.dumps(add_checksum(manifest), indent=1) + "\n")

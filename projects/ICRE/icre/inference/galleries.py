@@ -7,7 +7,7 @@ import numpy as np
 import icre.compat  # noqa: F401
 
 from icre.datasets import load_dataset
-from icre.gallery import shards, store
+from icre.gallery import shards, staging, store
 from icre.gallery.calibration import Calibration, calibrate
 from icre.gallery.images import ImageTable, collect
 from icre.gallery.index import require_enough
@@ -22,10 +22,11 @@ def check_request(folder: Path, images: ImageTable, kind: str, shard_size: int) 
     """Find what would stop a `GalleryBuilder`, before the model is opened.
 
     Raises:
-        UserError: the folder exists, or the images are too few for this kind of index.
+        UserError: the folder exists, something else is in the place of its staging folder, or the
+            images are too few for this kind of index.
     """
-    if folder.exists():
-        raise UserError(f"--out {folder} exists: choose another folder or remove it")
+    staging.check_absent(folder)
+    staging.check_staging(folder)
     if shard_size < 1:
         raise UserError(f"--shard {shard_size}: at least 1 image")
     require_enough(kind, len(images))
@@ -55,8 +56,8 @@ class GalleryBuilder:
     ):
         check_request(folder, images, kind, shard_size)
         self.folder, self.images, self.extractor, self.kind = folder, images, extractor, kind
-        staging = store.staging_folder(folder) / "shards"
-        self.shards = shards.plan(staging, images, extractor.fingerprint, shard_size)
+        below = staging.staging_folder(folder) / staging.SHARDS
+        self.shards = shards.plan(below, images, extractor.fingerprint, shard_size)
         self.pending = [shard for shard in self.shards if shard.load() is None]
 
     def build(self, skip_corrupt: bool = False) -> tuple[ImageTable, list[tuple[str, str]]]:
@@ -69,8 +70,13 @@ class GalleryBuilder:
             The images of the gallery, and (path, reason) of those that were left out.
 
         Raises:
-            UserError: an image cannot be read, or too few are left for the kind of index.
+            UserError: an image cannot be read, too few are left for the kind of index, or another
+                process builds this gallery.
         """
+        with staging.staging(self.folder):
+            return self._build(skip_corrupt)
+
+    def _build(self, skip_corrupt: bool) -> tuple[ImageTable, list[tuple[str, str]]]:
         self._compute(self._find_faults(skip_corrupt))
         faults = {row: reason for shard in self.shards for row, reason in shard.load()[1]}
         if faults and not skip_corrupt:
@@ -83,7 +89,7 @@ class GalleryBuilder:
         skipped = [(self.images.paths[row], reason) for row, reason in faults.items()]
         extractor = self.extractor
         model = ModelInfo(str(extractor.weights), extractor.sha256, extractor.cfg.dump())
-        store.write(self.folder, kept, shards.blocks(self.shards), model, self.kind, skipped)
+        store.finish(self.folder, kept, shards.blocks(self.shards), model, self.kind, skipped)
         return kept, skipped
 
     def _find_faults(self, skip_corrupt: bool) -> dict[int, str]:
