@@ -330,13 +330,14 @@ def test_sigterm_stops_the_trainings_too(words, tmp_path):
 
 def test_a_failed_run_is_named_and_the_others_continue(words, tmp_path, capsys):
     bad = tmp_path / "bad.yml"
-    bad.write_text(SPEC.replace("Both:", "Both: {options: {SOLVER.OPT: Oops}}"))
+    weights = "MODEL.BACKBONE.PRETRAIN: true, MODEL.BACKBONE.PRETRAIN_PATH: gone.pth"
+    bad.write_text(SPEC.replace("Both:", f"Both: {{options: {{{weights}}}}}"))
     seed = ("--seeds", "0", "--jobs", "2")
     assert ablate.main(arguments([str(bad), *words[1:]], tmp_path / "o", *seed)) == 1
     printed = capsys.readouterr().out
     console = tmp_path / "o/Both/seed_0/console.txt"
     assert f"failed: Both, seed 0: see {console}" in printed and "failed: ID" not in printed
-    assert "SOLVER.OPT" in console.read_text()
+    assert "gone.pth" in console.read_text()
     assert [row["row"] for row in rows_of(tmp_path / "o")] == ["ID loss"]
 
 

@@ -5,46 +5,24 @@ One entry per key: default, meaning, allowed values, unit and source. Symbols of
 others are our reading.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from icre.config.fastreid_keys import FASTREID
+from icre.config.key import KEEP, Key
 
-KEEP = object()  # default of a key that fast-reid defines and whose default stays
-
-
-@dataclass(frozen=True)
-class Key:
-    """One config key.
-
-    Attributes:
-        name: dotted name.
-        default: of the type that the key must have; KEEP for a key of fast-reid's.
-        meaning: one line.
-        choices: allowed values; of a tuple, allowed entries. Empty: any.
-        minimum: smallest allowed number.
-        maximum: largest allowed number.
-        number: a number or None is allowed, whatever the type of the default.
-        unit: of the value.
-        source: paper that the default or the method is from.
-    """
-
-    name: str
-    default: Any
-    meaning: str
-    choices: Sequence[Any] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    number: bool = False
-    unit: str = ""
-    source: str = ""
-
+__all__ = ["KEEP", "KEYS", "Key"]
 
 _AGW = "AGW, Ye et al., TPAMI 2021"
 _HCTRI = "hetero-centre triplet, Liu et al., TMM 2021"
 _ICRE = "ICRE, arXiv 2512.04522"
 
 RUN = (
-    Key("SEED", 0, "seeds Python, NumPy, torch and the sampler; each rank adds its own number"),
+    Key(
+        "SEED",
+        0,
+        "seeds Python, NumPy, torch and the sampler; each rank adds its own number; fast-reid's "
+        "-1 (another one in each run) is not supported",
+        minimum=0,
+        maximum=2**31 - 1,
+    ),
     Key("MODEL.DEVICE", "auto", "auto (a GPU where there is one), cpu, cuda or cuda:N"),
     Key(
         "DIST_TIMEOUT",
@@ -129,7 +107,7 @@ MODEL = (
 
 LOSSES = (
     Key("MODEL.LOSSES.GATHER", False, "ICG and the losses for comparison over all ranks' batches"),
-    Key("MODEL.LOSSES.ICG.SCALE", 1.0, "weight of the loss [lambda]", source=_ICRE),
+    Key("MODEL.LOSSES.ICG.SCALE", 1.0, "weight of the loss [lambda]", minimum=0, source=_ICRE),
     Key("MODEL.LOSSES.ICG.NORM", True, "L2-normalise the features first"),
     Key(
         "MODEL.LOSSES.ICG.VARIANT",
@@ -157,7 +135,7 @@ LOSSES = (
         "0.1, soft_rank has none, guided 0.7)",
         number=True,
     ),
-    Key("MODEL.LOSSES.AUX_ID.SCALE", 1.0, "weight of each auxiliary ID loss"),
+    Key("MODEL.LOSSES.AUX_ID.SCALE", 1.0, "weight of each auxiliary ID loss", minimum=0),
     Key(
         "MODEL.LOSSES.AUX_ID.MAPS",
         ("clues",),
@@ -165,10 +143,12 @@ LOSSES = (
         "own in training: deep (X_4), clues (F_c)",
         choices=("deep", "clues"),
     ),
-    Key("MODEL.LOSSES.HC_TRIPLET.SCALE", 1.0, "weight of the hetero-centre triplet loss"),
+    Key(
+        "MODEL.LOSSES.HC_TRIPLET.SCALE", 1.0, "weight of the hetero-centre triplet loss", minimum=0
+    ),
     Key("MODEL.LOSSES.HC_TRIPLET.MARGIN", 0.3, "its margin", source=_HCTRI),
     Key("MODEL.LOSSES.HC_TRIPLET.NORM", False, "L2-normalise the features first"),
-    Key("MODEL.LOSSES.CENTER_CLUSTER.SCALE", 1.0, "weight of the centre cluster loss"),
+    Key("MODEL.LOSSES.CENTER_CLUSTER.SCALE", 1.0, "weight of the centre cluster loss", minimum=0),
     Key(
         "MODEL.LOSSES.CENTER_CLUSTER.MARGIN",
         0.7,
@@ -180,6 +160,7 @@ LOSSES = (
         "MODEL.LOSSES.WRT.SCALE",
         1.0,
         "weight of the weighted regularised triplet loss",
+        minimum=0,
         source=_AGW,
     ),
     Key("MODEL.LOSSES.WRT.NORM", False, "L2-normalise the features first"),
@@ -240,7 +221,7 @@ SOLVER = (
         "SOLVER.WARMUP_EPOCHS",
         0.0,
         "> 0: replaces SOLVER.WARMUP_ITERS, which depends on the size of "
-        "the data set; may be a fraction",
+        "the data set; may be a fraction; 0: SOLVER.WARMUP_ITERS holds (0 there: no warmup)",
         minimum=0.0,
         unit="epochs",
     ),
@@ -290,42 +271,6 @@ TEST = (
         "fastreid (its evaluator's Jaccard distance) or original "
         "(Zhong et al., CVPR 2017); TEST.RERANK.{ENABLED,K1,K2,LAMBDA} are fast-reid's",
         choices=("fastreid", "original"),
-    ),
-)
-
-# fast-reid's own keys, whose wrong values it ignores or meets late.
-FASTREID = (
-    Key("MODEL.HEADS.NECK_FEAT", KEEP, "feature that the metric losses see", ("before", "after")),
-    Key(
-        "MODEL.HEADS.POOL_LAYER",
-        KEEP,
-        "pooling of the last map",
-        (
-            "Identity",
-            "Flatten",
-            "GlobalAvgPool",
-            "GlobalMaxPool",
-            "GeneralizedMeanPooling",
-            "GeneralizedMeanPoolingP",
-            "FastGlobalAvgPool",
-            "AdaptiveAvgMaxPool",
-            "ClipGlobalAvgPool",
-        ),
-    ),
-    Key(
-        "MODEL.HEADS.CLS_LAYER",
-        KEEP,
-        "classifier",
-        ("Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"),
-    ),
-    Key("SOLVER.MAX_EPOCH", KEEP, "epochs", minimum=1),
-    Key("TEST.METRIC", KEEP, "distance of fast-reid's evaluator", ("cosine", "euclidean")),
-    Key("TEST.PRECISE_BN.ENABLED", KEEP, "not supported by this trainer", (False,)),
-    Key(
-        "INPUT.AFFINE.ENABLED",
-        KEEP,
-        "not supported: fast-reid's call needs torchvision < 0.13",
-        (False,),
     ),
 )
 

@@ -2,18 +2,22 @@
 
 import functools
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode, get_cfg
 
 from icre.config.keys import KEEP, KEYS, Key
+from icre.config.merge import merge_mapping, merge_option
 from icre.utils.errors import UserError
+from icre.utils.yaml import parse_yaml, read_mapping, require_mapping
+
+BASE = "_BASE_"  # in a file: the file whose values it changes
+MAX_BASES = 16
 
 # Importing these registers data sets, models and losses with fast-reid, and checks with CHECKS.
 REGISTERING = ("icre.datasets", "icre.modeling", "icre.evaluation.check")
@@ -62,20 +66,18 @@ def load_config(
     add_icre_config(cfg)
     defaults = cfg.clone()
     if config_file:
-        if not Path(config_file).is_file():
-            raise UserError(f"config file {config_file} is missing: see configs/ for those shipped")
-        _merge(f"config file {config_file}", cfg.merge_from_file, str(config_file))
+        for file, values in _with_bases(Path(config_file)):
+            merge_mapping(cfg, values, defaults, f"config file {file}")
     if text:
-        _merge(
-            "config", lambda words: cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(words))), text
-        )
+        values = require_mapping(parse_yaml(text, "config"), "config", _MAPPING)
+        merge_mapping(cfg, values, defaults, "config")
     options = list(options or [])
     if len(options) % 2:
         raise UserError(f"options must be KEY VALUE pairs, {options[-1]!r} stands alone")
-    _merge("option", cfg.merge_from_list, options)
-    _refuse_empty(cfg, defaults)
-    for key in KEYS:
-        check_value(key, functools.reduce(getattr, key.name.split("."), cfg))
+    for key, value in zip(options[::2], options[1::2]):
+        merge_option(cfg, key, value, defaults)
+    for entry in KEYS:
+        check_value(entry, functools.reduce(getattr, entry.name.split("."), cfg))
     for check in CHECKS:
         check(cfg)
     cfg.freeze()
@@ -83,44 +85,52 @@ def load_config(
 
 
 def check_value(key: Key, value: Any) -> None:
-    """Raise UserError unless the value is one that the key allows."""
-    if key.choices:
-        for one in value if isinstance(value, (list, tuple)) else (value,):
-            # 0 == False and 1 == True, so the type counts too
-            if not any(one == known and type(one) is type(known) for known in key.choices):
-                known = ", ".join(map(str, key.choices))
+    """Raise UserError unless the value, or each entry of a list, is one that the key allows."""
+    entries = value if isinstance(value, (list, tuple)) else (value,)
+    if key.lengths and len(entries) not in key.lengths:
+        known = " or ".join(map(str, key.lengths))
+        raise UserError(f"{key.name} is {value}; it must have {known} entries ({key.meaning})")
+    for one in entries:
+        # 0 == False and 1 == True, so the type counts too
+        if key.choices and not any(one == c and type(one) is type(c) for c in key.choices):
+            known = ", ".join(map(str, key.choices))
+            raise UserError(f"{key.name}: unknown value {one!r}; known: {known} ({key.meaning})")
+        if key.number and one is None:
+            continue
+        if key.number and (isinstance(one, bool) or not isinstance(one, (int, float))):
+            raise UserError(f"{key.name} is {value!r}; it must be a number or None")
+        for limit, allowed, words in (
+            (key.minimum, lambda limit, one=one: one >= limit, "at least"),
+            (key.above, lambda limit, one=one: one > limit, "more than"),
+            (key.maximum, lambda limit, one=one: one <= limit, "at most"),
+        ):
+            if limit is not None and not allowed(limit):
+                unit = f" {key.unit}" if key.unit else ""
                 raise UserError(
-                    f"{key.name}: unknown value {one!r}; known: {known} ({key.meaning})"
+                    f"{key.name} must be {words} {limit}{unit}, got {value} ({key.meaning})"
                 )
-    if (
-        key.number
-        and value is not None
-        and (isinstance(value, bool) or not isinstance(value, (int, float)))
-    ):
-        raise UserError(f"{key.name} is {value!r}; it must be a number or None")
-    for limit, wrong, words in (
-        (key.minimum, lambda limit: value < limit, "at least"),
-        (key.maximum, lambda limit: value > limit, "at most"),
-    ):
-        if limit is not None and wrong(limit):
-            raise UserError(f"{key.name} must be {words} {limit}, got {value}")
 
 
-def _merge(what: str, merge: Callable[[Any], None], argument: Any) -> None:
-    try:
-        merge(argument)
-    except (
-        KeyError, AssertionError, ValueError, TypeError, AttributeError, OSError, yaml.YAMLError,
-    ) as error:  # fmt: skip
-        text = (str(error.args[0] if error.args else error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{what}: {text}") from None
+_MAPPING = "a config is a mapping of keys to values: see configs/ for those shipped"
 
 
-def _refuse_empty(cfg: CfgNode, defaults: CfgNode, above: str = "") -> None:
-    """Raise UserError on a key without a value, which yacs accepts for any type."""
-    for key, default in defaults.items():
-        value = cfg.get(key)
-        if isinstance(default, CfgNode) and isinstance(value, CfgNode):
-            _refuse_empty(value, default, f"{above}{key}.")
-        elif value is None and default is not None:
-            raise UserError(f"{above}{key} has no value; its default is {default!r}")
+def _with_bases(file: Path) -> list[tuple[Path, dict[Any, Any]]]:
+    """The files that a config file builds on by _BASE_, the first one first, and itself."""
+    chain: list[tuple[Path, dict[Any, Any]]] = []
+    while True:
+        if not os.path.exists(file):
+            named = f", named as {BASE} in {chain[-1][0]}," if chain else ""
+            raise UserError(f"config file {file}{named} is missing: see configs/ for those shipped")
+        if any(file.samefile(other) for other, _ in chain):
+            names = " -> ".join(str(other) for other, _ in chain)
+            raise UserError(f"config files name each other as {BASE}: {names} -> {file}")
+        if len(chain) > MAX_BASES:
+            raise UserError(f"config file {chain[0][0]} has more than {MAX_BASES} {BASE} files")
+        values = read_mapping(file, _MAPPING)
+        base = values.pop(BASE, None)
+        chain.append((file, values))
+        if base is None:
+            return chain[::-1]
+        if not (isinstance(base, str) and base) or "://" in base:
+            raise UserError(f"config file {file}: {BASE} is {base!r}; it must be a file's path")
+        file = file.parent / os.path.expanduser(base)

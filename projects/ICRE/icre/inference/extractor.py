@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
 import icre.compat  # noqa: F401
@@ -21,6 +20,7 @@ from icre.modeling.build import build_model
 from icre.utils.device import resolve_device
 from icre.utils.errors import UserError
 from icre.utils.files import sha256_of
+from icre.utils.yaml import parse_yaml
 
 
 class FeatureExtractor:
@@ -43,7 +43,9 @@ class FeatureExtractor:
         self.cfg = cfg
         self.device = resolve_device(cfg.MODEL.DEVICE)
         self.model = build_model(cfg).eval()
-        checkpoint = SafeCheckpointer(self.model).load(str(weights), checkpointables=[])
+        checkpoint = SafeCheckpointer(self.model).load(
+            str(weights), checkpointables=[], classifier=False
+        )
         self.weights = Path(weights).resolve()
         self.regdb_split: int | None = checkpoint.get("regdb_split")
         self._training_config: str = checkpoint.get("config", "")
@@ -68,7 +70,7 @@ class FeatureExtractor:
 
         Checkpoints that this project did not write do not say.
         """
-        config = yaml.safe_load(self._training_config) or {}
+        config = parse_yaml(self._training_config, "the checkpoint's config") or {}
         return not config.get("DATASETS", {}).get("VALIDATION", False)
 
     def features(

@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
@@ -19,6 +17,7 @@ from icre.evaluation.features import FeatureSet
 from icre.inference.extractor import FeatureExtractor, read_config
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
+from icre.utils.yaml import parse_yaml, read_mapping
 
 Scalars = dict[str, tuple[list[int], list[float]]]  # name -> (iterations, values)
 
@@ -60,12 +59,12 @@ class Run:
     def settings(self) -> dict[str, str]:
         """Dotted key -> value as text, as written in config.yaml."""
         self._require_config()
-        return flatten(yaml.safe_load(self.files.config.read_text()))
+        return flatten(read_mapping(self.files.config, "it is no config of a run"))
 
     @cached_property
     def changed(self) -> dict[str, str]:
         """The `settings` that differ from the defaults."""
-        defaults = flatten(yaml.safe_load(load_config().dump()))
+        defaults = flatten(parse_yaml(load_config().dump(), "defaults"))
         return {key: value for key, value in self.settings.items() if defaults.get(key) != value}
 
     @cached_property

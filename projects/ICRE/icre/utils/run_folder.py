@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from icre.utils.errors import UserError
+from icre.utils.yaml import read_yaml
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,9 @@ class RunFolder:
     @property
     def result(self) -> Path:
         """What `metrics` are of: `best` with DATASETS.VALIDATION, else `final`; may not exist."""
-        stored = yaml.safe_load(self.config.read_text()) if self.config.is_file() else None
-        chosen = (stored or {}).get("DATASETS", {}).get("VALIDATION", False)
+        stored = read_yaml(self.config) if self.config.is_file() else None
+        datasets = stored.get("DATASETS") if isinstance(stored, dict) else None
+        chosen = isinstance(datasets, dict) and datasets.get("VALIDATION", False)
         return self.best if chosen else self.final
 
     @property

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
@@ -15,6 +13,7 @@ from fastreid.config import CfgNode
 from icre.config import load_config
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
+from icre.utils.yaml import read_mapping
 
 _KEYS = {"title", "config", "seeds", "protocol", "draw", "options", "reference", "rows", "sweep"}
 _ROW_KEYS = {"config", "options", "seeds"}
@@ -115,14 +114,9 @@ def read_spec(
 
 
 def _load(path: Path) -> dict:
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} is missing: name a spec, such as those in configs/ablations/")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a spec is a mapping of {', '.join(sorted(_KEYS))}")
+    content = read_mapping(path, f"a spec is a mapping of {', '.join(sorted(_KEYS))}")
     _require_known(str(path), content, _KEYS)
     if ("rows" in content) == ("sweep" in content):
         raise UserError(f"{path}: write either rows or sweep")
@@ -135,12 +129,18 @@ def _rows(path: str | Path, content: dict) -> tuple[dict[str, dict], tuple | Non
         rows = content["rows"]
         if not (isinstance(rows, dict) and rows):
             raise UserError(f"{path}: rows must map names to config and options")
+        for name, row in rows.items():
+            _require_mapping(f"{path}: row {name!r}", row or {})
         return {str(name): row for name, row in rows.items()}, None
     sweep = content["sweep"]
     if not (isinstance(sweep, dict) and set(sweep) >= _SWEEP_KEYS and sweep["values"]):
         raise UserError(f"{path}: sweep needs key and values")
     _require_known(f"{path}: sweep", sweep, _SWEEP_KEYS)
+    if not (isinstance(sweep["key"], str) and isinstance(sweep["values"], list)):
+        raise UserError(f"{path}: sweep needs the name of a key, and a list of values")
     rows = {str(value): {"options": {sweep["key"]: value}} for value in sweep["values"]}
+    if len(rows) < len(sweep["values"]):
+        raise UserError(f"{path}: sweep has a value twice: {sweep['values']}")
     return rows, (sweep["key"], tuple(sweep["values"]))
 
 
@@ -150,7 +150,7 @@ def _seeds(
     """Seeds of a row: the command line's, else its own, else the file's."""
     where = f"{path}: row {name!r}: seeds" if "seeds" in row else f"{path}: seeds"
     seeds = row.get("seeds", content.get("seeds", [0])) if override is None else override
-    valid = isinstance(seeds, list) and seeds and all(isinstance(seed, int) for seed in seeds)
+    valid = isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)
     if not valid or len(set(seeds)) < len(seeds):
         raise UserError(f"{where} must be a list of different integers, got {seeds}")
     return seeds
@@ -164,8 +164,12 @@ def _run(
     config = row.get("config", content.get("config"))
     if not config:
         raise UserError(f"{where} has no config, and the spec none for all rows")
+    if not isinstance(config, (str, Path)):
+        raise UserError(f"{where}: config is {config!r}; it must be the path of a file")
+    for options_of in (content, row):
+        _require_mapping(f"{where}: options", options_of.get("options") or {})
     folder = out / _slug(name) / f"seed_{seed}"
-    merged = {**content.get("options", {}), **(row.get("options") or {})}
+    merged = {**(content.get("options") or {}), **(row.get("options") or {})}
     words = [word for key, value in merged.items() for word in (key, _word(value))]
     words += [*options, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
     try:
@@ -173,6 +177,11 @@ def _run(
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return PlannedRun(name, config, tuple(words), seed, RunFolder(folder), cfg)
+
+
+def _require_mapping(where: str, found: Any) -> None:
+    if not isinstance(found, dict):
+        raise UserError(f"{where} must be a mapping, not {found!r}")
 
 
 def _require_known(where: str, found: dict, known: set[str]) -> None:
