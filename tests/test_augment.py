@@ -8,9 +8,9 @@ from torchvision.transforms import RandomErasing
 from torchvision.transforms import functional as F
 
 from conftest import CONFIGS
+from icre.config import load_config
 from icre.data.augment import ROW, Augmentation, apply, batched_augmentation
 from icre.data.cache import ImageCache
-from icre.config import load_config
 from icre.modality import INFRARED, VISIBLE
 
 SIZE = (24, 12)
@@ -51,7 +51,7 @@ def test_a_batch_equals_image_by_image(modality):
 
 
 def test_drawn_numbers_have_the_distributions_of_the_transforms():
-    drawn = {name: column for name, column in zip(ROW, rows(FULL, VISIBLE, 3000).T)}
+    drawn = dict(zip(ROW, rows(FULL, VISIBLE, 3000).T))
     for name in ("top", "left"):
         values, counts = np.unique(drawn[name], return_counts=True)
         assert values.tolist() == [-3, -2, -1, 0, 1, 2, 3] and counts.min() > 350

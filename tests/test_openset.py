@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from icre.commands import score as score_command
 from icre.evaluation import openset
 from icre.evaluation.openset import Scores, open_set, threshold_at, trial_scores
 from icre.evaluation.score import score
@@ -13,7 +14,6 @@ from icre.evaluation.trials import build_trials
 from icre.gallery.calibration import Calibration
 from icre.utils.errors import UserError
 from small_features import small_features
-from test_score_features import tool
 
 
 def test_threshold_by_hand():
@@ -28,7 +28,7 @@ def test_threshold_by_hand():
 
 @pytest.mark.parametrize("far", [0, 1, -0.1, 1.5, float("nan")])
 def test_a_far_is_a_share(far):
-    with pytest.raises(UserError, match="--far .* a share above 0 and below 1"):
+    with pytest.raises(UserError, match="--far"):
         threshold_at(np.ones(5), far)
 
 
@@ -104,7 +104,7 @@ def test_tar_counts_right_and_accepted_searches_by_hand():
 def test_settings_and_counts_are_those_of_the_scores(layout):
     data = small_features(layout)
     results, found = score(data), open_set(data, fars=(0.05, 0.5))
-    ordered, chosen = build_trials(data)
+    _, chosen = build_trials(data)
     assert len(found) == len(results) == len(chosen)
     for one, record, setting in zip(found, results, chosen):
         search = one["search"]
@@ -129,7 +129,7 @@ def test_the_tool_adds_it_to_plain_records_only(tmp_path, capsys):
     small_features("regdb").save(tmp_path / "f.npz")
     out = tmp_path / "m.json"
     arguments = [str(tmp_path / "f.npz"), "--json", str(out), "--open-set"]
-    assert tool("score_features").main([*arguments, "--rerank", "fastreid", "--k1", "4"]) == 0
+    assert score_command.main([*arguments, "--rerank", "fastreid", "--k1", "4"]) == 0
     assert "Open set, in percent (threshold):" in capsys.readouterr().out
     results = json.loads(out.read_text())
     assert len(results) == 4
@@ -142,6 +142,6 @@ def test_the_tool_adds_it_to_plain_records_only(tmp_path, capsys):
 def test_a_calibration_refuses_a_rate_it_cannot_state():
     few = Calibration([0.1, 0.4, 0.2], [0.9], [False], 2, "somebody", True)
     assert few.threshold(0.25) == 0.4 and few.tar(0.4) == 1.0
-    with pytest.raises(UserError, match="calibrated by 3 searches, which can state 0.25"):
+    with pytest.raises(UserError, match=r"3 searches.* 0\.25"):
         few.threshold(0.01)
     assert Calibration.from_dict(json.loads(json.dumps(few.as_dict()))) == few

@@ -189,15 +189,15 @@ def test_reranked_records_have_their_own_table():
 @pytest.mark.parametrize(
     ("layout", "arguments", "message"),
     [
-        ("sysu", {"protocols": ["sysu-al"]}, "unknown protocol 'sysu-al'; the names are sysu-all-"),
-        ("sysu", {"protocols": ["llcm-v2n"]}, "llcm-v2n is a protocol of llcm, the paths are"),
-        ("sysu", {"protocols": ["sysu-all-multi"]}, "official draw needs rand_perm_cam.mat"),
-        ("sysu", {"protocols": ["sysu-all-multi"], "draw": "seeded"}, "has no seeded draw"),
-        ("sysu", {"draw": "official"}, "official draw needs rand_perm_cam.mat"),
-        ("sysu", {"draw": "both"}, "unknown draw 'both'"),
-        ("sysu", {"perm": "no/such.mat"}, "no/such.mat: no such file"),
-        ("regdb", {"draw": "seeded"}, "regdb has no seeded draw"),
-        ("llcm", {"protocols": ["llcm-n2v"], "draw": "official"}, "has no official draw"),
+        ("sysu", {"protocols": ["sysu-al"]}, "'sysu-al'.* sysu-all-single"),
+        ("sysu", {"protocols": ["llcm-v2n"]}, "llcm-v2n .* sysu"),
+        ("sysu", {"protocols": ["sysu-all-multi"]}, "rand_perm_cam"),
+        ("sysu", {"protocols": ["sysu-all-multi"], "draw": "seeded"}, "sysu-all-multi .* seeded"),
+        ("sysu", {"draw": "official"}, "rand_perm_cam"),
+        ("sysu", {"draw": "both"}, "'both'"),
+        ("sysu", {"perm": "no/such.mat"}, "no/such.mat"),
+        ("regdb", {"draw": "seeded"}, "regdb .* seeded"),
+        ("llcm", {"protocols": ["llcm-n2v"], "draw": "official"}, "llcm-n2v .* official"),
     ],
 )
 def test_settings_that_do_not_exist_raise(layout, arguments, message):
@@ -207,9 +207,9 @@ def test_settings_that_do_not_exist_raise(layout, arguments, message):
 
 def test_a_side_without_images_raises():
     data = small_features("sysu")
-    with pytest.raises(UserError, match="sysu-indoor-single: the features hold no gallery image"):
+    with pytest.raises(UserError, match=r"sysu-indoor-single: .* gallery"):
         score(data.take(~np.isin(data.camids, (1, 2))), ["sysu-indoor-single"])
-    with pytest.raises(UserError, match="regdb-v2t: the features hold no query image"):
+    with pytest.raises(UserError, match=r"regdb-v2t: .* query"):
         score(small_features("regdb").take(slice(-3, None)), ["regdb-v2t"])
 
 
@@ -219,10 +219,10 @@ def test_a_permutation_that_does_not_fit_raises(camera):
     permutation = stand_in_permutation(data)
     pid = int(data.pids[data.camids == camera][0])
     lacking = {key: value for key, value in permutation.items() if key != (pid, camera)}
-    with pytest.raises(UserError, match=f"identity {pid} in camera {camera}: .* lists 0 images"):
+    with pytest.raises(UserError, match=f"identity {pid} in camera {camera}: .* 0 images"):
         score(data, perm=lacking)
     fewer = data.take(np.arange(len(data)) != np.flatnonzero(data.camids == camera)[0])
-    with pytest.raises(UserError, match=f"identity {pid} in camera {camera}: the permutation"):
+    with pytest.raises(UserError, match=f"identity {pid} in camera {camera}: "):
         score(fewer, perm=permutation)
 
 
@@ -238,8 +238,8 @@ def test_permutation_file_is_read_and_checked(tmp_path):
     assert permutation[2, 6].tolist() == [[1, 0], [0, 1]]
     cells[3, 0][1, 0] = np.array([[2, 2], [1, 2]])
     scipy.io.savemat(tmp_path / "bad.mat", {"rand_perm_cam": cells})
-    with pytest.raises(UserError, match="identity 2 in camera 4 has no permutations"):
+    with pytest.raises(UserError, match="identity 2 in camera 4"):
         read_permutation(tmp_path / "bad.mat")
     (tmp_path / "text.mat").write_text("not a MATLAB file, but long enough to be read as one" * 9)
-    with pytest.raises(UserError, match="text.mat: not a readable MATLAB file"):
+    with pytest.raises(UserError, match=r"text\.mat"):
         read_permutation(tmp_path / "text.mat")

@@ -1,4 +1,4 @@
-"""Re-ranking: the field's own numbers, a loop oracle, invariants, bad input; both paths on a CPU."""
+"""Re-ranking: the field's own numbers, a loop oracle, invariants, bad input; both CPU paths."""
 
 from pathlib import Path
 
@@ -166,7 +166,7 @@ def test_where_the_features_are_chooses_the_path():
     assert path_for(torch.device("cpu")) is rerank_compiled
     assert path_for(torch.device("cuda")) is rerank_tensor
     query, gallery = people(4, 9)
-    with pytest.raises(UserError, match="features differ in device: query cpu, gallery meta"):
+    with pytest.raises(UserError, match="query cpu, gallery meta"):
         rerank(torch.from_numpy(query), torch.empty(gallery.shape, device="meta"))
 
 
@@ -208,14 +208,14 @@ def test_bad_features_are_one_line():
     broken = gallery.copy()
     broken[3, 2] = np.nan
     cases = [
-        ((query, broken), "gallery features of row 3 hold NaN or infinity"),
-        ((2 * query, gallery), "query features of row 0 have norm 2: L2-normalise them first"),
-        ((query[:0], gallery), r"query features must be \(N, D\) and not empty, not \(0, 12\)"),
-        ((query, gallery[0]), r"gallery features must be \(N, D\) and not empty, not \(12,\)"),
-        ((query, unit(gallery[:, :7])), "features differ in dimensions: query 12, gallery 7"),
-        ((query, torch.from_numpy(gallery)), "features are ndarray and Tensor: give two arrays"),
-        ((query.tolist(), gallery.tolist()), "features are list and list"),
-        ((query.astype(int), gallery), "query features must be float32, not torch.int64"),
+        ((query, broken), "gallery .* row 3 .*NaN"),
+        ((2 * query, gallery), "query .* row 0 .* norm 2"),
+        ((query[:0], gallery), r"query .*\(0, 12\)"),
+        ((query, gallery[0]), r"gallery .*\(12,\)"),
+        ((query, unit(gallery[:, :7])), "query 12, gallery 7"),
+        ((query, torch.from_numpy(gallery)), "ndarray and Tensor"),
+        ((query.tolist(), gallery.tolist()), "list and list"),
+        ((query.astype(int), gallery), "query .*int64"),
     ]
     for sides, message in cases:
         with pytest.raises(UserError, match=message):
@@ -227,10 +227,10 @@ def test_bad_features_are_one_line():
 @pytest.mark.parametrize(
     "numbers, message",
     [
-        ({"algorithm": "zhong"}, "unknown re-ranking 'zhong'; the names are fastreid, original"),
-        ({"k1": 0}, "k1 is 0, it must be an integer from 1 on"),
-        ({"k2": 2.5}, "k2 is 2.5, it must be an integer"),
-        ({"lambda_value": 1.5}, "lambda is 1.5, it must be from 0 to 1"),
+        ({"algorithm": "zhong"}, "'zhong'.* fastreid, original"),
+        ({"k1": 0}, "k1 is 0"),
+        ({"k2": 2.5}, "k2 is 2.5"),
+        ({"lambda_value": 1.5}, "lambda is 1.5"),
         ({"lambda_value": float("nan")}, "lambda is nan"),
     ],
 )

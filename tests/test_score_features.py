@@ -1,6 +1,5 @@
-"""Feature files of any origin: what is read, what is refused, and tools/score_features.py."""
+"""Feature files of any origin: what is read, what is refused, and the command `score`."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from icre.commands import score as score_command
 from icre.datasets.paths import parse_path
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
@@ -17,16 +17,7 @@ from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
 from small_features import from_paths, small_features
 
-TOOLS = Path(__file__).parents[1] / "tools"
 COLUMNS = ("features", "pids", "camids", "modalities", "paths")
-
-
-def tool(name: str):
-    """The script tools/<name>.py as a module."""
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def changed(data: FeatureSet, column: str, row: int, value: object) -> dict[str, np.ndarray]:
@@ -68,7 +59,7 @@ def test_columns_of_other_lengths_and_types_are_named():
             FeatureSet(**columns | {name: columns[name][:-1]})
     with pytest.raises(UserError, match="features must be"):
         FeatureSet(**columns | {"features": columns["features"][:, 0]})
-    with pytest.raises(UserError, match="pids must be integers, not float64"):
+    with pytest.raises(UserError, match=r"pids .*float64"):
         FeatureSet(**columns | {"pids": columns["pids"] + 0.5})
 
 
@@ -76,9 +67,9 @@ def test_regdb_needs_one_pid_per_folder_but_any_number():
     data = small_features("regdb")
     relabelled = replace(data, pids=data.pids * 3 + 5)
     assert score(relabelled) == score(data)
-    with pytest.raises(UserError, match="pid of row 1 .* is 77, but its path says 1"):
+    with pytest.raises(UserError, match=r"pid of row 1 .* 77,.* 1"):
         FeatureSet(**changed(data, "pids", 1, 77))
-    with pytest.raises(UserError, match="folders 1 and 2 have the same pid, 1"):
+    with pytest.raises(UserError, match=r"folders 1 and 2 .*pid, 1"):
         replace(data, pids=np.where(data.pids == 2, 1, data.pids))
 
 
@@ -106,12 +97,12 @@ def test_upper_case_suffix_and_root_prefix_change_no_number():
     assert score(replace(data, paths=paths)) == score(data)
 
 
-def test_unknown_layout_goes_by_its_columns():
+def test_no_data_sets_protocol_scores_an_unknown_layout():
     data = small_features("regdb")
     plain = replace(data, paths=[path.replace("/", "-") for path in data.paths])
     assert plain.layout is None
     assert score(plain, ["regdb-v2t", "regdb-t2v"]) == score(data)
-    with pytest.raises(UserError, match="no known layout: name the protocols"):
+    with pytest.raises(UserError, match="protocols"):
         score(plain)
 
 
@@ -132,10 +123,10 @@ def test_files_that_are_no_feature_files_are_named(tmp_path):
     (tmp_path / "text.npz").write_text("features")
     (tmp_path / "empty").mkdir()
     for name, message in {
-        "short.npz": "short.npz: .*no array 'camids', it holds features, pids",
+        "short.npz": "short.npz: .*'camids'",
         "pickled.npz": "pickled.npz: .*allow_pickle",
-        "text.npz": "text.npz: not a feature .npz",
-        "none.npz": "none.npz: no such file",
+        "text.npz": "text.npz",
+        "none.npz": "none.npz",
         "empty": r"no features.npz, and \*_cam1.mat",
     }.items():
         with pytest.raises(UserError, match=message):
@@ -185,17 +176,17 @@ def test_the_authors_format_scores_as_the_npz(tmp_path, write):
 def test_a_dump_of_training_identities_too_is_refused(tmp_path):
     for camera in range(1, 7):
         write_v5(tmp_path / f"f_cam{camera}.mat", [np.ones((1, 4))] * 97)
-    with pytest.raises(UserError, match="holds 97 identities.*has 96; name the test identities"):
+    with pytest.raises(UserError, match=r"97 identities.* 96"):
         FeatureSet.load(tmp_path)
     write_v5(tmp_path / "g_cam2.mat", [np.ones((1, 4))])
-    with pytest.raises(UserError, match="both f_cam2.mat and g_cam2.mat are camera 2"):
+    with pytest.raises(UserError, match=r"f_cam2\.mat .*g_cam2\.mat"):
         FeatureSet.load(tmp_path)
 
 
 def test_tool_prints_the_table_and_writes_the_records(tmp_path, capsys):
     data = small_features("regdb")
     data.save(tmp_path / "f.npz")
-    main = tool("score_features").main
+    main = score_command.main
     arguments = [str(tmp_path / "f.npz"), "--protocol", "regdb-t2v", "--split", "4"]
     assert main([*arguments, "--json", str(tmp_path / "out" / "m.json")]) == 0
     assert json.loads((tmp_path / "out" / "m.json").read_text()) == score(
@@ -204,5 +195,5 @@ def test_tool_prints_the_table_and_writes_the_records(tmp_path, capsys):
     assert "| regdb-t2v" in capsys.readouterr().out
     assert main([str(tmp_path / "f.npz"), "--protocol", "regdb"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: unknown protocol 'regdb'; the names are sysu-all-single")
+    assert error.startswith("error: ") and "'regdb'" in error and "sysu-all-single" in error
     assert error.count("\n") == 1

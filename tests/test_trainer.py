@@ -12,6 +12,8 @@ from conftest import CONFIGS, SHORT
 from icre.config import load_config
 from icre.data.loader import collate
 from icre.engine.trainer import Trainer
+from icre.evaluation.features import FeatureSet
+from icre.evaluation.score import score
 
 CPU = torch.device("cpu")
 ONE_EPOCH = (
@@ -117,7 +119,7 @@ def test_build_hooks(cfg):
     assert steps == list(range(trainer.iters_per_epoch))
 
 
-def test_build_test_loader_and_evaluator(cfg):
+def test_build_test_loader_and_evaluator(cfg, demo_root, tmp_path):
     """fast-reid's arguments and results: (loader, number of queries) and (loader, evaluator)."""
     calls = []
 
@@ -146,7 +148,11 @@ def test_build_test_loader_and_evaluator(cfg):
             return loader, CountImages()
 
     model = Trainer.build_model(cfg)
-    assert 0 <= OwnLoader.test(cfg, model)["metric"] <= 100 and calls == ["SYSUMM01"]
+    found = OwnLoader.test(cfg, model)["metric"]
+    permutation = demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
+    record = score(FeatureSet.load(tmp_path), ["sysu-all-single"], "official", permutation)[0]
+    assert found == (record["Rank-1"]["mean"] + record["mAP"]["mean"]) / 2
+    assert calls == ["SYSUMM01"]
     assert OwnEvaluator.test(cfg, model) == {"metric": 72.0} and calls == ["SYSUMM01"] * 2
 
 
