@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from icre.engine.resume import check_split
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.export import write as exporting
+from icre.export.formats import ExportedModel
 from icre.export.graph import BothStems, InferenceGraph, OneStem
 from icre.inference.extractor import FeatureExtractor, read_config
 from icre.inference.run import open_model
@@ -28,8 +30,10 @@ from icre.modeling.build import build_model
 from icre.utils.errors import UserError
 from small_model import NARROW, narrow_model, randomise_norms, small_batch
 
-for package in ("onnx", "onnxscript", "onnxruntime"):
+onnx, *_ = (
     pytest.importorskip(package, reason=f"export needs {package}")
+    for package in ("onnx", "onnxscript", "onnxruntime")
+)
 
 EXAMPLE = Path(__file__).parents[1] / "projects/ICRE/examples/predict_onnx.py"
 SMALL = ("MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "4", "INPUT.SIZE_TEST", "[48, 16]")
@@ -100,9 +104,9 @@ def test_exported_files_score_the_runs_protocol_numbers(
         "modalities.pt": torchscript,
     }[which]
     out = tmp_path / "features.npz"
-    assert (
-        extract.main([*extract_arguments(narrow_run, place, out), "TEST.IMS_PER_BATCH", "5"]) == 0
-    )
+    trust = ["--trust-torchscript"] if which.endswith(".pt") else []
+    given = [*extract_arguments(narrow_run, place, out), *trust, "TEST.IMS_PER_BATCH", "5"]
+    assert extract.main(given) == 0
     perm = demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
     found = {(one["protocol"], one["draw"]): one for one in score(FeatureSet.load(out), perm=perm)}
     expected = json.loads((narrow_run / "metrics.json").read_text())
@@ -140,6 +144,98 @@ def test_what_is_no_exported_model_is_refused_in_one_line(exported, narrow_run, 
         assert error.startswith("error: ") and message in error
         assert not any(line and "img/s" not in line for line in progress)
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_torchscript_is_code_and_is_opened_on_request_alone(torchscript, narrow_run, tmp_path):
+    out = tmp_path / "out.npz"
+    for place in (torchscript, torchscript / "visible.pt"):
+        assert extract.main(extract_arguments(narrow_run, place, out)) == 2
+        with pytest.raises(UserError, match=r"visible\.pt.*--trust-torchscript"):
+            ExportedModel(place)
+    assert ExportedModel(torchscript, trust_torchscript=True).size
+    (tmp_path / "not.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"not\.pt cannot be read"):
+        ExportedModel(tmp_path / "not.pt", trust_torchscript=True)
+
+
+def outside(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+
+
+def below(model: onnx.ModelProto) -> None:
+    outside(model)
+    inner = onnx.helper.make_graph([], "inner", [], [], [model.graph.initializer.pop(0)])
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("body", inner))
+
+
+def foreign(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "com.example"
+
+
+def about(**values: str):
+    def change(model: onnx.ModelProto) -> None:
+        known = {one.key: one.value for one in model.metadata_props}
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, known | values)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (outside, "another file"),
+        (below, "another file"),
+        (foreign, r"com\.example"),
+        (about(height="-4"), "height '-4'"),
+        (about(width="1e9"), "width '1e9'"),
+        (about(width="9" * 5000), "width '9"),
+        (about(height="²"), "height"),
+        (about(modality="night"), "modality 'night'"),
+        (about(regdb_split="x"), "regdb_split 'x'"),
+    ],
+)
+def test_onnx_files_that_reach_outside_or_say_nonsense_are_refused(
+    exported, tmp_path, change, said, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path.parent / "secret").write_bytes(bytes(10**6))
+    model = onnx.load(exported / "visible.onnx")
+    change(model)
+    (tmp_path / "visible.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=rf"visible\.onnx.*{said}") as caught:
+        ExportedModel(tmp_path / "visible.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_huge_or_odd_file_is_refused(tmp_path):
+    with open(tmp_path / "model.onnx", "wb") as file:
+        file.truncate(2**31 + 1)
+    with pytest.raises(UserError, match=r"model\.onnx.*bytes"):
+        ExportedModel(tmp_path / "model.onnx")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(UserError, match=r"pipe\.onnx"):
+        ExportedModel(tmp_path / "pipe.onnx")
+
+
+def test_what_a_model_computes_is_checked(exported, tmp_path):
+    model = onnx.load(exported / "visible.onnx")
+    about(modality="none")(model)
+    model.graph.output[0].name = model.graph.node[0].output[0]
+    model.graph.output[0].type.CopyFrom(onnx.TypeProto())
+    (tmp_path / "model.onnx").write_bytes(
+        onnx.shape_inference.infer_shapes(model).SerializeToString()
+    )
+    height, width = ExportedModel(exported).size
+    batch = {"images": torch.zeros(2, 3, height, width), "modalities": torch.zeros(2)}
+    with pytest.raises(UserError, match=r"model\.onnx"):
+        ExportedModel(tmp_path / "model.onnx")(batch)
+    smaller = {**batch, "images": batch["images"][..., 1:]}
+    with pytest.raises(UserError, match=r"visible\.onnx cannot be run"):
+        ExportedModel(exported)(smaller)
 
 
 def test_torchscript_files_agree_and_carry_the_same_metadata(
@@ -180,7 +276,7 @@ def test_the_split_of_regdb_is_in_the_file(tmp_path):
     made = untrained("Demo/regdb_icre_r18.yml", tmp_path, *NARROW)
     origin = {"regdb_split": "2"}
     path, _ = exporting.export(made.model, made.cfg, tmp_path, "torchscript", "visible", origin)
-    _, checkpoint = open_exported(made.cfg, str(path))
+    _, checkpoint = open_exported(made.cfg, str(path), trust_torchscript=True)
     with pytest.raises(UserError, match=r"visible\.pt.*split 2"):
         check_split(made.cfg, checkpoint, str(path))
 
@@ -229,7 +325,7 @@ def test_a_file_that_differs_is_not_left(extractor, tmp_path, monkeypatch):
         (["--weights", str(CONFIGS)], "has no model_final.pth"),
         (["--weights", __file__], "cannot be read as plain tensors"),
         (["--config-file", "nowhere.yml"], "nowhere.yml is missing"),
-        (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST must be"),
+        (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST"),
     ],
 )
 def test_bad_input_ends_in_one_line(narrow_run, tmp_path, capsys, options, message):

@@ -17,6 +17,12 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--exported", metavar="DIR_OR_FILE", help="what tools/export.py wrote of it, instead"
     )
+    result.add_argument(
+        "--trust-torchscript",
+        action="store_true",
+        help="open TorchScript (.pt) with --exported: it is a program, which can read and write "
+        "files; only for files that you made yourself",
+    )
     result.add_argument("--out", required=True, type=Path, metavar="NPZ")
     arguments.add_launch(result)
     arguments.add_options(result)
@@ -51,7 +57,7 @@ def work(args: argparse.Namespace) -> None:
     from icre.inference.test_set import extract_test_set
 
     cfg = read_config(args.config_file, *args.opts)
-    features = extract_test_set(cfg, args.weights, args.exported)
+    features = extract_test_set(cfg, args.weights, args.exported, args.trust_torchscript)
     if features is not None:
         features.save(args.out)
         print(f"{args.out}: {len(features)} images, {features.features.shape[1]} dimensions")

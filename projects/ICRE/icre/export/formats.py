@@ -6,9 +6,10 @@ Shapes: B images of the model's H x W, D dimensions of the feature.
 import importlib.util
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from icre.modality import NAMES
 from icre.utils.errors import UserError
 
 OPSET = 20
+MAX_BYTES = 2**31  # protobuf's limit
+MAX_SIDE = 4096  # pixels
 INPUTS = ("images", "modality")
 
 # images (B, H, W, 3) uint8 and, for a file with both stems, modality (B,) int64 -> (B, D) float32
@@ -32,6 +35,7 @@ class Format:
     Args:
         suffix: of the files.
         needs: packages for writing and reading.
+        is_code: whether reading a file runs what is in it.
         write: (graph, example inputs, path, metadata) -> None.
         read: path -> (function that runs the graph, metadata).
     """
@@ -40,6 +44,7 @@ class Format:
     needs: tuple[str, ...]
     write: Callable[[nn.Module, tuple[Tensor, ...], Path, Metadata], None]
     read: Callable[[Path], tuple[Runner, Metadata]]
+    is_code: bool = False
 
     def require(self) -> None:
         """Raise UserError if a package is missing."""
@@ -56,21 +61,31 @@ class ExportedModel(nn.Module):
     Args:
         path: a file; or a folder, of which the visible and infrared files are used, else the model
             file; ONNX is preferred.
+        trust_torchscript: open TorchScript files, which are programs and can do what this process
+            may do.
 
     Attributes:
         files: that are used.
         metadata: of the first file; docs/export.md lists the keys.
 
     Raises:
-        UserError: there is no such file, or it was not made by tools/export.py.
+        UserError: there is no such file, it was not made by tools/export.py, or it is TorchScript
+            and not trusted; while running, what it computes is no feature.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, trust_torchscript: bool = False):
         super().__init__()
         self.files = _find_files(Path(path))
-        opened = [_open(file) for file in self.files]
+        opened = [_open(file, trust_torchscript) for file in self.files]
         self.metadata = opened[0][1]
-        self.runners = {metadata["modality"]: run for run, metadata in opened}
+        self.runners = {
+            metadata["modality"]: _checked(run, file)
+            for file, (run, metadata) in zip(self.files, opened)
+        }
+        for file, (_, metadata) in zip(self.files, opened):
+            for key in ("height", "width", "regdb_split"):
+                if metadata.get(key) != self.metadata.get(key):
+                    raise UserError(f"{file} has another {key} than {self.files[0].name}")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,19 +138,63 @@ def _find_files(path: Path) -> list[Path]:
     )
 
 
-def _open(path: Path) -> tuple[Runner, Metadata]:
+def _open(path: Path, trust_torchscript: bool) -> tuple[Runner, Metadata]:
     known = {one.suffix: one for one in FORMATS.values()}
     if path.suffix not in known:
         raise UserError(f"{path} is no exported model: its name ends in none of {', '.join(known)}")
-    known[path.suffix].require()
+    chosen = known[path.suffix]
+    if chosen.is_code and not trust_torchscript:
+        raise UserError(
+            f"{path} is TorchScript, a program that can read and write files: export as ONNX, or, "
+            "if you made the file yourself, add --trust-torchscript"
+        )
+    chosen.require()
     try:
-        run, metadata = known[path.suffix].read(path)
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ValueError(f"{size} bytes are more than {MAX_BYTES}")
+        run, metadata = chosen.read(path)
     except Exception as error:  # each runtime has exceptions of its own
-        reason = str(error).splitlines()[0][:150]
-        raise UserError(f"{path} cannot be read: {reason}") from None
-    if not {"height", "width", "modality"} <= set(metadata):
-        raise UserError(f"{path} says no size and modality: make it with tools/export.py")
+        raise UserError(f"{path} cannot be read: {_reason(error)}") from None
+    _check_metadata(path, metadata)
     return run, metadata
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:150]
+
+
+def _check_metadata(path: Path, metadata: Metadata) -> None:
+    valid = {
+        "height": lambda text: text.isdecimal() and 0 < int(text[:9]) <= MAX_SIDE,
+        "width": lambda text: text.isdecimal() and 0 < int(text[:9]) <= MAX_SIDE,
+        "modality": lambda text: text in (*NAMES, "input", "none"),
+        "regdb_split": lambda text: not text or text in map(str, range(1, 11)),
+    }
+    for key, is_valid in valid.items():
+        value = metadata.get(key, "" if key == "regdb_split" else None)
+        if not (type(value) is str and value.isascii() and is_valid(value)):
+            raise UserError(
+                f"{path} says no size and modality ({key} {value!r}): make it with tools/export.py"
+            )
+
+
+def _checked(run: Runner, path: Path) -> Runner:
+    """A runner whose errors are one line, and whose results are features."""
+
+    def checked(images: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        try:
+            features = np.asarray(run(images, *more))
+        except Exception as error:  # each runtime has exceptions of its own
+            raise UserError(f"{path} cannot be run: {_reason(error)}") from None
+        if features.ndim != 2 or len(features) != len(images) or features.dtype != np.float32:
+            raise UserError(
+                f"{path} computes {features.dtype} {features.shape} of {len(images)} images, not "
+                "float32 features: make it with tools/export.py"
+            )
+        return features
+
+    return checked
 
 
 def _write_onnx(
@@ -157,12 +216,37 @@ def _write_onnx(
 
 
 def _read_onnx(path: Path) -> tuple[Runner, Metadata]:
-    import onnxruntime  # optional dependency
+    import onnx  # optional dependencies
+    import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    content = path.read_bytes()
+    _check_onnx(onnx.load_model_from_string(content))
+    # From bytes, the runtime knows no folder whose files it could read.
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     metadata = dict(session.get_modelmeta().custom_metadata_map)
     return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0], metadata
+
+
+def _check_onnx(model: Any) -> None:
+    """Raise ValueError if a model has tensors in other files, or operators of other libraries."""
+    known = {(one.domain, one.name) for one in model.functions}
+    for message in _messages(model):
+        kind = message.DESCRIPTOR.name
+        if kind == "TensorProto" and (message.external_data or message.data_location):
+            raise ValueError(f"its tensor {message.name!r} is in another file")
+        operator = (message.domain, message.op_type) if kind == "NodeProto" else ("", "")
+        if operator[0] not in ("", "ai.onnx") and operator not in known:
+            raise ValueError(f"operator {'.'.join(operator)} is not ONNX's")
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """A protobuf message and all messages in it."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for one in [value] if hasattr(value, "ListFields") else value:
+                yield from _messages(one)
 
 
 def _write_torchscript(
@@ -184,5 +268,5 @@ def _read_torchscript(path: Path) -> tuple[Runner, Metadata]:
 
 FORMATS = {
     "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _read_onnx),
-    "torchscript": Format(".pt", (), _write_torchscript, _read_torchscript),
+    "torchscript": Format(".pt", (), _write_torchscript, _read_torchscript, is_code=True),
 }

@@ -23,7 +23,10 @@ from icre.utils.errors import UserError
 
 
 def extract_test_set(
-    cfg: CfgNode, weights: str | None = None, exported: str | None = None
+    cfg: CfgNode,
+    weights: str | None = None,
+    exported: str | None = None,
+    trust_torchscript: bool = False,
 ) -> FeatureSet | None:
     """Extract the features of DATASETS.TESTS[0]; each rank computes its share of the images.
 
@@ -31,6 +34,7 @@ def extract_test_set(
         cfg: of the model.
         weights: a checkpoint of it.
         exported: what tools/export.py wrote of it, instead of `weights`.
+        trust_torchscript: see `ExportedModel`.
 
     Returns:
         The features, on the first rank; None on the others.
@@ -39,7 +43,7 @@ def extract_test_set(
         UserError: a model or a data set that cannot be used, or RegDB's split is not the model's.
     """
     if exported:
-        model, checkpoint = open_exported(cfg, exported)
+        model, checkpoint = open_exported(cfg, exported, trust_torchscript)
         device, flip = torch.device("cpu"), False  # an exported model flips by itself
     else:
         model = build_model(cfg)
@@ -52,13 +56,15 @@ def extract_test_set(
     return collector.features if comm.is_main_process() else None
 
 
-def open_exported(cfg: CfgNode, path: str) -> tuple[ExportedModel, dict]:
+def open_exported(
+    cfg: CfgNode, path: str, trust_torchscript: bool = False
+) -> tuple[ExportedModel, dict]:
     """Open an exported model, and what `check_split` reads of a checkpoint.
 
     Raises:
         UserError: it takes images of another size than `cfg`.
     """
-    model = ExportedModel(path)
+    model = ExportedModel(path, trust_torchscript)
     if model.size != tuple(cfg.INPUT.SIZE_TEST) or cfg.INPUT.CROP.ENABLED:
         raise UserError(
             f"{model.files[0]} takes images of {list(model.size)} (height, width) without a "
