@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from conftest import CONFIGS, SHORT, train, train_arguments
 from icre.commands import extract
 from icre.commands import train as train_net
 from icre.engine import session
-from icre.engine.launch import _free_port, launch
+from icre.engine.launch import launch
 from icre.engine.processes import Report, _cause
 from icre.engine.stop import StopSignal
 from icre.evaluation.extraction import extract_features
@@ -34,6 +35,12 @@ LOSSES = {
     "guided": ("ICGLoss",),
     "others": ("HeteroCenterTripletLoss", "CenterClusterLoss", "WeightedRegularizedTripletLoss"),
 }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def still_model(name: str, gather: bool) -> torch.nn.Module:
@@ -270,14 +277,14 @@ def test_several_machines_and_torchrun(tmp_path):
         os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     script.write_text(RANK)
-    url = f"tcp://127.0.0.1:{_free_port()}"
+    url = f"tcp://127.0.0.1:{free_port()}"
     machines = [
         subprocess.Popen([sys.executable, script, str(n), url, tmp_path], env=environment)
         for n in (0, 1)
     ]
     assert [machine.wait(300) for machine in machines] == [0, 0]
     assert [(tmp_path / name).read_text() for name in "01"] == ["(2, 0, [0, 1])"] * 2
-    command = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(_free_port())]
+    command = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
     (tmp_path / "run").mkdir()
     subprocess.run(
         [sys.executable, "-m", *command, script, "0", "unused", tmp_path / "run"],

@@ -8,13 +8,16 @@ from icre.utils import cli
 
 
 def parser() -> argparse.ArgumentParser:
-    """fast-reid's arguments; `--dist-url` picks a free port by default."""
+    """fast-reid's arguments; `--dist-url auto` is for one machine."""
     result = argparse.ArgumentParser(
         description="Train, resume (--resume) or evaluate (--eval-only MODEL.WEIGHTS FILE)."
     )
     arguments.add_config_file(result, required=False)
     result.add_argument("--resume", action="store_true", help="continue the run in OUTPUT_DIR")
     result.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS and leave")
+    result.add_argument(
+        "--untrained", action="store_true", help="with --eval-only: score initial weights"
+    )
     arguments.add_launch(result)
     arguments.add_options(result)
     return result

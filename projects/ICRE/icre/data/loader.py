@@ -7,10 +7,12 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 import icre.compat  # noqa: F401
+from icre.compat import registered
 
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
 from fastreid.data import samplers
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
 from icre.data.batch import DeviceLoader
@@ -19,7 +21,7 @@ from icre.data.faults import outlive_sigterm
 from icre.data.pipeline import build_pipeline
 from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
 from icre.datasets import load_dataset
-from icre.modality import VISIBLE
+from icre.modality import INFRARED, VISIBLE
 from icre.utils.device import resolve_device, resolve_memory_format
 from icre.utils.errors import UserError
 from icre.utils.image import verify_images
@@ -74,6 +76,51 @@ def modalities_of(data, items: list[tuple]) -> list[int]:
     return [data.modality_of(item[0]) for item in items]
 
 
+def require_modalities(cfg: CfgNode, data: Any, items: list[tuple]) -> None:
+    """Refuse a data set that names no modality where the config needs one of every image.
+
+    Args:
+        cfg: MODEL, DATALOADER.SAMPLER_TRAIN and INPUT.CHANNEL_AUG are read.
+        data: the data set of `items`.
+
+    Raises:
+        UserError: names the key that needs modalities, and the data set.
+    """
+    model = cfg.MODEL
+    needs = [
+        f"{key} {value}"
+        for key, value, needed in (
+            ("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, _takes_modalities(cfg)),
+            ("DATALOADER.SAMPLER_TRAIN", CROSS_MODALITY,
+             cfg.DATALOADER.SAMPLER_TRAIN == CROSS_MODALITY),
+            ("INPUT.CHANNEL_AUG.ENABLED", True, cfg.INPUT.CHANNEL_AUG.ENABLED),
+        )
+        if needed
+    ]  # fmt: skip
+    if not needs:
+        return
+    name = type(data).__name__
+    if not hasattr(data, "modality_of"):
+        raise UserError(
+            f"data set {name} does not say which images are visible and which infrared, and "
+            f"{needs[0]} needs it: give its class a method modality_of(path), which returns "
+            f"{VISIBLE} (visible) or {INFRARED} (infrared), or take a stock model and sampler"
+        )
+    for path, *_ in items:
+        modality = data.modality_of(path)
+        if modality not in (VISIBLE, INFRARED):
+            raise UserError(
+                f"data set {name}: modality_of({path!r}) is {modality!r}, it must be {VISIBLE} "
+                f"(visible) or {INFRARED} (infrared)"
+            )
+
+
+def _takes_modalities(cfg: CfgNode) -> bool:
+    """Whether the model is not one of fast-reid's, which know no modalities."""
+    known = registered(META_ARCH_REGISTRY)[cfg.MODEL.META_ARCHITECTURE]
+    return not known.__module__.startswith("fastreid.")
+
+
 def build_train_set(cfg: CfgNode) -> CrossModalDataset:
     """All of DATASETS.NAMES as one training set."""
     items: list[tuple] = []
@@ -82,6 +129,7 @@ def build_train_set(cfg: CfgNode) -> CrossModalDataset:
         data = load_dataset(cfg, name, cfg.DATASETS.VALIDATION)
         if comm.is_main_process():
             data.show_train()
+        require_modalities(cfg, data, data.train)
         items += data.train
         modalities += modalities_of(data, data.train)
     pipeline = build_pipeline(cfg, is_train=True, count=len(items))
@@ -122,6 +170,7 @@ def build_test_loader(cfg: CfgNode, data: Any) -> DeviceLoader:
     depends in its last bits on the rest of its batch, and N processes are to find what one finds.
     """
     items = data.query + data.gallery
+    require_modalities(cfg, data, items)
     pipeline = build_pipeline(cfg, is_train=False, count=len(items))
     test_set = CrossModalDataset(
         items, modalities_of(data, items), pipeline, relabel=False, source=data

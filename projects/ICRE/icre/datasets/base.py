@@ -12,7 +12,7 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from icre.datasets.files import Item, missing_files, require_disjoint, require_folder
+from icre.datasets.files import Item, missing_files, read_ids, require_disjoint, require_folder
 from icre.datasets.protocol import Protocol, register_protocols
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
@@ -95,7 +95,11 @@ class VisibleInfraredSet(ImageDataset):
         self.folder = require_folder(Path(root) / self.dataset_dir, self.origin)
         items: dict[str, list[Item]] = {}
         for part in self.parts(self.folder, split):
-            items.setdefault(part.role, []).extend(part.read())
+            found = part.read()
+            absent = absent_identities(part, found)
+            if absent:
+                raise UserError(absent)
+            items.setdefault(part.role, []).extend(found)
         self._require_files([item[0] for listed in items.values() for item in listed])
         self.check(self.folder, items)
         test = items.pop(TEST)
@@ -175,6 +179,21 @@ class VisibleInfraredSet(ImageDataset):
                 f"{len(missing)} of {len(paths)} listed images do not exist, the first is "
                 f"{missing[0]}: restore the data set (tools/check_dataset.py names all)"
             )
+
+
+def absent_identities(part: Part, found: list[Item]) -> str:
+    """One line on identities that a part lists and that have no image; empty if all have some."""
+    if part.ids is None:
+        return ""
+    listed = read_ids(part.ids)
+    absent = sorted(set(listed) - {pid for _, pid, _ in found})
+    if not absent:
+        return ""
+    shown = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
+    return (
+        f"{part.ids} lists {len(listed)} identities, of which {len(absent)} have no image "
+        f"({shown}): restore the data set"
+    )
 
 
 SETS: dict[str, type[VisibleInfraredSet]] = {}  # layout -> class

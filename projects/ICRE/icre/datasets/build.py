@@ -1,5 +1,7 @@
 """A registered data set from a config."""
 
+import contextlib
+import os
 from typing import Any
 
 import icre.compat  # noqa: F401
@@ -32,4 +34,51 @@ def load_dataset(cfg: CfgNode, name: str, validation: bool = False) -> Any:
         return dataset.from_config(cfg, validation=validation, **options)
     if validation:
         raise UserError(f"DATASETS.VALIDATION: {name} has no held-out identities; set it False")
-    return dataset(root=cfg.DATASETS.ROOT, **options)
+    return _load_foreign(dataset, name, cfg.DATASETS.ROOT, options)
+
+
+def _load_foreign(dataset: type, name: str, root: str, options: dict[str, Any]) -> Any:
+    """A data set of fast-reid's, or one registered with it, with all of its lists read.
+
+    fast-reid's own look for labels and wildcards in the whole path of an image
+    (fastreid/data/datasets/market1501.py:76), so they are read from within the root.
+
+    Raises:
+        UserError: names the file or folder that the data set's class cannot read.
+    """
+    if not os.path.isdir(root):
+        raise UserError(f"DATASETS.ROOT: folder {root} is missing: unpack {name} below it")
+    own = dataset.__module__.startswith("fastreid.")
+    try:
+        with contextlib.chdir(root) if own else contextlib.nullcontext():
+            data = dataset(root="." if own else root, **options)
+            lists = data.train, data.query, data.gallery
+    except UserError:
+        raise
+    except Exception as error:  # each class raises its own kinds
+        raise UserError(_refusal(name, root, error)) from error
+    if own:
+        train, query, gallery = ([_below(root, item) for item in items] for items in lists)
+        data._train, data._query, data._gallery = train, query, gallery
+        data.data = train
+    return data
+
+
+def _below(root: str, item: tuple) -> tuple:
+    return (os.path.join(root, item[0].removeprefix("./")), *item[1:])
+
+
+def _refusal(name: str, root: str, error: Exception) -> str:
+    """One line on an error of a data set's class, with the image that it was reading."""
+    image, frame = None, error.__traceback__
+    while frame:
+        image = frame.tb_frame.f_locals.get("img_path", image)
+        frame = frame.tb_next
+    text = " ".join(str(error).split()).replace('"./', f'"{root.rstrip("/")}/')[:200]
+    if isinstance(image, str):
+        return (
+            f"data set {name}: the name of {os.path.join(root, image.removeprefix('./'))} is not "
+            f"one of its images', or names an identity or camera that it cannot have "
+            f"({type(error).__name__}{text and f': {text}'}): correct it, or move it away"
+        )
+    return f"data set {name} below DATASETS.ROOT {root}: {type(error).__name__}: {text}"

@@ -72,6 +72,28 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if is_image(file.name))
 
 
+def identity_folders(folder: Path) -> dict[int, Path]:
+    """Number -> folder of the identities in a camera's folder; `3`, `03` and `0003` are number 3.
+
+    A folder that does not exist holds none.
+
+    Raises:
+        UserError: two folders have the same number.
+    """
+    found: dict[int, Path] = {}
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    for name in names:
+        if not (name.isascii() and name.isdigit() and (folder / name).is_dir()):
+            continue
+        other = found.setdefault(int(name), folder / name)
+        if other.name != name:
+            raise UserError(
+                f"folders {other} and {folder / name} are of the same identity {int(name)}: "
+                "restore the data set"
+            )
+    return found
+
+
 def require_disjoint(splits: Mapping[str, Iterable[int]], where: Path) -> None:
     """Raise UserError if an identity is in two splits (its images would leak)."""
     for (one, first), (other, second) in combinations(splits.items(), 2):

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from icre.datasets.base import Part, PathLabels, VisibleInfraredSet, register_set
-from icre.datasets.files import Item, list_images, read_ids, read_list
+from icre.datasets.files import Item, identity_folders, list_images, read_ids, read_list
 from icre.datasets.protocol import SEEDED, Protocol, Side
 from icre.modality import INFRARED, VISIBLE
 
@@ -93,9 +93,11 @@ def _read_train(folder: Path, tree: str) -> list[Item]:
 
 def _read_test(folder: Path, ids: Path) -> list[Item]:
     pids = sorted(read_ids(ids))
+    folders = {name: identity_folders(folder / name) for name in TEST_CAMERA}
     return [
         (str(path), pid, camera)
         for name, camera in TEST_CAMERA.items()
         for pid in pids
-        for path in list_images(folder / name / f"{pid:04d}")
+        if pid in folders[name]
+        for path in list_images(folders[name][pid])
     ]

@@ -102,7 +102,7 @@ def settings(
     """Which protocol to score with which gallery sampling.
 
     Args:
-        layout: that of the features; None: not known, and then `names` is needed.
+        layout: that of the features; None: not known, and no data set's protocol is for them.
         names: protocol names; None: `DEFAULTS` of the layout, with every sampling in use.
         draw: only this sampling; None: all defaults, or for given names the official one if there
             is a permutation file, else the seeded one.
@@ -117,16 +117,23 @@ def settings(
     """
     if draw not in (None, OFFICIAL, SEEDED):
         raise UserError(f"unknown draw '{draw}'; the names are {OFFICIAL}, {SEEDED}")
+    for name in names or ():
+        find(name)
+    if layout is None or layout not in DEFAULTS:
+        asked = f"{names[0]} is a protocol of {find(names[0]).dataset}, but " if names else ""
+        raise UserError(
+            f"{asked}the paths are in no layout of a data set with protocols "
+            f"({', '.join(DEFAULTS)}): write them as that set's folders are, or register a data "
+            "set with protocols of its own"
+        )
     if names is None:
-        if layout is None:
-            raise UserError("the paths are in no known layout: name the protocols to score")
         found = _default_settings(layout, draw, official)
         if not found:
             raise UserError(f"{layout} has no {draw} draw: leave the draw out")
     else:
         found = [(name, _only_draw(name, draw, official)) for name in names]
     for name, chosen in found:
-        if layout not in (None, find(name).dataset):
+        if layout != find(name).dataset:
             dataset = find(name).dataset
             raise UserError(f"{name} is a protocol of {dataset}, the paths are those of {layout}")
         if chosen == OFFICIAL and not official:

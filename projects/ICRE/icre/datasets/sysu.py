@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from icre.datasets.base import Part, PathLabels, VisibleInfraredSet, register_set
-from icre.datasets.files import Item, list_images, read_ids
+from icre.datasets.files import Item, identity_folders, list_images, read_ids
 from icre.datasets.protocol import OFFICIAL, SEEDED, Protocol, Side
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
@@ -138,11 +138,13 @@ class SYSUMM01(VisibleInfraredSet):
 
 def _read(folder: Path, ids: Path) -> list[Item]:
     pids = sorted(read_ids(ids))
+    folders = {camera: identity_folders(folder / f"cam{camera}") for camera in CAMERA_MODALITY}
     return [
         (str(path), pid, camera)
-        for camera in CAMERA_MODALITY
+        for camera, by_pid in folders.items()
         for pid in pids
-        for path in list_images(folder / f"cam{camera}" / f"{pid:04d}")
+        if pid in by_pid
+        for path in list_images(by_pid[pid])
     ]
 
 
@@ -206,10 +208,22 @@ def matlab_variable(path: Path, name: str) -> np.ndarray:
     try:
         variable = read_variable(path, name)
     except ValueError as error:
+        if is_hdf5(path):
+            raise UserError(
+                f"{path} is a MATLAB v7.3 file (HDF5): save it as save(NAME, '-v7'), or restore "
+                "the authors' file"
+            ) from None
         raise UserError(f"{path}: not a readable MATLAB file ({error})") from None
     if variable is None:
         raise UserError(f"{path}: no variable '{name}'")
     return variable
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5, as MATLAB writes it: its signature lies behind 0 or 512 bytes."""
+    with open(path, "rb") as file:
+        head = file.read(520)
+    return b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:])
 
 
 def matlab_integers(values: np.ndarray, what: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import argparse
 import gc
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -19,7 +20,7 @@ from icre.utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add fast-reid's arguments of a launch; `--dist-url` picks a free port by default."""
+    """Add fast-reid's arguments of a launch; `--dist-url auto` is for one machine."""
     parser.add_argument("--num-gpus", type=int, default=1, help="processes on each machine")
     parser.add_argument("--num-machines", type=int, default=1)
     parser.add_argument("--machine-rank", type=int, default=0, help="of this one, from 0")
@@ -52,13 +53,16 @@ def launch(main: Callable, args: argparse.Namespace, timeout: float) -> None:
     if world == 1:
         main(args)
         return
-    if url == "auto":
-        if args.num_machines > 1:
-            raise UserError("--dist-url auto works on one machine only; give tcp://HOST:PORT")
-        url = f"tcp://127.0.0.1:{_free_port()}"
+    if url == "auto" and args.num_machines > 1:
+        raise UserError("--dist-url auto works on one machine only; give tcp://HOST:PORT")
     threads = max(torch.get_num_threads() // here, 1)
     first = args.machine_rank * here
-    run_processes(_work, here, (main, args, url, first, world, here, timeout, threads))
+    # torch's store at an address would listen on all interfaces, and what ranks send each other is
+    # unpickled: a file in a folder of this user's is reached by nobody else
+    with tempfile.TemporaryDirectory(prefix="icre-") as private:
+        local = url == "auto"
+        url = f"file://{private}/ranks" if local else url
+        run_processes(_work, here, (main, args, url, first, world, here, timeout, threads, local))
 
 
 def checks_input() -> bool:
@@ -66,7 +70,16 @@ def checks_input() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _work(local_rank, main, args, url, first, world, local_size, timeout, threads) -> None:
+def owns_output(args: argparse.Namespace) -> bool:
+    """Whether this process, of all machines' first ones, is to lock OUTPUT_DIR."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return os.environ["RANK"] == "0"
+    return getattr(args, "machine_rank", 0) == 0
+
+
+def _work(local_rank, main, args, url, first, world, local_size, timeout, threads, local) -> None:
+    if local:
+        _stay_on_loopback()
     if not torch.cuda.is_available():
         torch.set_num_threads(threads)
     _joined(main, args, url, first + local_rank, world, local_size, timeout)
@@ -116,7 +129,10 @@ def _leave() -> None:
     dist.destroy_process_group()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _stay_on_loopback() -> None:
+    """Let gloo and NCCL of this process listen on the loopback interface only."""
+    names = {name for _, name in socket.if_nameindex()}
+    for name in ("lo", "lo0"):
+        if name in names:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)

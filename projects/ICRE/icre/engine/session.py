@@ -1,6 +1,8 @@
 """A training or an evaluation from its arguments: check the input, then start the processes."""
 
 import argparse
+import logging
+from contextlib import nullcontext
 
 import icre.compat.evaluation  # noqa: F401
 
@@ -8,25 +10,45 @@ from fastreid.config import CfgNode
 
 from icre.config import load_config
 from icre.data.loader import verify_datasets
+from icre.engine import output
+from icre.engine.before import check_data
 from icre.engine.checkpoint import SafeCheckpointer
-from icre.engine.launch import checks_input, launch
+from icre.engine.launch import checks_input, launch, owns_output
 from icre.engine.resume import check_split
 from icre.engine.setup import start_run
 from icre.engine.trainer import Trainer
+from icre.evaluation.records import UNTRAINED
 from icre.utils import cli
 from icre.utils.device import resolve_device
+from icre.utils.errors import UserError
+from icre.utils.lock import locked
+
+logger = logging.getLogger("fastreid.icre")
 
 
-def check(args: argparse.Namespace) -> CfgNode:
+def check(args: argparse.Namespace, cfg: CfgNode | None = None) -> CfgNode:
     """Find every fault of the input that can be found before a process or a log is started.
 
     Args:
-        args: `config_file`, `opts` and `eval_only`.
+        args: `config_file`, `opts`, `eval_only`, `resume` and `untrained`.
+        cfg: the config, if it has been loaded.
     """
-    cfg = load_config(args.config_file, args.opts)
+    cfg = cfg or load_config(args.config_file, args.opts)
     resolve_device(cfg.MODEL.DEVICE)
-    if checks_input():
-        verify_datasets(cfg, train=not args.eval_only)
+    if not checks_input():
+        return cfg
+    untrained = getattr(args, "untrained", False)
+    if untrained and not args.eval_only:
+        raise UserError("--untrained goes with --eval-only")
+    if args.eval_only:
+        output.check_evaluation(cfg, untrained)
+        check_data(cfg, train=False)
+    else:
+        output.require_fresh(cfg, args.resume)
+        people = check_data(cfg, train=True)
+        if args.resume:
+            output.check_resumed(cfg, people)
+    verify_datasets(cfg, train=not args.eval_only)
     return cfg
 
 
@@ -40,7 +62,9 @@ def run(args: argparse.Namespace) -> None:
         UserError: bad input.
         RunEnded: the run was stopped, or a process of it died.
     """
-    launch(work, args, check(args).DIST_TIMEOUT)
+    cfg = load_config(args.config_file, args.opts)
+    with locked(cfg.OUTPUT_DIR) if owns_output(args) else nullcontext():
+        launch(work, args, check(args, cfg).DIST_TIMEOUT)
 
 
 def work(args: argparse.Namespace) -> None:
@@ -61,7 +85,10 @@ def _evaluate(cfg: CfgNode) -> None:
     cfg.MODEL.BACKBONE.PRETRAIN = False  # MODEL.WEIGHTS holds the whole model
     cfg.freeze()
     model = Trainer.build_model(cfg)
-    checkpoint = SafeCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    checkpointer = SafeCheckpointer(model)
+    checkpoint = checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=[], classifier=False)
     check_split(cfg, checkpoint, cfg.MODEL.WEIGHTS)
     finished = checkpoint["epoch"] + 1 if "epoch" in checkpoint else None
-    Trainer.test(cfg, model, epoch=finished)
+    if not cfg.MODEL.WEIGHTS:
+        logger.warning("MODEL.WEIGHTS is empty: scoring initial weights, as --untrained asks")
+    Trainer.test(cfg, model, epoch=finished, weights=checkpointer.weights or UNTRAINED)

@@ -15,6 +15,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 
+from icre.engine.checkpoint import weights_hash
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.extraction import run_inference
@@ -29,7 +30,11 @@ logger = logging.getLogger("fastreid.icre")
 
 
 def score_model(
-    trainer: "type[DefaultTrainer]", cfg: CfgNode, model: nn.Module, epoch: int | None
+    trainer: "type[DefaultTrainer]",
+    cfg: CfgNode,
+    model: nn.Module,
+    epoch: int | None,
+    weights: str | None = None,
 ) -> tuple[OrderedDict, list[dict]]:
     """Score a model on DATASETS.TESTS by the evaluators of `trainer.build_evaluator`.
 
@@ -38,6 +43,7 @@ def score_model(
         cfg: TEST.SPLIT says which identities are scored.
         model: DDP or plain.
         epoch: finished epochs of the model, for the records.
+        weights: the records' field; None: the checksum of the model's weights.
 
     Returns:
         fast-reid's results (a dict of floats with the key `metric`, or one such dict per data set
@@ -49,7 +55,9 @@ def score_model(
     for name in cfg.DATASETS.TESTS:
         loader, evaluator = trainer.build_evaluator(cfg, name)
         if isinstance(evaluator, ProtocolEvaluator):
-            evaluator.labels["epoch"] = epoch
+            if weights is None and comm.is_main_process():
+                weights = weights_hash(model)
+            evaluator.labels |= {"epoch": epoch, "weights": weights}
         results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
         if not comm.is_main_process():
             continue

@@ -1,6 +1,7 @@
 """The trainer: fast-reid's DefaultTrainer on current torch, CPU and GPU, for cross-modal data."""
 
 import logging
+import shutil
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from icre.data import loader as loaders
 from icre.data.batch import DeviceLoader
 from icre.data.faults import worker_faults
 from icre.datasets import load_dataset
-from icre.engine.checkpoint import SafeCheckpointer
+from icre.engine.before import check_space
+from icre.engine.checkpoint import SafeCheckpointer, training_config
 from icre.engine.finite import FiniteLossCheck
 from icre.engine.hooks import (
     EnvironmentWriter,
@@ -39,10 +41,13 @@ from icre.engine.optimizer import build_optimizer, scale_warmup
 from icre.engine.resume import (
     check_split,
     finished_steps,
+    identities,
     origin,
+    require_same_run,
     restore_rng_states,
     truncate_scalars,
 )
+from icre.engine.schedule import replanned
 from icre.engine.step import Step, compile_model
 from icre.engine.stop import StopSignal
 from icre.engine.testing import score_model
@@ -54,6 +59,7 @@ from icre.evaluation.rerank_options import reranking
 from icre.modeling.build import build_model
 from icre.utils.device import resolve_device, resolve_memory_format
 from icre.utils.errors import RunEnded, UserError
+from icre.utils.files import replaced
 from icre.utils.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.icre")
@@ -104,6 +110,8 @@ class Trainer(DefaultTrainer):
             **scaler,
         )
         self.checkpointer.keep = cfg.SOLVER.CHECKPOINT_KEEP
+        items = getattr(self.loader.dataset, "img_items", None)
+        self.people = identities(items) if items else None
         self.start_epoch = self.epoch = self.start_iter = 0
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
@@ -117,9 +125,11 @@ class Trainer(DefaultTrainer):
         path = self.checkpointer.path
         check_split(self.cfg, checkpoint, path)
         if self.checkpointer.continues:
+            require_same_run(self.cfg, checkpoint, path, self.people)
             self.start_epoch = self.epoch = checkpoint["epoch"] + 1
             self.start_iter = finished_steps(checkpoint, path, self.iters_per_epoch)
-            restore_rng_states(checkpoint["rng"])
+            restore_rng_states(checkpoint.get("rng", []), path)
+            self._replan(training_config(checkpoint).get("SOLVER", {}).get("MAX_EPOCH"))
             logger.info(
                 "resuming %s after epoch %d of %d, step %d",
                 path,
@@ -128,12 +138,49 @@ class Trainer(DefaultTrainer):
                 self.start_iter,
             )
 
+    def _replan(self, planned: int | None) -> None:
+        """Put the learning rate where a run of SOLVER.MAX_EPOCH epochs would have it by now.
+
+        A cosine that was planned for fewer epochs would rise again after them.
+
+        Args:
+            planned: SOLVER.MAX_EPOCH of the checkpoint; None: not known.
+        """
+        if planned in (None, self.max_epoch):
+            return
+        if self.start_iter > self.max_iter:
+            raise UserError(
+                f"SOLVER.MAX_EPOCH {self.max_epoch}: the run in {self.cfg.OUTPUT_DIR} has already "
+                f"been trained for {self.start_iter / self.iters_per_epoch:.3g} epochs"
+            )
+        before = self.optimizer.param_groups[0]["lr"]
+        self.scheduler = replanned(
+            lambda: self.build_lr_scheduler(self.cfg, self.optimizer, self.iters_per_epoch),
+            self.optimizer,
+            steps=self.start_iter,
+            iters_per_epoch=self.iters_per_epoch,
+            warmup_iters=self.warmup_iters,
+            delay_epochs=self.delay_epochs,
+        )
+        self.checkpointer.checkpointables.update(self.scheduler)
+        logger.info(
+            "SOLVER.MAX_EPOCH is %d, it was %d: from step %d on the learning rate is that of the "
+            "new schedule, %.3g in place of %.3g",
+            self.max_epoch,
+            planned,
+            self.start_iter,
+            self.optimizer.param_groups[0]["lr"],
+            before,
+        )
+
     def train(self) -> OrderedDict:
         """Train to the last epoch and return its test results.
 
         Raises:
             RunEnded: SIGTERM was received, or a process that loads images died.
         """
+        if comm.is_main_process():
+            check_space(self.cfg, self.model, self.optimizer)
         with self.stop:
             self.best = BestOnValidation(RunFolder(self.cfg.OUTPUT_DIR), self.start_epoch)
             if self._lacks_validation():
@@ -146,8 +193,18 @@ class Trainer(DefaultTrainer):
                     return self._last_eval_results
             else:
                 logger.info("epoch %d was the last one: scoring again", self.start_epoch)
+                self._finish_early()
             with self.stop.immediate():
                 return self._test_best() if self.cfg.DATASETS.VALIDATION else self._evaluate()
+
+    def _finish_early(self) -> None:
+        """model_final of a run whose SOLVER.MAX_EPOCH was lowered to the epochs it has."""
+        final = RunFolder(self.cfg.OUTPUT_DIR).final
+        if comm.is_main_process() and Path(self.checkpointer.path) != final:
+            with replaced(final) as temporary:
+                shutil.copyfile(self.checkpointer.path, temporary)
+            self.checkpointer.tag_last_checkpoint(final.name)
+        comm.synchronize()
 
     def _train_epochs(self) -> None:
         """`TrainerBase.train`, which cannot begin in the middle of an epoch."""
@@ -225,7 +282,9 @@ class Trainer(DefaultTrainer):
                 )
             )
         ret.append(
-            TrainingCheckpointer(self.checkpointer, self.stop, self.finite, cfg.SOLVER, origin(cfg))
+            TrainingCheckpointer(
+                self.checkpointer, self.stop, self.finite, cfg.SOLVER, origin(cfg, self.people)
+            )
         )
         ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, self.stop))
         if comm.is_main_process():
@@ -237,8 +296,7 @@ class Trainer(DefaultTrainer):
     def build_writers(self) -> list:
         """Plain lines for the log; fast-reid's writers of TensorBoard events and scalars.json."""
         scalars = RunFolder(self.cfg.OUTPUT_DIR).scalars
-        if self.start_iter:
-            truncate_scalars(scalars, self.start_iter)
+        truncate_scalars(scalars, self.start_iter)
         return [
             LinePrinter(self.max_iter, self.iters_per_epoch),
             JSONWriter(str(scalars)),
@@ -331,18 +389,21 @@ class Trainer(DefaultTrainer):
         )
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module, epoch: int | None = None) -> OrderedDict:
+    def test(
+        cls, cfg: CfgNode, model: nn.Module, epoch: int | None = None, weights: str | None = None
+    ) -> OrderedDict:
         """Score the model on DATASETS.TESTS and write metrics.json, features.npz, ranking.png.
 
         Args:
             cfg: with TEST.SPLIT val only metrics_val.json is written.
             model: DDP or plain.
             epoch: finished epochs of the model, for the records.
+            weights: the records' field; None: the checksum of the model's weights.
 
         Returns:
             See `icre.engine.testing.score_model`.
         """
-        results, scored = score_model(cls, cfg, model, epoch)
+        results, scored = score_model(cls, cfg, model, epoch, weights)
         if scored:
             run = RunFolder(cfg.OUTPUT_DIR)
             is_test = cfg.TEST.SPLIT == "test"

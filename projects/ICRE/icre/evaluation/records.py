@@ -25,7 +25,9 @@ _FIELDS = (
     "identities",
     "seed",
     "epoch",
+    "weights",  # checksum of the checkpoint's weights, or UNTRAINED; null: features from a file
 )
+UNTRAINED = "untrained"
 
 
 def record(

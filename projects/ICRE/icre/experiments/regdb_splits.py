@@ -61,7 +61,7 @@ def over_splits(per_split: list[list[dict]]) -> list[dict]:
 
 
 def _mean(rows: tuple[dict, ...]) -> dict:
-    result = {**rows[0], "trials": len(rows), "std_over": "splits", "split": None}
+    result = {**rows[0], "trials": len(rows), "std_over": "splits", "split": None, "weights": None}
     for metric in METRICS:
         values = np.array([row[metric]["mean"] for row in rows])
         result[metric] = {"mean": float(values.mean()), "std": float(values.std())}

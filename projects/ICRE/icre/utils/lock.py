@@ -5,12 +5,12 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from icre.utils.errors import UserError
 
-LOCK = ".lock"  # name of the file in the folder; it stays, an unlocked one means nothing
+LOCK = ".lock"  # name of the file in the folder; one that a killed process left means nothing
 _held: set[int] = set()
 
 
@@ -26,18 +26,40 @@ def locked(folder: str | Path, key: str = "OUTPUT_DIR") -> Iterator[None]:
         UserError: another process holds it, or the folder cannot be written.
     """
     path = Path(folder) / LOCK
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise UserError(f"{key}: cannot write into {folder} ({error.strerror})") from None
-    _held.add(handle)
+    is_new = not path.parent.exists()
+    handle = _open(path, key)
     try:
         _lock(handle, path, key)
-        yield
+        while not _is_at(path, handle):  # its last holder has deleted it meanwhile
+            os.close(handle)
+            handle = _open(path, key)
+            _lock(handle, path, key)
+        _held.add(handle)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            if is_new:
+                with suppress(OSError):  # something has been written into it
+                    path.parent.rmdir()
     finally:
         _held.discard(handle)
         os.close(handle)
+
+
+def _open(path: Path, key: str) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise UserError(f"{key}: cannot write into {path.parent} ({error.strerror})") from None
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(handle: int, path: Path, key: str) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from icre.datasets.base import SETS, TEST, Part, VisibleInfraredSet
+from icre.datasets.base import SETS, TEST, VisibleInfraredSet, absent_identities
 from icre.datasets.doctor.report import Report, Seen, count
-from icre.datasets.files import Item, missing_files, read_ids
+from icre.datasets.files import Item, missing_files
 from icre.utils.errors import UserError
 from icre.utils.image import find_faults
 
@@ -76,7 +76,8 @@ def _read_split(
             complete = False
             continue
         items.setdefault(part.role, []).extend(found)
-        report.warnings += _absent_identities(part, found)
+        absent = absent_identities(part, found)
+        report.errors += [absent] if absent else []
     if complete:
         try:
             data.check(report.folder, items)
@@ -89,10 +90,3 @@ def _read_split(
     ]
     report.rows += count(data.published, split, seen)
     return items
-
-
-def _absent_identities(part: Part, found: list[Item]) -> list[str]:
-    if part.ids is None:
-        return []
-    absent = sorted(set(read_ids(part.ids)) - {pid for _, pid, _ in found})
-    return [f"{part.ids} lists identity {pid}, which has no image" for pid in absent]
