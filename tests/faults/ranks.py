@@ -18,9 +18,8 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
     """Break one run again and again, then bring it to its end; returns the broken ranks."""
     folder.mkdir(parents=True)
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
-    status = ended(
-        start(train_arguments(root, whole, *OPTIONS), folder / "whole.txt"), config=STOCK
-    )
+    argv = train_arguments(root, whole, *OPTIONS, config=STOCK)
+    status = ended(start(argv, folder / "whole.txt"))
     faults.check(status == 0, f"two processes ended with {status}: {tail(folder / 'whole.txt')}")
     argv = train_arguments(root, broken, "--resume", *OPTIONS, config=STOCK)
     known = 0
