@@ -1,5 +1,8 @@
 """Features of a test set, of any origin, checked before anything is computed from them."""
 
+import math
+import sys
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +15,7 @@ from icre.evaluation import matlab
 from icre.modality import NAMES
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
+from icre.utils.unpack import unpacking_limit
 
 _COLUMNS = ("features", "pids", "camids", "modalities", "paths")
 
@@ -21,7 +25,8 @@ class FeatureSet:
     """One row per image; immutable, and right by construction.
 
     Args:
-        features: (N, D) float32; need not be normalised, must be finite and not all zero.
+        features: (N, D) real numbers, kept as float32; need not be normalised, must be finite and
+            not all zero. Rows of very small or large numbers are scaled, which changes no cosine.
         pids, camids, modalities: (N,) integers; modalities are those of `icre.modality`.
         paths: N posix paths relative to the data set's root, each once.
 
@@ -38,8 +43,8 @@ class FeatureSet:
     paths: np.ndarray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", np.asarray(self.features, dtype=np.float32))
-        object.__setattr__(self, "paths", np.asarray(self.paths, dtype=np.str_))
+        object.__setattr__(self, "features", _real_numbers("features", self.features))
+        object.__setattr__(self, "paths", _text("paths", self.paths))
         for name in _COLUMNS[1:4]:
             object.__setattr__(self, name, _integers(name, getattr(self, name)))
         self._check_shapes()
@@ -142,19 +147,91 @@ class FeatureSet:
 
 def _integers(name: str, values: np.ndarray) -> np.ndarray:
     values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.integer):
+    if values.dtype.kind not in "iu":
         raise UserError(f"{name} must be integers, not {values.dtype}")
+    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
+        raise UserError(f"{name} hold {values.max()} ({values.dtype}), which no int64 can hold")
     return values.astype(np.int64)
+
+
+def _text(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind not in "UT":
+        raise UserError(f"{name} must be text, not {values.dtype}")
+    values = np.ascontiguousarray(values.astype(np.str_, copy=False))
+    if values.size and values.itemsize:
+        code_points = values.view(np.dtype(np.uint32).newbyteorder(values.dtype.byteorder))
+        if code_points.max() > sys.maxunicode:  # which Python would take, and fail to print
+            raise UserError(f"{name} hold characters that do not exist")
+    return values
+
+
+def _real_numbers(name: str, values: np.ndarray) -> np.ndarray:
+    """As float32, with rows far from 1 multiplied by a power of two.
+
+    Squares of numbers below 1e-23 are 0 in float32, those above 1e19 infinite, and torch's
+    `normalize` divides by 1e-12 at least. A power of two changes no bit of what is normalised.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiu":
+        raise UserError(f"{name} must be real numbers, not {values.dtype}")
+    if values.ndim == 2 and values.size:
+        largest = np.maximum(
+            values.max(axis=1).astype(np.float64), -values.min(axis=1).astype(np.float64)
+        )
+        far = np.isfinite(largest) & (largest > 0) & ((largest < 2**-20) | (largest > 2**20))
+        if far.any():
+            values = values.astype(np.float64)
+            exponents = np.frexp(largest[far])[1]
+            values[far] = np.ldexp(values[far], -exponents[:, None])
+    return values.astype(np.float32, copy=False)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; features are an .npz or a folder of *_cam<k>.mat")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in _COLUMNS if name not in arrays]
-            if missing:
-                raise UserError(f"no array '{missing[0]}', it holds {', '.join(arrays.files)}")
-            return {name: arrays[name] for name in _COLUMNS}
+        with zipfile.ZipFile(path) as archive:
+            members = _members(archive, unpacking_limit(path.stat().st_size))
+            return {name: _read_array(archive, members[name]) for name in _COLUMNS}
     except Exception as error:  # NumPy, zipfile and zlib each raise their own on a damaged file
         raise UserError(f"{path}: not a feature .npz ({error})") from None
+
+
+def _members(archive: zipfile.ZipFile, limit: int) -> dict[str, zipfile.ZipInfo]:
+    """The members of an .npz by the names of their arrays, by the archive's directory alone.
+
+    Raises:
+        ValueError: a column is missing or there twice, or all unpack to more than `limit` bytes.
+    """
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if name in members:
+            raise ValueError(f"array '{name}' is in it twice")
+        members[name] = member
+    missing = [name for name in _COLUMNS if name not in members]
+    if missing:
+        raise ValueError(f"no array '{missing[0]}', it holds {', '.join(members)}")
+    size = sum(members[name].file_size for name in _COLUMNS)
+    if size > limit:
+        raise ValueError(f"it unpacks to {size} bytes; {limit} are the most for its size")
+    return members
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array, after a check that its header declares what the member holds."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise ValueError(f"{member.filename} has an unknown version of NumPy's format")
+        shape, _, dtype = read_header(file)
+        declared = math.prod(shape) * dtype.itemsize
+        if declared != member.file_size - file.tell() and not dtype.hasobject:
+            raise ValueError(f"{member.filename} declares {declared} bytes and holds others")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)

@@ -2,12 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from icre.datasets import files
 from icre.datasets.sysu import CAMERA_MODALITY, TEST_IDENTITIES, matlab_integers, matlab_variable
 from icre.utils.errors import UserError
+from icre.utils.matfile import MOST_CELLS
+from icre.utils.unpack import unpacking_limit
+
+_HDF5_FILTERS = {1, 2, 3}  # gzip, shuffle, checksum: others could be loaded from other files
 
 
 def read_sysu_features(folder: Path) -> dict[str, np.ndarray]:
@@ -80,6 +85,8 @@ def _read_cells(path: Path, name: str) -> list[np.ndarray]:
     """The cells of a cell array, as (rows, columns) arrays, from either MATLAB format."""
     import h5py  # slow to import, and only for v7.3
 
+    if not path.is_file():
+        raise UserError(f"{path}: it is no regular file")
     if not h5py.is_hdf5(path):
         cells = matlab_variable(path, name)
         if cells.dtype != object:
@@ -87,17 +94,62 @@ def _read_cells(path: Path, name: str) -> list[np.ndarray]:
         return [np.asarray(cell) for cell in cells.ravel()]
     try:
         with h5py.File(path, "r") as file:
-            if name not in file:
-                raise UserError(f"{path}: no variable '{name}'")
-            if file[name].dtype != h5py.ref_dtype:
-                raise UserError(f"{path}: '{name}' is no cell array")
-            # v7.3 stores arrays transposed, and an empty cell as its dimensions with a mark.
-            found = [file[reference] for reference in file[name][()].ravel()]
-            return [
-                np.empty((0, 0)) if "MATLAB_empty" in cell.attrs else cell[()].T for cell in found
-            ]
-    except UserError:
-        raise
+            return _hdf5_cells(file, name, unpacking_limit(path.stat().st_size))
     except Exception as error:  # h5py raises a dozen kinds on a damaged file
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a readable MATLAB file ({reason})") from None
+
+
+def _hdf5_cells(file: Any, name: str, limit: int) -> list[np.ndarray]:
+    """The cells of an opened MATLAB v7.3 file.
+
+    Raises:
+        ValueError: there is no such variable, it is none of numbers, holds more than `limit` bytes,
+            or has data in another file.
+    """
+    import h5py
+
+    if name not in file:
+        raise ValueError(f"no variable '{name}'")
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"'{name}' is a link, perhaps to another file")
+    variable = file[name]
+    if getattr(variable, "dtype", None) != h5py.ref_dtype:
+        raise ValueError(f"'{name}' is no cell array")
+    _require_inside(variable, name, limit)
+    if variable.size > MOST_CELLS:
+        raise ValueError(f"'{name}' has {variable.size} cells; at most {MOST_CELLS} are read")
+    found = []
+    # v7.3 stores arrays transposed, and an empty cell as its dimensions with a mark.
+    for place, reference in enumerate(variable[()].ravel(), start=1):
+        cell = file[reference]
+        if "MATLAB_empty" in cell.attrs:
+            found.append(np.empty((0, 0)))
+            continue
+        what = f"{name}{{{place}}}"
+        limit -= _require_inside(cell, what, limit)
+        if cell.dtype.kind not in "fiu":
+            raise ValueError(f"{what} holds {cell.dtype}, no numbers")
+        found.append(cell[()].T)
+    return found
+
+
+def _require_inside(data: Any, what: str, limit: int) -> int:
+    """Bytes of an HDF5 data set; a ValueError unless it lies in its own file, and is not too big.
+
+    HDF5 may store a data set's numbers in any file of the disk, and lets a few bytes declare any
+    shape.
+    """
+    if not hasattr(data, "is_virtual"):
+        raise ValueError(f"{what} is no array")
+    if data.is_virtual or data.external:
+        raise ValueError(f"{what} has its data in another file")
+    pieces = data.id.get_create_plist()
+    filters = {pieces.get_filter(place)[0] for place in range(pieces.get_nfilters())}
+    if filters - _HDF5_FILTERS:
+        raise ValueError(f"{what} is packed by another filter than MATLAB's")
+    chunk = int(np.prod(data.chunks or (0,), dtype=object)) * data.dtype.itemsize
+    size = max(data.size * data.dtype.itemsize, chunk)
+    if size > limit:
+        raise ValueError(f"{what} declares {size} bytes; {limit} are the most for this file")
+    return size

@@ -1,7 +1,8 @@
 """Variables of MATLAB v5 files (MATLAB's default format): numbers, and cells of them.
 
 scipy.io.loadmat reads these too, but some damaged files end the whole process in it (scipy 1.17);
-here every length is checked against the file's. The format: MathWorks, "MAT-File Format", 2019.
+here every length is checked against the file's, and sizes before anything is unpacked. The format:
+MathWorks, "MAT-File Format", 2019.
 """
 
 import itertools
@@ -14,10 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from icre.utils.unpack import unpacking_limit
+
 _HEADER = 128  # bytes
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _COMPLEX = 1, 0x0800
 _DEEP = 8  # cells in cells
+MOST_CELLS = 2**18  # in a file
 # type of an element, and class of an array -> NumPy's
 _STORED = {
     1: "i1",
@@ -60,20 +64,35 @@ def read_variable(path: Path, name: str) -> np.ndarray | None:
     Raises:
         ValueError: the file is damaged, is no MATLAB v5 file, or the variable holds other things.
     """
+    if not path.is_file():  # a pipe would block
+        raise ValueError("it is no regular file")
     content = memoryview(path.read_bytes())
+    limit = unpacking_limit(len(content))
     order = {b"IM": "<", b"MI": ">"}.get(bytes(content[_HEADER - 2 : _HEADER]))
     if order is None:
         raise ValueError("no MATLAB v5 header")
     for element in _elements(content[_HEADER:], order):
         if element.kind == _COMPRESSED:
-            try:
-                inflated = memoryview(zlib.decompress(element.data))
-            except zlib.error as error:
-                raise ValueError(str(error)) from None
+            inflated = _inflated(element.data, limit)
+            limit -= len(inflated)
             element = next(_elements(inflated, order), element)
         if element.kind == _MATRIX and (array := _Array(element.data, order)).name == name:
-            return array.value()
+            return array.value([MOST_CELLS])
     return None
+
+
+def _inflated(data: memoryview, limit: int) -> memoryview:
+    """Raises ValueError if the data are damaged or more than `limit` bytes."""
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(inflated) > limit:
+        raise ValueError(f"a variable unpacks to more than {limit} bytes")
+    if not stream.eof:
+        raise ValueError("incomplete compressed data")
+    return memoryview(inflated)
 
 
 class _Array:
@@ -95,11 +114,19 @@ class _Array:
         if min(self.shape) < 0:
             raise ValueError(f"an array of shape {self.shape}")
 
-    def value(self) -> np.ndarray:
-        """The array, with MATLAB's shape."""
+    def value(self, cells_left: list[int]) -> np.ndarray:
+        """The array, with MATLAB's shape.
+
+        Args:
+            cells_left: how many more cells may be read, in a list of one; it is lowered.
+        """
         kind, count = self.flags & 0xFF, math.prod(self.shape)
         if kind == _CELL:
-            cells = [self._cell(part) for part in self.parts]
+            cells_left[0] -= count
+            if cells_left[0] < 0:
+                raise ValueError(f"more than {MOST_CELLS} cells")
+            parts = itertools.islice(self.parts, count + 1)
+            cells = [self._cell(part, cells_left) for part in parts]
             if len(cells) != count or self.depth > _DEEP:
                 raise ValueError(f"{len(cells)} cells where {count} should be")
             array = np.empty(count, dtype=object)
@@ -116,12 +143,12 @@ class _Array:
             raise ValueError(f"{len(data)} bytes where {count} numbers should be")
         return np.frombuffer(data, dtype).astype(_CLASSES[kind]).reshape(self.shape, order="F")
 
-    def _cell(self, part: Element) -> np.ndarray:
+    def _cell(self, part: Element, cells_left: list[int]) -> np.ndarray:
         if part.kind != _MATRIX:
             raise ValueError("a cell that is no array")
-        return (
-            _Array(part.data, self.order, self.depth + 1).value() if part.data else np.empty((0, 0))
-        )
+        if not part.data:
+            return np.empty((0, 0))
+        return _Array(part.data, self.order, self.depth + 1).value(cells_left)
 
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
