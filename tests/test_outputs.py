@@ -8,7 +8,9 @@ import threading
 
 import pytest
 
+from conftest import CONFIGS
 from icre.evaluation import records
+from icre.experiments.ablation.spec import read_spec
 from icre.utils.errors import UserError
 from icre.utils.files import path_inside, replaced
 
@@ -112,3 +114,16 @@ def test_links_inside_a_folder_are_paths_and_those_that_leave_it_are_not(tmp_pat
         path_inside(root, "outer/x.jpg")
     (tmp_path / "alias").symlink_to(root)
     assert path_inside(tmp_path / "alias", "cam1/x.jpg").parts[-1] == "x.jpg"
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "/", "/etc", "a/../../b", "..\\x", "v1.5", "x" * 300, "~", "\x1b[2J", "é"]
+)
+def test_a_row_of_an_ablation_has_its_folder_inside(tmp_path, name):
+    content = {"config": str(CONFIGS / "Demo/icre_r18.yml"), "rows": {name: {}, "other": {}}}
+    (tmp_path / "spec.yml").write_text(json.dumps(content))
+    spec = read_spec(tmp_path / "spec.yml", tmp_path / "out")
+    folder = spec.runs[0].files.path
+    row, seed = folder.relative_to(tmp_path / "out").parts
+    assert seed == "seed_0" and row.strip("_.") == row and len(row) <= 100 and row.isascii()
+    folder.mkdir(parents=True)

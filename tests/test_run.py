@@ -10,7 +10,8 @@ import yaml
 import icre
 from icre.commands import export, report, search, visualize
 from icre.engine.checkpoint import SafeCheckpointer
-from icre.inference.run import Run, flatten, open_model, open_runs, read_scalars
+from icre.evaluation.records import METRICS
+from icre.inference.run import Run, flatten, open_model, open_runs, read_records, read_scalars
 from icre.report.write import SECTIONS
 from icre.utils.errors import UserError
 
@@ -123,7 +124,20 @@ def test_a_resumed_runs_scalars_are_read_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{}\n", "line 1"), ("", "is empty"), (LINES + "{broken", "line 3"), ("[1]\n", "line 1")],
+    [
+        ("{}\n", "line 1"),
+        ("", "is empty"),
+        (LINES + "{broken", "line 3"),
+        ("[1]\n", "line 1"),
+        ('{"iteration": 1, "lr": [1]}\n', "line 1"),
+        ('{"iteration": 1, "lr": "1"}\n', "line 1"),
+        ('{"iteration": 1, "lr": null}\n', "line 1"),
+        ('{"iteration": 1, "lr": 1' + "0" * 400 + "}\n", "line 1"),
+        ('{"iteration": "x"}\n', "line 1"),
+        ('{"iteration": Infinity}\n', "line 1"),
+        ('{"iteration": -1}\n', "line 1"),
+        ("[" * 100_000 + "\n", "line 1"),
+    ],
 )
 def test_broken_scalars_are_refused(tmp_path, text, said):
     (tmp_path / "s.json").write_text(text)
@@ -133,3 +147,59 @@ def test_broken_scalars_are_refused(tmp_path, text, said):
 
 def test_configs_are_flattened_to_text():
     assert flatten({"A": {"B": [1, 2], "C": {}}, "D": None}) == {"A.B": "1, 2", "D": "None"}
+
+
+RECORD = {
+    "protocol": "sysu-all-single",
+    "draw": "official",
+    "split": None,
+    "rerank": None,
+    "trials": 10,
+    "valid_queries": 3,
+    "gallery": 4,
+} | {name: {"mean": 1.0, "std": None} for name in METRICS}
+
+
+def test_records_of_the_right_shape_are_read(tmp_path):
+    (tmp_path / "m.json").write_text(json.dumps([RECORD]))
+    assert read_records(tmp_path / "m.json") == [RECORD]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        (b"[\xff]", "no JSON"),
+        ({}, "no list"),
+        (1, "no list"),
+        ([1], "record 1"),
+        ([RECORD, []], "record 2"),
+        ([{}], "record 1 has no protocol"),
+        *(
+            ([RECORD | {field: value}], f"record 1 has a wrong {field}")
+            for field, value in [
+                ("protocol", 1),
+                ("draw", []),
+                ("split", "a"),
+                ("rerank", {"k1": 1}),
+                ("rerank", "yes"),
+                ("trials", None),
+                ("valid_queries", "3"),
+                ("gallery", [4]),
+                ("mAP", 1.0),
+                ("mAP", {"mean": "1", "std": None}),
+                ("Rank-1", {"std": 1.0}),
+            ]
+        ),
+    ],
+)
+def test_records_of_other_shapes_are_refused(tmp_path, content, said):
+    path = tmp_path / "metrics.json"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=said) as caught:
+        read_records(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from PIL import Image
 
 from icre.datasets.protocol import find
@@ -16,7 +17,7 @@ from icre.plots.curves import cmc, draw_cmc, draw_sweep, draw_training
 from icre.plots.distances import EDGES, draw_distances, pair_distances
 from icre.plots.embedding import choose_images, draw_embedding, embed
 from icre.plots.ranking import RIGHT, WRONG, draw_rankings
-from icre.plots.style import COLOURS, check_format, new_figure, save_figure
+from icre.plots.style import COLOURS, check_format, figure_bytes, new_figure, save_figure
 from icre.utils.errors import UserError
 from small_features import from_paths, small_features
 
@@ -142,6 +143,41 @@ def test_a_ranking_picture_frames_each_image_by_its_person(features, root):
     assert [text[1:] for text in texts if text[:1].isdigit()] == cameras
     with pytest.raises(UserError, match="the selection is empty"):
         draw_rankings(features, [], root)
+
+
+@pytest.mark.parametrize("name", ["../private.jpg", "ABSOLUTE", "cam1/../../private.jpg", "out/x"])
+def test_a_picture_shows_no_image_outside_its_root(features, root, name):
+    lists = ranking_lists(features, NAME, DRAW, queries=1, top=2)
+    private = root.parent / "private.jpg"
+    Image.new("RGB", (4, 8)).save(private)
+    if not (root / "out").is_symlink():
+        (root / "out").symlink_to(root.parent)
+    name = {"ABSOLUTE": str(private), "out/x": "out/private.jpg"}.get(name, name)
+    paths = features.paths.astype(object)
+    paths[lists[0].found[0]] = name
+    sent = dataclasses.replace(features)
+    object.__setattr__(sent, "paths", paths.astype(str))  # no layout is asked for here
+    with pytest.raises(UserError, match="path") as caught:
+        draw_rankings(sent, lists, root)
+    assert name in str(caught.value)
+    if name == "out/private.jpg":  # an image of the data set's own
+        draw_rankings(sent, lists, root, known={str(root / name)})
+
+
+NAMES = ("$x^2$ $\\frac{1$", "a$b\\c_{", "_run", "\x1b[31mred\n\x07", "\udcff", "{} %s %", "100 %")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_names_are_text_in_figures(suffix):
+    scalars = {name: {f"loss_{name}": ([0, 1], [1.0, 2.0])} for name in NAMES}
+    figure = draw_training(scalars)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [label.strip() for label in labels] == [name.strip() for name in NAMES]
+    points = {name: [(1.0, 2.0, 0.1)] for name in ("Rank-1", "mAP")}
+    for one in (figure, draw_sweep(NAMES[0], points, NAMES[1])):
+        assert len(figure_bytes(one, suffix, 50)) > 1000
+    shown = "".join(text.get_text() for text in figure.findobj(Text))
+    assert "\\x1b[31mred" in shown and "\x1b" not in shown and NAMES[0] in shown
 
 
 def test_distances_are_those_of_a_loop(features):

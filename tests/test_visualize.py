@@ -77,6 +77,36 @@ def test_a_sweeps_curve_comes_from_its_results(tmp_path):
     assert out.stat().st_size > 1000
 
 
+ROW = {"row": "1", "Rank-1": {"mean": 40, "std": 1}, "mAP": {"mean": 30, "std": 1}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": []},
+        {"rows": {}},
+        {"rows": [1]},
+        {"rows": [ROW | {"row": "a"}]},
+        {"rows": [ROW | {"mAP": 1}]},
+        {"rows": [ROW | {"mAP": {"mean": None, "std": 1}}]},
+        {"rows": [ROW | {"mAP": {"mean": 1, "std": -1}}]},
+        {"rows": [ROW | {"mAP": {"mean": [1], "std": 1}}]},
+        {"sweep": ["A"]},
+        {"protocol": {}},
+        {"draw": 1},
+        None,
+    ],
+)
+def test_results_of_other_shapes_end_in_one_line(change, tmp_path, capsys):
+    content = {"protocol": "regdb-v2t", "draw": None, "sweep": "A", "rows": [ROW]}
+    content = [content] if change is None else content | change
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    out = tmp_path / "curve.svg"
+    assert main(["curves", "sweep", str(tmp_path), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "results.json" in error and error.count("\n") == 1 and not out.exists()
+
+
 # words -> what the message must name
 REFUSED = {
     "distances RUN --out a.gif": "--out a.gif",

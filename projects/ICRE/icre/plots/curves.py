@@ -14,11 +14,21 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.rank import QueryScores
 from icre.evaluation.score import score_trials
 from icre.evaluation.trials import build_trials
-from icre.plots.style import COLOURS, COLUMN, LINES, MARKERS, check_count, new_figure, styled
+from icre.plots.style import (
+    COLOURS,
+    COLUMN,
+    LINES,
+    MARKERS,
+    check_count,
+    legend_label,
+    new_figure,
+    styled,
+)
 from icre.utils.errors import UserError
 
 # score -> colour, line style and marker of its curve
 SWEPT = {"Rank-1": (COLOURS[0], "-", "o"), "mAP": (COLOURS[1], "--", "s")}
+PANELS = 100  # of a figure; more would be an image that nothing can show
 Scalars = Mapping[str, tuple[Sequence[int], Sequence[float]]]  # name -> (iterations, values)
 
 
@@ -85,7 +95,7 @@ def draw_cmc(models: Mapping[str, CMC], width: float = COLUMN) -> Figure:
             color=colour,
             linestyle=LINES[number % len(LINES)],
             marker=MARKERS[number],
-            label=f"{name} (Rank-1 {one.mean[0]:.1f})",
+            label=legend_label(f"{name} (Rank-1 {one.mean[0]:.1f})"),
         )
         if one.std is not None:
             axes.fill_between(
@@ -129,6 +139,8 @@ def draw_training(
     shown += [f"{setting}/{name}" for name in ("Rank-1", "mAP")] if setting else []
     if not shown:
         raise UserError("the runs logged no loss, learning rate or score: there is nothing to draw")
+    if len(shown) > PANELS:
+        raise UserError(f"the runs logged {len(shown)} losses and scores, more than {PANELS}")
     columns = 2 if width < 5 else 4
     rows = -(-len(shown) // columns)
     figure = new_figure(width, 0.95 * rows + 0.3)
@@ -164,7 +176,11 @@ def _one_scalar(axes: Axes, name: str, runs: Mapping[str, Scalars]) -> None:
     scored = "/" in name and not name.startswith("health/")
     for number, (run, scalars) in enumerate(runs.items()):
         if name in scalars:
-            look = {"color": COLOURS[number], "linestyle": LINES[number % len(LINES)], "label": run}
+            look = {
+                "color": COLOURS[number],
+                "linestyle": LINES[number % len(LINES)],
+                "label": legend_label(run),
+            }
             # scores are few, and may be only one
             axes.plot(*scalars[name], marker=MARKERS[number] if scored else "", **look)
     title = name.removeprefix("health/")

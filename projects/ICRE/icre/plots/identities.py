@@ -4,7 +4,16 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from icre.plots.style import COLOURS, GRAY, MARKERS, PAGE, check_count, new_figure, styled
+from icre.plots.style import (
+    COLOURS,
+    GRAY,
+    MARKERS,
+    PAGE,
+    check_count,
+    legend_label,
+    new_figure,
+    styled,
+)
 from icre.utils.errors import UserError
 
 LABELLED = 80  # identities whose numbers fit below a page's width
@@ -46,7 +55,7 @@ def draw_identities(
             linestyle="",
             marker=MARKERS[number],
             color=COLOURS[number],
-            label=f"{name} (mean {mean:.1f})",
+            label=legend_label(f"{name} (mean {mean:.1f})"),
         )
     axes.set(xlabel="identity", ylabel=label, ylim=(0, 103), xlim=(-1, len(order)))
     if len(order) <= LABELLED:

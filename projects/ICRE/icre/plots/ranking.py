@@ -1,6 +1,6 @@
 """Pictures of ranking lists: queries and their first images, right or wrong by their frame."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from icre.evaluation.ranking_lists import RankingList, ranking_lists
 from icre.modality import INFRARED
 from icre.plots.style import BLACK, GREEN, PAGE, VERMILION, new_figure, save_figure, styled
 from icre.utils.errors import UserError
+from icre.utils.files import path_inside
 from icre.utils.image import read_image
 
 RIGHT, WRONG = (GREEN, "-", "✓"), (VERMILION, "--", "✗")  # colour, line style, mark
@@ -24,7 +25,12 @@ GAP, CAPTION, SIDE = 0.10, 0.2, 0.2
 
 @styled
 def draw_rankings(
-    data: FeatureSet, lists: Sequence[RankingList], root: Path, title: str = "", width: float = PAGE
+    data: FeatureSet,
+    lists: Sequence[RankingList],
+    root: Path,
+    title: str = "",
+    width: float = PAGE,
+    known: Container[str] = (),
 ) -> Figure:
     """One row per query: the query, then the first images of its ranking.
 
@@ -37,13 +43,19 @@ def draw_rankings(
         root: the data set's folder.
         title: above the figure; may be empty.
         width: inches.
+        known: paths (`root` included) of the data set's own images, which may lie behind links that
+            lead out of `root`.
 
     Raises:
-        UserError: no list, or an image that cannot be read.
+        UserError: no list, an image that cannot be read, or a path that leaves `root`.
     """
     if not lists:
         raise UserError("the selection is empty: there is no ranking list to draw")
-    images = [[_read(root / data.paths[row]) for row in (one.query, *one.found)] for one in lists]
+    rows = [
+        [_path(root, str(data.paths[row]), known) for row in (one.query, *one.found)]
+        for one in lists
+    ]
+    images = [[_read(path) for path in row] for row in rows]
     aspect = max(image.width / image.height for row in images for image in row)
     across = SIDE + max(map(len, images)) * (aspect + GAP) + 2 * GAP
     down = len(lists) * (1 + CAPTION)
@@ -89,7 +101,7 @@ def save_rankings(
     """Write the ranking picture of a result record's protocol.
 
     Args:
-        data: the features that were scored, in any order.
+        data: the features that were extracted and scored, in any order.
         record: a result record.
         root, permutation_file: of the data set.
         path: of the picture.
@@ -98,7 +110,8 @@ def save_rankings(
     lists = ranking_lists(data, record["protocol"], record["draw"], permutation_file)
     rank_1 = f"Rank-1 over {record['trials']} trials: {record['Rank-1']['mean']:.1f} %"
     title = f"{describe(record['protocol'], record['draw'])}. {rank_1}"
-    save_figure(draw_rankings(data, lists, root, title), path, dpi=150)
+    known = {str(root / path) for path in data.paths}  # they were just read from the data set
+    save_figure(draw_rankings(data, lists, root, title, known=known), path, dpi=150)
 
 
 def describe(protocol: str, draw: str | None) -> str:
@@ -127,6 +140,12 @@ def _framed_image(
             linewidth=line,
         )
     )
+
+
+def _path(root: Path, name: str, known: Container[str]) -> Path:
+    if str(root / name) in known:
+        return root / name
+    return path_inside(root, name, "features")
 
 
 def _read(path: Path) -> Image.Image:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from icre.utils.errors import UserError
+from icre.utils.errors import UserError, printable
 from icre.utils.files import replaced
 
 COLUMN, PAGE = 3.3, 6.9  # inches: a column of the usual two-column paper, and both columns
@@ -50,6 +51,7 @@ _RC = {
     "legend.handlelength": 1.6,
     "grid.alpha": 0.25,
     "grid.linewidth": 0.5,
+    "text.parse_math": False,  # a $ in a name is a $
     "svg.hashsalt": "icre",
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
@@ -91,6 +93,9 @@ def figure_bytes(figure: Figure, suffix: str, dpi: int = 300) -> bytes:
     """
     buffer = io.BytesIO()
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_RC}):
+        for text in figure.findobj(Text):
+            lines = text.get_text().split("\n")
+            text.set_text("\n".join(map(printable, lines)))
         figure.savefig(buffer, dpi=dpi, format=suffix[1:], **_FORMATS[suffix])
     return buffer.getvalue()
 
@@ -104,6 +109,11 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
     content = figure_bytes(figure, check_format(path).suffix.lower(), dpi)
     with replaced(path) as temporary:
         temporary.write_bytes(content)
+
+
+def legend_label(name: str) -> str:
+    """A name for `label=`; matplotlib leaves out of legends what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def check_count(names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Figures of runs and feature files: one function per sub-command of tools/visualize.py."""
 
-import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.ranking_lists import PICKS, ranking_lists
 from icre.evaluation.trials import build_trials
 from icre.inference.extractor import FeatureExtractor
-from icre.inference.run import Run, find_model, name_sources
+from icre.inference.run import Run, find_model, name_sources, read_json
 from icre.plots.curves import SWEPT, cmc, draw_cmc, draw_sweep, draw_training
 from icre.plots.distances import draw_distances, pair_distances
 from icre.plots.embedding import check_method, choose_images, draw_embedding, embed
@@ -49,7 +49,7 @@ def ranking(
         no_title: leave out the line above.
         width: inches; None: a page.
     """
-    folder = _image_folder(features, root)
+    folder, known = _image_folder(features, root)
     permutation_file = _permutation_file(features, root, perm)
     chosen_by = _parse_pick(pick)
     loaded = FeatureSet.load(features)
@@ -58,7 +58,7 @@ def ranking(
         data, trials.name, trials.draw, permutation_file, queries, top, chosen_by, seed
     )
     title = "" if no_title else describe(trials.name, trials.draw)
-    return draw_rankings(data, lists, folder, title, width or PAGE)
+    return draw_rankings(data, lists, folder, title, width or PAGE, known)
 
 
 def _parse_pick(words: Sequence[str]) -> str | list[int]:
@@ -201,28 +201,30 @@ def _sweep(models: Sequence[str], width: float | None, **_: object) -> Figure:
     file = file / "results.json" if file.is_dir() else file
     if not file.is_file():
         raise UserError(f"{file}: no such file; tools/ablate.py writes it")
-    try:
-        found = json.loads(file.read_text())
-        points = _sweep_points(found)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no result of a sweep over numbers ({error!r})") from None
-    if not found.get("sweep"):
+    found = read_json(file)
+    if isinstance(found, dict) and not found.get("sweep"):
         raise UserError(
             f"{file} is not of a sweep, or was written before sweeps named their key: "
             "run tools/ablate.py SPEC.yml --table again"
         )
-    setting = f"{found['protocol']}, {found['draw'] or 'no'} draw"
-    return draw_sweep(found["sweep"], points, setting, width or COLUMN)
+    try:
+        key, protocol, draw = (found[name] for name in ("sweep", "protocol", "draw"))
+        if not all(isinstance(text, str) for text in (key, protocol, draw or "")):
+            raise TypeError("sweep, protocol and draw are names")
+        if not found["rows"]:
+            raise ValueError("no rows")
+        points = {name: [_sweep_point(row, row[name]) for row in found["rows"]] for name in SWEPT}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{file} is no result of a sweep over numbers ({error!r})") from None
+    return draw_sweep(key, points, f"{protocol}, {draw or 'no'} draw", width or COLUMN)
 
 
-def _sweep_points(results: dict) -> dict[str, list[tuple[float, float, float]]]:
-    """Score -> (value, mean, std) of each row; empty if the results are of no sweep."""
-    if not results.get("sweep"):
-        return {}
-    return {
-        name: [(float(row["row"]), row[name]["mean"], row[name]["std"]) for row in results["rows"]]
-        for name in SWEPT
-    }
+def _sweep_point(row: dict, metric: dict) -> tuple[float, float, float]:
+    """(value, mean, std) of a row."""
+    point = float(row["row"]), float(metric["mean"]), float(metric["std"])
+    if not (all(map(math.isfinite, point)) and point[2] >= 0):
+        raise ValueError(f"row {row['row']}: {point}")
+    return point
 
 
 CURVES: dict[str, Callable[..., Figure]] = {"cmc": _cmc, "training": _training, "sweep": _sweep}
@@ -239,8 +241,11 @@ def _run_of(features: str) -> Run | None:
     return run if run.files.config.is_file() else None
 
 
-def _image_folder(features: str, root: Path | None) -> Path:
+def _image_folder(features: str, root: Path | None) -> tuple[Path, Container[str]]:
     """The folder that the features' paths are relative to: `root`, else the run's data set.
+
+    Returns:
+        The folder, and the paths of the run's own images (none for `root`).
 
     Raises:
         UserError: neither is known.
@@ -248,14 +253,14 @@ def _image_folder(features: str, root: Path | None) -> Path:
     if root is not None:
         if not root.is_dir():
             raise UserError(f"--root {root}: no such folder")
-        return root
+        return root, ()
     run = _run_of(features)
     if run is None:
         raise UserError(
             f"{features}: no run, so where its images lie is not known: add --root "
             "DATASET, such as datasets/SYSU-MM01"
         )
-    return run.dataset.folder
+    return run.dataset.folder, run.images
 
 
 def _permutation_file(features: str, root: Path | None, perm: str | None) -> Path | None:
@@ -265,5 +270,5 @@ def _permutation_file(features: str, root: Path | None, perm: str | None) -> Pat
     if root is None:
         run = _run_of(features)
         return run.permutation_file if run else None
-    file = SYSUMM01.permutation_below(_image_folder(features, root))
+    file = SYSUMM01.permutation_below(_image_folder(features, root)[0])
     return file if file.is_file() else None

@@ -66,7 +66,7 @@ def _lists(run: Run, options: Options, pick: str) -> Picture:
     lists = ranking_lists(
         run.features, trials.name, trials.draw, run.permutation_file, PICKED[pick], TOP, pick
     )
-    figure = draw_rankings(run.features, lists, run.dataset.folder, title)
+    figure = draw_rankings(run.features, lists, run.dataset.folder, title, known=run.images)
     return photos(figure, f"Queries and the first {TOP} images found for each. {title}")
 
 

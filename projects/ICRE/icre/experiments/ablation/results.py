@@ -24,6 +24,7 @@ from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
 from icre.experiments.ablation.spec import PlannedRun, Spec
+from icre.inference.run import check_record, read_json, read_records
 from icre.modeling.losses import LOSS_REGISTRY
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
@@ -70,8 +71,12 @@ class Results:
         if not path.is_file():
             return None
         try:
-            result = Result(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
+            result = Result(**read_json(path))
+            check_record(result.record, "its record")
+            _check_environment(result.environment)
+            for one in result.identities:
+                {name: float(one[name]) for name in ("pid", "queries", "Rank-1", "mAP", "mINP")}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path} is no result of a training ({error}): remove it") from None
         if result.config != trained_config(run):
             raise UserError(f"{path} holds the result of another config: remove it")
@@ -111,7 +116,7 @@ class Results:
     def _record(self, run: PlannedRun) -> dict[str, Any]:
         """The run's record under the spec's protocol, not re-ranked."""
         wanted = (self.spec.protocol, self.spec.draw, None)
-        for record in json.loads(run.files.metrics.read_text()):
+        for record in read_records(run.files.metrics):
             if (record["protocol"], record["draw"], record["rerank"]) == wanted:
                 return record
         raise UserError(
@@ -180,4 +185,18 @@ def _environment(run: PlannedRun) -> dict[str, Any]:
     path = run.files.environment
     if not path.is_file():
         raise UserError(f"{path} is missing (an older version trained this run): remove its folder")
-    return json.loads(path.read_text())
+    found = read_json(path)
+    try:
+        _check_environment(found)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no record of a machine ({error!r}): remove its folder"
+        ) from None
+    return found
+
+
+def _check_environment(found: Any) -> None:
+    """Raise an error unless it has what tables show."""
+    texts = [found["gpu"] or found["cpu"], found["versions"]["torch"], found["date"]]
+    if not all(isinstance(text, str) for text in [*texts, found.get("precision", "")]):
+        raise TypeError("its environment holds no text")

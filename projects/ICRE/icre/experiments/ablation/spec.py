@@ -198,5 +198,5 @@ def _word(value: Any) -> str:
 
 
 def _slug(name: str) -> str:
-    """A name as a folder: letters, digits and dots."""
-    return re.sub(r"[^A-Za-z0-9.]+", "_", name).strip("_") or "row"
+    """A name as that of a folder: letters, digits and dots between them, at most 100."""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", name)[:100].strip("_.") or "row"
