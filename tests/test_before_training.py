@@ -322,6 +322,10 @@ def add(root, name):
         ),
         (lambda root: remove(root, "*/*_c2s1_*"), ["Market1501", "camera"]),
         (lambda root: remove(root, "bounding_box_test/00*3_*"), ["Market1501"]),
+        (
+            lambda root: remove(root, "bounding_box_test/0012_c1s1_000002_00.jpg"),
+            ["Market1501", "23 gallery", "50"],
+        ),
     ],
 )
 def test_damaged_sets_of_fast_reid(market_root, tmp_path, capsys, damage, said):
@@ -332,3 +336,16 @@ def test_damaged_sets_of_fast_reid(market_root, tmp_path, capsys, damage, said):
     line = refused(capsys, market_root, tmp_path / "run", *MARKET_SET, config=MARKET)
     assert [word for word in said if word.format(root=market_root) not in line] == []
     assert not (tmp_path / "run").exists()
+
+
+# models
+
+
+@pytest.mark.parametrize(
+    "options", ["MODEL.BACKBONE.DEPTH 18x", "MODEL.BACKBONE.NAME build_osnet_backbone"]
+)
+def test_mgn_needs_bottleneck_blocks(options):
+    from conftest import CONFIGS
+
+    with pytest.raises(UserError, match=options.split()[-1]):
+        load_config(CONFIGS / "SYSU/mgn_r50.yml", words(options))

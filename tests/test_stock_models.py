@@ -210,7 +210,8 @@ def test_a_cross_modality_batch_cannot_be_drawn_from_one_modality(market_root, t
         "CrossModalitySampler",
         config=MARKET,
     )
-    assert status == 2 and "only 0 training identities" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert status == 2 and "DATALOADER.SAMPLER_TRAIN CrossModalitySampler" in said
 
 
 SIZES = {"RegDB": [288, 144]}

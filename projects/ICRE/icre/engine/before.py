@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
 
 FEWEST = 10  # gallery images: fast-reid's evaluator reports Rank-10
+LONGEST = 50  # its longest ranking list
 
 
 def check_data(cfg: CfgNode, train: bool) -> dict[str, Any] | None:
@@ -119,12 +121,22 @@ def _check_evaluator(query: Sequence[tuple], gallery: Sequence[tuple]) -> None:
             raise UserError(f"labels of the test image {path} are {labels}: they must be integers")
     if len(gallery) < FEWEST:
         raise UserError(f"it has {len(gallery)} gallery images; Rank-10 needs at least {FEWEST}")
-    cameras: dict[int, set[int]] = {}
-    for _, pid, camid in gallery:
-        cameras.setdefault(pid, set()).add(camid)
-    if not any(cameras.get(pid, set()) - {camid} for _, pid, camid in query):
+    shot = Counter((pid, camid) for _, pid, camid in gallery)
+    people = Counter(pid for _, pid, _ in gallery)
+    # of a query's gallery, images of its own identity and camera are left out
+    left = {
+        len(gallery) - shot[pid, camid] for _, pid, camid in query if people[pid] > shot[pid, camid]
+    }
+    if not left:
         raise UserError(
             "no query's identity is in the gallery from another camera: nothing can be scored"
+        )
+    # its rows are as long as a query's gallery, at most 50 (fastreid/evaluation/rank.py:129)
+    rows = {min(count, len(gallery), LONGEST) for count in left}
+    if len(rows) > 1 or min(rows) < FEWEST:
+        raise UserError(
+            f"it has {len(gallery)} gallery images, which leave {min(rows)} to one query and "
+            f"{max(rows)} to another; fast-reid's evaluator needs {LONGEST} for each"
         )
 
 

@@ -22,6 +22,9 @@ REGISTRIES = {
     "MODEL.LOSSES.NAME": LOSS_REGISTRY,
 }
 
+# fastreid/modeling/meta_arch/mgn.py:92
+MGN_BACKBONES = (("build_resnet_backbone", "50x"), ("build_resnet_backbone", "101x"))
+
 # What fast-reid's own meta-architectures know; they ignore any other name in silence.
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -57,6 +60,13 @@ def _check_parts(cfg: CfgNode) -> None:
             f"MODEL.BACKBONE.NAME {model.BACKBONE.NAME} does not fit MODEL.META_ARCHITECTURE "
             f"{model.META_ARCHITECTURE}: ICRE takes build_two_stream_resnet_backbone, fast-reid's "
             "models take fast-reid's backbones"
+        )
+    backbone = (model.BACKBONE.NAME, model.BACKBONE.DEPTH)
+    if model.META_ARCHITECTURE == "MGN" and backbone not in MGN_BACKBONES:
+        raise UserError(
+            f"MODEL.META_ARCHITECTURE MGN takes apart a ResNet of bottleneck blocks, not "
+            f"MODEL.BACKBONE.NAME {backbone[0]} of MODEL.BACKBONE.DEPTH {backbone[1]}: set DEPTH "
+            "50x or 101x"
         )
     names = list(model.LOSSES.NAME)
     if len(set(names)) < len(names):
