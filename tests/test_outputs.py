@@ -1,6 +1,7 @@
 """Where results are written to: files, links, devices and pipes; paths that stay in a folder."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import pytest
 from conftest import CONFIGS
 from icre.evaluation import records
 from icre.experiments.ablation.spec import read_spec
+from icre.gallery import answers
+from icre.gallery.answers import Match
+from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.files import path_inside, replaced
 
@@ -127,3 +131,16 @@ def test_a_row_of_an_ablation_has_its_folder_inside(tmp_path, name):
     row, seed = folder.relative_to(tmp_path / "out").parts
     assert seed == "seed_0" and row.strip("_.") == row and len(row) <= 100 and row.isascii()
     folder.mkdir(parents=True)
+
+
+def test_names_from_files_are_printed_with_escapes(capsys, caplog):
+    name = "\x1b]0;title\x07\x9b31m\udcff\r"
+    logger = logging.getLogger("fastreid.icre")
+    assert cli.run(lambda: cli.show(f"a\tä\n{name}") or logger.warning("%s\n", name)) == 0
+    shown = capsys.readouterr().out
+    assert shown == "a\tä\n\\x1b]0;title\\x07\\x9b31m\\udcff\\r\n"
+    assert caplog.messages == ["\\x1b]0;title\\x07\\x9b31m\\udcff\\r\n"]
+    query = {"path": f"/{name}.jpg", "modality": "visible", "camera": "", "identity": "a\nb"}
+    match = Match(1, name, "visible", name, name, 0.5, 0.5, None, None)
+    text = answers.text(answers.Answer(query, [match], None, 0.5, None, None, None, None))
+    assert text.count("\n") == 4 and "\\x1b" in text and "\x1b" not in text

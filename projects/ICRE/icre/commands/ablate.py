@@ -76,8 +76,8 @@ def _train_and_tabulate(args: argparse.Namespace) -> int:
     failed = [] if args.table else train_missing(spec, results, args.gpus, args.jobs)
     entries = summarise(spec, results)
     written = write(spec, entries, out)
-    print(markdown(spec, entries))
+    cli.show(markdown(spec, entries))
     print("written:", ", ".join(map(str, written)))
     for planned in failed:
-        print(f"failed: {planned.row}, seed {planned.seed}: see {console(planned)}")
+        cli.show(f"failed: {planned.row}, seed {planned.seed}: see {console(planned)}")
     return 1 if failed else 0

@@ -10,8 +10,8 @@ from icre.utils import cli
 def parser() -> argparse.ArgumentParser:
     """Command line."""
     result = argparse.ArgumentParser(
-        description="Check that a data set on disk is complete, readable and the published one. Every "
-        "image that a split file lists is decoded. Exit status: 0 training can run (perhaps on "
+        description="Check that a data set on disk is complete, readable and the published one. "
+        "Every image that a split file lists is decoded. Exit status: 0 training can run (perhaps on "
         "another set than the published one), 1 it would stop, 2 bad arguments."
     )
     result.add_argument("layout", metavar="{sysu,regdb,llcm}")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from icre.evaluation import records
 
     report = examine(args.layout, find_folder(args.layout, args.root))
-    print(text(report))
+    cli.show(text(report))
     if args.json:
         records.save(report.as_json(), args.json)
     return 1 if report.errors else 0

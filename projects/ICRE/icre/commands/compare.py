@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     first, second = (FeatureSet.load(path, args.test_ids) for path in (args.first, args.second))
     bootstrap = Bootstrap(args.samples, args.seed)
     result = compare(first, second, args.protocol, args.draw, args.perm, bootstrap, args.device)
-    print(report(result, (args.first, args.second)))
+    cli.show(report(result, (args.first, args.second)))
     if args.json:
         records.save(result, args.json)
 

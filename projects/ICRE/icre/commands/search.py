@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from icre.commands import arguments
 from icre.modality import NAMES
 from icre.utils import cli
-from icre.utils.errors import UserError
+from icre.utils.errors import UserError, printable
 
 if TYPE_CHECKING:  # imported where they are used, for a quick --help
     from icre.gallery.calibration import Calibration
@@ -113,7 +113,7 @@ def _collect(sources: list[str], modality: str | None) -> "ImageTable":
     images = collect(sources, modality)
     against = contradictions(images)
     if against:
-        print(
+        cli.show(
             f"note: {len(against)} images are taken as --modality or a table says, though their "
             f"paths say otherwise, such as {against[0]}"
         )
@@ -133,9 +133,9 @@ def _index(args: argparse.Namespace) -> None:
         print(f"going on: {total - len(builder.pending)} of {total} shards are there")
     kept, skipped = builder.build(args.skip_corrupt)
     for path, reason in skipped:
-        print(f"skipped {path}: {reason}")
+        cli.show(f"skipped {printable(path)}: {printable(reason)}")
     people = len(set(kept.identities) - {""})
-    print(f"{args.out}: {len(kept)} images, {people or 'no'} known people, index {args.index}")
+    cli.show(f"{args.out}: {len(kept)} images, {people or 'no'} known people, index {args.index}")
 
 
 def _calibrate(args: argparse.Namespace) -> None:
@@ -150,7 +150,7 @@ def _calibrate(args: argparse.Namespace) -> None:
         held_out = not extractor.saw_validation
     shared = shared_people(gallery.images, people)
     if 0 < len(shared) < len(set(people.identities)):
-        print(
+        cli.show(
             f"note: {len(shared)} people who are in the gallery are left out, such as {shared[0]} "
             f"({SAME_PERSON})"
         )
@@ -201,7 +201,7 @@ def _query(args: argparse.Namespace) -> None:
     gallery, extractor = open_with_model(args.gallery, args.weights, args.device)
     features = features_of(extractor, images)
     answers = answer(gallery, images, features, args.top, args.far, args.rerank)
-    print("\n\n".join(text(one) for one in answers))
+    cli.show("\n\n".join(text(one) for one in answers))
     if args.json:
         records.save(as_json(answers), args.json)
     if args.html:

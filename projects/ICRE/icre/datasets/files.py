@@ -149,7 +149,7 @@ def _parse(line: str, pattern: str, where: str) -> Listed:
         raise UserError(f"{where} must be '<relative path> <label>', not {line.strip()!r}")
     path = words[0].replace("\\", "/").removeprefix("./")
     match = re.fullmatch(pattern, path)
-    if match is None or not is_image(path.rsplit("/", 1)[-1]):
+    if match is None or ".." in path.split("/") or not is_image(path.rsplit("/", 1)[-1]):
         raise UserError(f"{where}: {path!r} is no image path of the form {_readable(pattern)}")
     return Listed(path, int(words[1]), match)
 

@@ -12,7 +12,7 @@ from icre.evaluation.rerank import rerank
 from icre.gallery.images import ImageTable
 from icre.gallery.store import Gallery
 from icre.modality import NAMES
-from icre.utils.errors import UserError
+from icre.utils.errors import UserError, printable
 
 DEFAULT_FAR = 0.01
 SHORTLIST = 1000  # nearest images that are re-ranked
@@ -212,13 +212,14 @@ def text(one: Answer) -> str:
             "distance": f"{match.distance:.3f}",
             "similarity": f"{match.similarity:.3f}",
             "modality": match.modality,
-            "camera": match.camera or "-",
-            "identity": match.identity or "-",
-            "path": match.path,
+            "camera": printable(match.camera) or "-",
+            "identity": printable(match.identity) or "-",
+            "path": printable(match.path),
         }
         for match in one.matches
     ]
-    who = ", ".join(filter(None, (one.query["modality"], one.query["identity"])))
-    return f"{one.query['path']} ({who})\n{one.verdict.upper()}: {one.reason}\n" + tabulate(
-        rows, headers="keys", tablefmt="github", disable_numparse=True
+    who = ", ".join(filter(None, (one.query["modality"], printable(one.query["identity"]))))
+    return (
+        f"{printable(one.query['path'])} ({who})\n{one.verdict.upper()}: {one.reason}\n"
+        + tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
     )

@@ -1,11 +1,12 @@
 """Shared by all commands: bad input ends in one line, not in a traceback."""
 
 import errno
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from icre.utils.errors import RunEnded, UserError
+from icre.utils.errors import RunEnded, UserError, printable_lines
 
 # Refused by the machine: no space, no permission.
 _REFUSED = {
@@ -25,6 +26,7 @@ def run(command: Callable[[], int | None]) -> int:
 
     One line is printed after a UserError (status 2) and after RunEnded (its own status).
     """
+    logging.getLogger("fastreid.icre").addFilter(_escape)
     try:
         with disk_faults():
             return command() or 0
@@ -32,6 +34,16 @@ def run(command: Callable[[], int | None]) -> int:
         return _end(error, 2)
     except RunEnded as error:
         return _end(error, error.status)
+
+
+def show(text: str) -> None:
+    """Print text that may hold names from files: what a terminal would obey is escaped."""
+    print(printable_lines(text))
+
+
+def _escape(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable_lines(record.getMessage()), ()
+    return True
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Exceptions for user errors and interrupted runs."""
 
+import re
+
 
 def printable(text: str) -> str:
     """`text` with control characters, line ends and undecodable bytes written as escapes.
@@ -9,6 +11,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """As `printable`, of text that has line ends and tabs of its own."""
+    return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
 
 
 class UserError(ValueError):
