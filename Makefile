@@ -26,7 +26,7 @@ demo: install
 		--ids 690 --images-per-camera 4 --test-ids 40 \
 		--size 64x32 --difficulty plain --seed 0
 	@echo "== Training ICRE (ResNet-18), then scoring it by the SYSU-MM01 protocols"
-	$(BIN)/python tools/train_net.py --config-file configs/Demo/icre_r18.yml
+	$(BIN)/python tools/train_net.py --resume --config-file configs/Demo/icre_r18.yml
 	@echo "== Done: output/demo/metrics.json, ranking.png, log.txt"
 
 test: install

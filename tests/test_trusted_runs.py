@@ -89,6 +89,7 @@ def test_scoring_a_finished_run_again_is_allowed(copied, own_data):
         ("MODEL.WEIGHTS {own} MODEL.SDCE.HEADS 4", "MODEL.SDCE.HEADS"),
         ("MODEL.WEIGHTS {own} INPUT.SIZE_TEST [64,32]", "INPUT.SIZE_TEST"),
         ("MODEL.WEIGHTS {own} SEED 3", "SEED"),
+        ("MODEL.WEIGHTS {own} DATASETS.ROOT {own}/..", "DATASETS.ROOT"),
         ("MODEL.WEIGHTS {own} --untrained", "--untrained"),
         ("MODEL.WEIGHTS nowhere.pth", "nowhere.pth"),
     ],
@@ -114,6 +115,8 @@ def test_untrained_weights_are_asked_for_and_marked(small_run, own_data, tmp_pat
     weights = ("MODEL.WEIGHTS", str(small_run / "model_final.pth"))
     line = refused(capsys, own_data, tmp_path, "--eval-only", *SMALL, *weights)
     assert str(tmp_path) in line
+    line = refused(capsys, own_data, tmp_path, "--eval-only", "--untrained", *SMALL, "SEED", "3")
+    assert "SEED 0, not 3" in line
     assert "--eval-only" in refused(capsys, own_data, tmp_path / "new", "--untrained", *SMALL)
 
 

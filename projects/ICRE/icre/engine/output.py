@@ -18,10 +18,11 @@ from icre.evaluation.records import UNTRAINED
 from icre.utils.checksum import content_hash
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
+from icre.utils.yaml import read_yaml
 
 # Keys that an evaluation in a run's own folder may change; SOLVER.* has no effect on it.
 FREE_IN_TESTS = (
-    *(key for key in FREE if key not in ("DATASETS.TESTS", "INPUT.SIZE_TEST")),
+    *(key for key in FREE if key not in ("DATASETS.ROOT", "DATASETS.TESTS", "INPUT.SIZE_TEST")),
     "SOLVER.",
     "MODEL.LOSSES.",
     "DATASETS.NAMES",
@@ -107,6 +108,7 @@ def check_evaluation(cfg: CfgNode, untrained: bool) -> None:
                 f"OUTPUT_DIR {run.path} holds the scores of other weights than "
                 f"{weights or 'untrained ones'}: {ANOTHER}"
             )
+        _require_own_config(cfg, run, _stored_config(run))
 
 
 def _require_own_weights(cfg: CfgNode, run: RunFolder, weights: str) -> None:
@@ -124,14 +126,22 @@ def _require_own_weights(cfg: CfgNode, run: RunFolder, weights: str) -> None:
             f"OUTPUT_DIR {run.path} holds a finished run, whose scores are those of "
             f"{run.result.name}, not of {weights or 'untrained weights'}: {ANOTHER}"
         )
-    old = yaml.safe_load(run.config.read_text()) if run.config.is_file() else {}
-    old = old or training_config(read_checkpoint(run.result))
+    old = _stored_config(run) or training_config(read_checkpoint(run.result))
+    _require_own_config(cfg, run, old)
+
+
+def _stored_config(run: RunFolder) -> dict[str, Any]:
+    """What a folder's config.yaml holds, nested; empty if there is none."""
+    return (read_yaml(run.config) if run.config.is_file() else None) or {}
+
+
+def _require_own_config(cfg: CfgNode, run: RunFolder, old: dict[str, Any]) -> None:
     changed = changed_key(old, yaml.safe_load(cfg.dump()), FREE_IN_TESTS)
     if changed:
         key, before, now = changed
         raise UserError(
-            f"OUTPUT_DIR {run.path} holds a finished run with {key} {before}, not {now}: set it "
-            f"back, or {ANOTHER}"
+            f"OUTPUT_DIR {run.path} holds the scores of a run with {key} {before}, not {now}: set "
+            f"it back, or {ANOTHER}"
         )
 
 

@@ -14,6 +14,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from icre.config import load_config  # noqa: F401  (until all callers import it from there)
+from icre.engine.output import holds_training
 from icre.evaluation.rerank_options import reranking  # noqa: F401
 from icre.utils.device import resolve_device
 from icre.utils.files import replaced
@@ -31,7 +32,8 @@ def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     run = RunFolder(cfg.OUTPUT_DIR)
     if comm.is_main_process():
         run.path.mkdir(parents=True, exist_ok=True)
-        if not (getattr(args, "eval_only", False) and run.config.exists()):
+        keeps = holds_training(run) or run.metrics.is_file()
+        if not (getattr(args, "eval_only", False) and run.config.exists() and keeps):
             with replaced(run.config) as temporary:
                 temporary.write_text(cfg.dump())
     setup_logger.cache_clear()  # or a second run in this process would write to the first one's log

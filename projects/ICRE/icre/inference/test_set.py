@@ -47,7 +47,7 @@ def extract_test_set(
         device, flip = torch.device("cpu"), False  # an exported model flips by itself
     else:
         model = build_model(cfg)
-        checkpoint = SafeCheckpointer(model).load(weights, checkpointables=[])
+        checkpoint = SafeCheckpointer(model).load(weights, checkpointables=[], classifier=False)
         device, flip = resolve_device(cfg.MODEL.DEVICE), cfg.TEST.FLIP.ENABLED
     check_split(cfg, checkpoint, weights or exported)
     data = load_dataset(cfg, cfg.DATASETS.TESTS[0])
