@@ -62,7 +62,7 @@ FAULTS = {
     "rank 0 killed": (_kill(0), (), 1, "rank 0 (process"),
     "rank 1 frozen": (
         lambda launcher, ranks: os.kill(ranks[1], signal.SIGSTOP),
-        ("DIST_TIMEOUT", "10"),
+        ("DIST_TIMEOUT", "30"),
         1,
         "imed out",
     ),
