@@ -16,7 +16,7 @@ from icre.gallery import answers
 from icre.gallery.answers import Match
 from icre.utils import cli
 from icre.utils.errors import UserError
-from icre.utils.files import path_inside, replaced
+from icre.utils.files import check_output, path_inside, replaced
 
 CONTENT = {"Rank-1": 50.0}
 
@@ -98,6 +98,10 @@ def test_what_cannot_be_written_is_named(tmp_path):
     for name in ("loop", "file/out.json", "folder"):
         with pytest.raises(UserError, match=name):
             save(tmp_path / name)
+        with pytest.raises(UserError, match=name):
+            check_output(None, tmp_path / name)
+    check_output(tmp_path / "new/folder/out.json", "/dev/null", None)
+    assert not (tmp_path / "new").exists()
     assert (tmp_path / "loop").is_symlink() and (tmp_path / "folder").is_dir()
 
 

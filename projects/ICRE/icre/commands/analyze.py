@@ -6,7 +6,7 @@ import json
 from icre.commands import arguments
 from icre.utils import cli
 from icre.utils.errors import UserError
-from icre.utils.files import replaced
+from icre.utils.files import check_output, replaced
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from icre.modeling.build import build_model
     from icre.utils.device import resolve_device
 
+    check_output(args.json)
     cfg = load_config(args.config_file, [*args.opts, "MODEL.BACKBONE.PRETRAIN", "False"])
     device, size = resolve_device(cfg.MODEL.DEVICE), cfg.INPUT.SIZE_TEST
     model = build_model(cfg, device).eval()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from icre.utils import cli
+from icre.utils.files import check_output
 
 _AGW, _DEEN = "github.com/mangye16/Cross-Modal-Re-ID-baseline", "github.com/ZYK100/LLCM"
 
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
     """Run one benchmark, print its table, write and draw its result."""
     from icre.evaluation import records
 
+    check_output(args.json, getattr(args, "plot", None))
     benchmark, result = args.job(args)
     print(benchmark.text(result))
     if args.json:

@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 
 from icre.utils import cli
+from icre.utils.files import check_output
 
 
 def parser() -> argparse.ArgumentParser:
     """Command line."""
     result = argparse.ArgumentParser(
         description="Check that a data set on disk is complete, readable and the published one. "
-        "Every image that a split file lists is decoded. Exit status: 0 training can run (perhaps on "
-        "another set than the published one), 1 it would stop, 2 bad arguments."
+        "Every image that a split file lists is decoded. Exit status: 0 training can run (perhaps "
+        "on another set than the published one), 1 it would stop, 2 bad arguments."
     )
     result.add_argument("layout", metavar="{sysu,regdb,llcm}")
     result.add_argument(
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from icre.datasets.doctor import examine, find_folder, text
     from icre.evaluation import records
 
+    check_output(args.json)
     report = examine(args.layout, find_folder(args.layout, args.root))
     cli.show(text(report))
     if args.json:

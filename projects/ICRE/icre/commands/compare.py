@@ -5,6 +5,7 @@ import sys
 
 from icre.commands import arguments
 from icre.utils import cli
+from icre.utils.files import check_output
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from icre.evaluation.compare import Bootstrap, compare, report
     from icre.evaluation.features import FeatureSet
 
+    check_output(args.json)
     first, second = (FeatureSet.load(path, args.test_ids) for path in (args.first, args.second))
     bootstrap = Bootstrap(args.samples, args.seed)
     result = compare(first, second, args.protocol, args.draw, args.perm, bootstrap, args.device)

@@ -6,6 +6,7 @@ from pathlib import Path
 from icre.commands import arguments
 from icre.utils import cli
 from icre.utils.errors import UserError
+from icre.utils.files import check_output
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = read_config(args.config_file, *args.opts)
     if args.out.suffix != ".npz":
         raise UserError(f"--out {args.out}: features are saved as .npz, name the file so")
+    check_output(args.out)
     if len(cfg.DATASETS.TESTS) != 1:
         raise UserError(f"DATASETS.TESTS is {cfg.DATASETS.TESTS}: name one data set")
     if checks_input():

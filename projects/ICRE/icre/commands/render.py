@@ -6,6 +6,7 @@ from pathlib import Path
 
 from icre.utils import cli
 from icre.utils.errors import UserError
+from icre.utils.files import check_output, replaced
 
 
 def parser() -> argparse.ArgumentParser:
@@ -136,6 +137,7 @@ def _render(args: argparse.Namespace) -> None:
             seed=args.seed,
             difficulty=args.difficulty,
         )
+    check_output(args.contact_sheet)
     finished = is_finished(args.root, options)
     counts = write_tree(args.root, options, args.workers)
     print(
@@ -144,7 +146,8 @@ def _render(args: argparse.Namespace) -> None:
     for folder, count in counts.items():
         print(f"  {folder:<12} {count:>7}")
     if args.contact_sheet:
-        save_contact_sheet(args.contact_sheet, options)
+        with replaced(args.contact_sheet) as file:
+            save_contact_sheet(file, options)
         print(f"contact sheet: {args.contact_sheet}")
 
 

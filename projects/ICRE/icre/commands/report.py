@@ -5,6 +5,7 @@ from pathlib import Path
 
 from icre.commands import arguments
 from icre.utils import cli
+from icre.utils.files import check_output
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
     out = args.out or Path(args.runs[0]) / "report.html"
     check_report(out, args.without)
+    check_output(out)
     runs = open_runs(args.runs, args.names, args.device, args.root)
     write_report(runs, out, Options(args.protocol, args.draw, args.seed), args.without)
     print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")

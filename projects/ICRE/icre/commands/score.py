@@ -5,6 +5,7 @@ import sys
 
 from icre.commands import arguments
 from icre.utils import cli
+from icre.utils.files import check_output
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
     from icre.evaluation.score import score
 
     choice = from_arguments(args)
+    check_output(args.json)
     features = FeatureSet.load(args.features, args.test_ids)
     results = score(
         features,

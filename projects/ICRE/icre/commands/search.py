@@ -8,6 +8,7 @@ from icre.commands import arguments
 from icre.modality import NAMES
 from icre.utils import cli
 from icre.utils.errors import UserError, printable
+from icre.utils.files import check_output
 
 if TYPE_CHECKING:  # imported where they are used, for a quick --help
     from icre.gallery.calibration import Calibration
@@ -196,6 +197,7 @@ def _query(args: argparse.Namespace) -> None:
     from icre.inference.galleries import features_of, open_with_model
     from icre.utils.image import verify_images
 
+    check_output(args.json, args.html)
     images = _collect(args.images, args.modality)
     verify_images(images.paths, progress=False)
     gallery, extractor = open_with_model(args.gallery, args.weights, args.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from icre.commands import arguments
 from icre.utils import cli
+from icre.utils.files import check_output
 
 _FEATURES = "an .npz of features, or a run's folder"
 _COLUMN_OR_PAGE = "3.3 for one or two models, else 6.9"
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
     options = dict(vars(args))
     name, out, dpi = (options.pop(key) for key in ("figure", "out", "dpi"))
     check_format(out)
+    check_output(out)
     save_figure(getattr(figures, name)(**options), out, dpi)
     print(f"written: {out}")
 

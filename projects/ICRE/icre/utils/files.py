@@ -45,6 +45,28 @@ def path_inside(root: str | Path, name: str, source: str | Path = "") -> Path:
     return path
 
 
+def check_output(*paths: str | Path | None) -> None:
+    """Find what would stop `replaced`, before long work; whether a pipe is read shows later.
+
+    Args:
+        paths: of files to be written; None is skipped.
+
+    Raises:
+        UserError: names the first that is a folder or a disk's device, or cannot be made.
+    """
+    for path in map(Path, filter(None, paths)):
+        try:
+            if not _is_special(path):
+                target = Path(os.path.realpath(path))
+                existing = next(one for one in target.parents if os.path.lexists(one))
+                if not existing.is_dir():
+                    raise OSError(errno.ENOTDIR, f"{existing} is no folder")
+                if not os.access(existing, os.W_OK):
+                    raise OSError(errno.EACCES, f"no right to write in {existing}")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error}") from None
+
+
 @contextmanager
 def replaced(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; its content becomes that of `path` when the block succeeds.
@@ -83,6 +105,23 @@ def replaced(path: str | Path) -> Iterator[Path]:
                 special.close()
 
 
+def _is_special(path: Path) -> bool:
+    """Whether `path` exists and is no regular file.
+
+    Raises:
+        OSError: it is a folder or a disk's device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, "it is a folder, name a file")
+    if stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, "it is a disk's device")
+    return not stat.S_ISREG(mode)
+
+
 def _open_special(path: Path) -> BinaryIO | None:
     """Open what exists and has to be written to, as it is no regular file; None for others.
 
@@ -94,16 +133,8 @@ def _open_special(path: Path) -> BinaryIO | None:
     descriptor = _descriptor(path)
     if descriptor is not None:
         return open(os.dup(descriptor), "wb")
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
+    if not _is_special(path):
         return None
-    if stat.S_ISREG(mode):
-        return None
-    if stat.S_ISDIR(mode):
-        raise OSError(errno.EISDIR, "it is a folder, name a file")
-    if stat.S_ISBLK(mode):
-        raise OSError(errno.EINVAL, "it is a disk's device")
     try:
         # without O_NONBLOCK, opening a pipe waits for its reader
         handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
