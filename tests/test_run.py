@@ -9,10 +9,11 @@ import yaml
 
 import icre
 from icre.commands import export, report, search, visualize
-from icre.engine.checkpoint import SafeCheckpointer
 from icre.evaluation.records import METRICS
-from icre.inference.run import Run, flatten, open_model, open_runs, read_records, read_scalars
+from icre.inference.results import read_records, read_scalars
+from icre.inference.run import Run, flatten, open_model, open_runs
 from icre.report.write import SECTIONS
+from icre.runs.checkpoint import SafeCheckpointer
 from icre.utils.errors import UserError
 
 LINES = (

@@ -13,7 +13,8 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.ranking_lists import PICKS, ranking_lists
 from icre.evaluation.trials import build_trials
 from icre.inference.extractor import FeatureExtractor
-from icre.inference.run import Run, find_model, name_sources, read_json
+from icre.inference.results import read_json
+from icre.inference.run import Run, find_model, name_sources
 from icre.plots.curves import SWEPT, cmc, draw_cmc, draw_sweep, draw_training
 from icre.plots.distances import draw_distances, pair_distances
 from icre.plots.embedding import check_method, choose_images, draw_embedding, embed

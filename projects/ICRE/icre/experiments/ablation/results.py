@@ -24,7 +24,7 @@ from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
 from icre.experiments.ablation.spec import PlannedRun, Spec
-from icre.inference.run import check_record, read_json, read_records
+from icre.inference.results import check_record, read_json, read_records
 from icre.modeling.losses import LOSS_REGISTRY
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
