@@ -18,9 +18,9 @@ from fastreid.config import CfgNode
 from icre.data.loader import require_modalities
 from icre.datasets import load_dataset
 from icre.datasets.base import SETS
-from icre.engine.resume import identities
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
+from icre.runs.resume import identities
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
 
@@ -56,6 +56,8 @@ def check_data(cfg: CfgNode, train: bool) -> dict[str, Any] | None:
 
 def _check_training_sets(cfg: CfgNode, load: Callable[[str, bool], Any]) -> dict[str, Any]:
     items: list[tuple] = []
+    if not cfg.DATASETS.NAMES:
+        raise UserError("DATASETS.NAMES is empty: name the training sets, such as ('SYSUMM01',)")
     for name in cfg.DATASETS.NAMES:
         data = load(name, cfg.DATASETS.VALIDATION)
         if not data.train:

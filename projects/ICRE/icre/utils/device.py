@@ -13,13 +13,22 @@ def resolve_device(name: str) -> torch.device:
     """MODEL.DEVICE -> torch device; `auto` is this process's GPU, or the CPU where there is none.
 
     Raises:
-        UserError: a GPU is named and there is none.
+        UserError: a GPU is named that there is not, or the name is no device's.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"MODEL.DEVICE {name}: no usable GPU; set it to auto or cpu")
-    return torch.device("cuda", comm.get_local_rank()) if name == "cuda" else torch.device(name)
+    if name == "cuda":
+        return torch.device("cuda", comm.get_local_rank())
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"MODEL.DEVICE {name}: no device; set it to auto, cpu or cuda") from None
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"MODEL.DEVICE {name}: there are {count} GPUs, the first is cuda:0")
+    return device
 
 
 def resolve_memory_format(name: str, device: torch.device) -> torch.memory_format:
