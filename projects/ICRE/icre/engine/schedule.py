@@ -1,10 +1,56 @@
 """The learning rate of a run that goes on under another SOLVER.MAX_EPOCH."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from icre.utils.errors import UserError
+
+logger = logging.getLogger("fastreid.icre")
+
+
+def replan(trainer: Any, planned: int | None) -> None:
+    """Put the learning rate where a run of SOLVER.MAX_EPOCH epochs would have it by now.
+
+    A cosine that was planned for fewer epochs would rise again after them.
+
+    Args:
+        trainer: an `icre.engine.trainer.Trainer` that has been resumed.
+        planned: SOLVER.MAX_EPOCH of the checkpoint; None: not known.
+
+    Raises:
+        UserError: the run has been trained for longer already.
+    """
+    steps, cfg = trainer.start_iter, trainer.cfg
+    if planned in (None, trainer.max_epoch):
+        return
+    if steps > trainer.max_iter:
+        raise UserError(
+            f"SOLVER.MAX_EPOCH {trainer.max_epoch}: the run in {cfg.OUTPUT_DIR} has already been "
+            f"trained for {steps / trainer.iters_per_epoch:.3g} epochs"
+        )
+    before = trainer.optimizer.param_groups[0]["lr"]
+    trainer.scheduler = replanned(
+        lambda: trainer.build_lr_scheduler(cfg, trainer.optimizer, trainer.iters_per_epoch),
+        trainer.optimizer,
+        steps=steps,
+        iters_per_epoch=trainer.iters_per_epoch,
+        warmup_iters=trainer.warmup_iters,
+        delay_epochs=trainer.delay_epochs,
+    )
+    trainer.checkpointer.checkpointables.update(trainer.scheduler)
+    logger.info(
+        "SOLVER.MAX_EPOCH is %d, it was %d: from step %d on the learning rate is that of the new "
+        "schedule, %.3g in place of %.3g",
+        trainer.max_epoch,
+        planned,
+        steps,
+        trainer.optimizer.param_groups[0]["lr"],
+        before,
+    )
 
 
 def replanned(
