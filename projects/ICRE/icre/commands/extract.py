@@ -62,4 +62,4 @@ def work(args: argparse.Namespace) -> None:
     features = extract_test_set(cfg, args.weights, args.exported, args.trust_torchscript)
     if features is not None:
         features.save(args.out)
-        print(f"{args.out}: {len(features)} images, {features.features.shape[1]} dimensions")
+        cli.show(f"{args.out}: {len(features)} images, {features.features.shape[1]} dimensions")

@@ -65,4 +65,4 @@ def run(args: argparse.Namespace) -> None:
     check_output(out)
     runs = open_runs(args.runs, args.names, args.device, args.root)
     write_report(runs, out, Options(args.protocol, args.draw, args.seed), args.without)
-    print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    cli.show(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")

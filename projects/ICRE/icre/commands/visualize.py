@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     check_format(out)
     check_output(out)
     save_figure(getattr(figures, name)(**options), out, dpi)
-    print(f"written: {out}")
+    cli.show(f"written: {out}")
 
 
 def _add(figures, name: str, text: str, width: str) -> argparse.ArgumentParser:

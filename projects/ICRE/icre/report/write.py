@@ -65,4 +65,6 @@ def write_report(
     names = ", ".join(run.name for run in runs)
     intro = f"Written by icre {icre.__version__}. Where a part cannot be shown, it says why."
     with replaced(out) as temporary:
-        temporary.write_text(page(f"Report: {names}", intro, sections), encoding="utf-8")
+        text = page(f"Report: {names}", intro, sections)
+        # names of folders need not be UTF-8
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
