@@ -1,5 +1,6 @@
 """Images of every common kind become 8-bit RGB; broken ones are named."""
 
+import importlib.util
 import os
 import struct
 import subprocess
@@ -7,13 +8,21 @@ import sys
 import warnings
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from icre.utils.errors import UserError
-from icre.utils.image import find_faults, is_image, read_image, verify_images
+from icre.utils.image import (
+    FORMATS,
+    IMAGE_SUFFIXES,
+    find_faults,
+    is_image,
+    read_image,
+    verify_images,
+)
 
 GRAY = np.array([[0, 100], [200, 250]], dtype=np.uint8)
 
@@ -326,3 +335,26 @@ def test_names_are_printed_as_one_harmless_line(tmp_path):
         with pytest.raises(UserError) as caught:
             read()
         assert str(caught.value).isprintable() and "\\x1b[2J\\nb.jpg" in str(caught.value)
+
+
+def test_the_onnx_example_reads_as_we_do(tmp_path):
+    file = Path(__file__).parents[1] / "projects/ICRE/examples/predict_onnx.py"
+    spec = importlib.util.spec_from_file_location("predict_onnx", file)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert set(example.FORMATS) == set(FORMATS) and example.SUFFIXES <= IMAGE_SUFFIXES
+
+    def read(path):
+        return example.Model.read(SimpleNamespace(size=read_image(path).size), path)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    for mode in ("RGB", "P", "L", "RGBA"):
+        for block in (*EXIF.values(), *UNREADABLE.values()):
+            path = str(tmp_path / "a.png")
+            Image.fromarray(pixels).convert(mode).save(path, exif=block)
+            np.testing.assert_array_equal(read(path), np.asarray(read_image(path)))
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.jpg", format="GIF")
+    os.mkfifo(tmp_path / "c.jpg")
+    for name in ("b.jpg", "c.jpg", "gone.jpg"):
+        with pytest.raises(ValueError, match=name):
+            example.Model.read(SimpleNamespace(size=(4, 4)), str(tmp_path / name))

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,7 @@ if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 # Ours is the stricter limit; Pillow's warning would be a second line.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF blocks
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
@@ -163,7 +165,7 @@ def _read(path: str | Path, check: bool = False) -> tuple[str, Image.Image | Non
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"it is no {', '.join(FORMATS)} file"
+        return f"it is no image in a known format ({', '.join(FORMATS)})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
@@ -184,13 +186,16 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
 
 def _is_cut(image: Image.Image) -> bool:
     """Whether Pillow drops bits of an opened image: it has no mode for 16-bit colour."""
-    if image.format not in ("PNG", "TIFF") or image.mode.startswith("I") or not image.tile:
+    if image.format not in ("PNG", "TIFF") or image.mode.startswith("I"):
         return False
-    arguments = image.tile[0].args
+    tiles = getattr(image, "tile", None)  # an attribute of images that were opened from files
+    if not tiles:
+        return False
+    arguments = tiles[0].args
     return ";16" in str(arguments if isinstance(arguments, str) else arguments[0])
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(_ORIENTATION)
     except Exception:  # a damaged EXIF block does not hurt the pixels
