@@ -65,11 +65,14 @@ def test_a_pipe_is_written_to_if_somebody_reads_it(tmp_path):
     os.mkfifo(pipe)
     with pytest.raises(UserError, match=r"out\.json.*reads"), replaced(pipe):
         raise AssertionError("this comes after the long work")
+    with pytest.raises(UserError, match=r"out\.json.*reads"):
+        check_output(pipe)
     assert pipe.is_fifo()
     read = []
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(reader, True)
     thread = threading.Thread(target=lambda: read.append(os.read(reader, 10**6)))
+    check_output(pipe, pipe)
     with replaced(pipe) as temporary:
         temporary.write_text(json.dumps(CONTENT))
         thread.start()

@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 from icre.utils.errors import UserError
 
+_opened: dict[str, int] = {}  # absolute path -> handle of a pipe or device, of `check_output`
+
 
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
@@ -46,17 +48,23 @@ def path_inside(root: str | Path, name: str, source: str | Path = "") -> Path:
 
 
 def check_output(*paths: str | Path | None) -> None:
-    """Find what would stop `replaced`, before long work; whether a pipe is read shows later.
+    """Find what would stop `replaced`, before long work. Pipes stay open for it.
 
     Args:
         paths: of files to be written; None is skipped.
 
     Raises:
-        UserError: names the first that is a folder or a disk's device, or cannot be made.
+        UserError: names the first that is a folder, a disk's device or a pipe that nobody reads, or
+            that cannot be made.
     """
-    for path in map(Path, filter(None, paths)):
+    for path in [Path(path) for path in paths if path]:
+        name = os.path.abspath(path)
+        if name in _opened or _descriptor(path) is not None:
+            continue
         try:
-            if not _is_special(path):
+            if _is_special(path):
+                _opened[name] = _open_handle(path)
+            else:
                 target = Path(os.path.realpath(path))
                 existing = next(one for one in target.parents if os.path.lexists(one))
                 if not existing.is_dir():
@@ -135,6 +143,11 @@ def _open_special(path: Path) -> BinaryIO | None:
         return open(os.dup(descriptor), "wb")
     if not _is_special(path):
         return None
+    handle = _opened.pop(os.path.abspath(path), None)
+    return open(_open_handle(path) if handle is None else handle, "wb")
+
+
+def _open_handle(path: Path) -> int:
     try:
         # without O_NONBLOCK, opening a pipe waits for its reader
         handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -143,7 +156,7 @@ def _open_special(path: Path) -> BinaryIO | None:
             raise
         raise OSError(errno.ENXIO, "no program reads this pipe, or it is a socket") from None
     os.set_blocking(handle, True)
-    return open(handle, "wb")
+    return handle
 
 
 def _descriptor(path: Path) -> int | None:
