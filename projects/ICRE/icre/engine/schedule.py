@@ -1,13 +1,22 @@
 """The learning rate of a run that goes on under another SOLVER.MAX_EPOCH."""
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
+import icre.compat  # noqa: F401
+
+from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
+
 from icre.utils.errors import UserError
+from icre.utils.files import replaced
+from icre.utils.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -51,6 +60,16 @@ def replan(trainer: Any, planned: int | None) -> None:
         trainer.optimizer.param_groups[0]["lr"],
         before,
     )
+
+
+def finish_early(checkpointer: Checkpointer) -> None:
+    """Write model_final of a run whose SOLVER.MAX_EPOCH was lowered to the epochs it has."""
+    final = RunFolder(Path(checkpointer.save_dir)).final
+    if checkpointer.save_to_disk and Path(checkpointer.path) != final:
+        with replaced(final) as temporary:
+            shutil.copyfile(checkpointer.path, temporary)
+        checkpointer.tag_last_checkpoint(final.name)
+    comm.synchronize()
 
 
 def replanned(

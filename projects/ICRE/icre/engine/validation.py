@@ -37,6 +37,10 @@ class BestOnValidation:
             by_epoch.setdefault(record["epoch"], []).append(record)
         return max(by_epoch, key=lambda epoch: metric(by_epoch[epoch]), default=None)
 
+    def knows(self, epoch: int) -> bool:
+        """Whether there are records of that many finished epochs."""
+        return any(record["epoch"] == epoch for record in self.records)
+
     def add(self, scored: list[dict], checkpoint: Path) -> None:
         """Remember an epoch's records; `checkpoint` becomes the best where they say so."""
         self.records += scored
