@@ -1,4 +1,4 @@
-"""Installs `icre` (projects/ICRE) and `synthvi` (projects/SynthVI); `pip install -e .` is the usual way."""
+"""Installs `icre` (projects/ICRE) and `synthvi` (projects/SynthVI): `pip install -e .`."""
 
 import re
 import subprocess

@@ -16,7 +16,6 @@ import icre
 from conftest import CONFIGS
 from icre.commands import export as export_command
 from icre.commands import extract
-from icre.engine.resume import check_split
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.export import write as exporting
@@ -27,6 +26,7 @@ from icre.inference.run import open_model
 from icre.inference.test_set import open_exported
 from icre.modality import NAMES
 from icre.modeling.build import build_model
+from icre.runs.resume import check_split
 from icre.utils.errors import UserError
 from small_model import NARROW, narrow_model, randomise_norms, small_batch
 

@@ -16,9 +16,9 @@ from conftest import train, train_status, words
 from icre.data.dataset import CrossModalDataset
 from icre.engine import session
 from icre.engine.hooks import TrainingCheckpointer
-from icre.engine.resume import truncate_scalars
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
+from icre.runs.resume import truncate_scalars
 from icre.utils import cli
 from icre.utils.errors import STOPPED, UserError
 from small_runs import SMALL, assert_same_end, load

@@ -8,11 +8,11 @@ import torch
 
 from icre.config import load_config
 from icre.config.keys import KEYS
-from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.optimizer import build_optimizer
 from icre.modeling import enhance, head, mpfr, sdce, two_stream
 from icre.modeling.check import check_model
 from icre.modeling.losses import auxiliary, icg
+from icre.runs.checkpoint import SafeCheckpointer
 from icre.utils.errors import UserError
 from small_model import BASELINE, NARROW, narrow_model, rows, small_batch, small_cfg
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from conftest import train, train_status, words
-from icre.engine.checkpoint import read_checkpoint
 from icre.engine.hooks import Evaluation, LayerFreeze
-from icre.engine.resume import finished_steps, rng_state
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
+from icre.runs.checkpoint import read_checkpoint
+from icre.runs.resume import finished_steps, rng_state
 from icre.utils.checksum import add_checksum, content_hash, strip_checksum
 from icre.utils.errors import STOPPED, UserError
 from small_runs import SMALL, STOCK, TINY_MODEL, asked_to_stop, assert_same_end, load

@@ -15,11 +15,11 @@ from conftest import CONFIGS, SHORT, train, train_status, words
 from icre.commands import extract
 from icre.config import load_config
 from icre.datasets.sysu import read_permutation
-from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.hooks import TrainingCheckpointer
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.modeling import build_model
+from icre.runs.checkpoint import SafeCheckpointer
 from icre.utils.errors import UserError
 from reference.loop_protocol import loop_score
 from small_model import NARROW
@@ -243,7 +243,7 @@ def test_damaged_data_is_refused_before_training(own_root, tmp_path, capsys, dam
         ("MODEL.LOSSES.NAME ('ICG',)", ["MODEL.LOSSES.NAME", "'ICG'", "AuxiliaryIDLoss"]),
         ("MODEL.META_ARCHITECTURE IRCE", ["MODEL.META_ARCHITECTURE", "'IRCE'", "ICRE"]),
         ("SOLVER.IMS_PER_BATCH 64", ["SOLVER.IMS_PER_BATCH", "16 identities", "10"]),
-        ("SOLVER.OPT Sdg", ["SOLVER.OPT 'Sdg'", "SGD"]),
+        ("SOLVER.OPT Sdg", ["SOLVER.OPT", "'Sdg'", "SGD"]),
         ("TEST.PROTOCOLS ('sysu-all',)", ["TEST.PROTOCOLS", "'sysu-all'", "sysu-all-single"]),
         ("TEST.RERANK.ENABLED True TEST.RERANK.K1 0", ["TEST.RERANK", "k1 is 0"]),
         ("MODEL.DEVICE cuda:99", ["MODEL.DEVICE cuda:99"]),

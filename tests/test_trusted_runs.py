@@ -16,9 +16,9 @@ import torch
 import yaml
 
 from conftest import train, train_status, words
-from icre.engine.checkpoint import SafeCheckpointer, read_checkpoint
 from icre.engine.schedule import replanned
-from icre.engine.state import state_fault
+from icre.runs.checkpoint import SafeCheckpointer, read_checkpoint
+from icre.runs.state import state_fault
 from icre.utils.checksum import KEY, add_checksum
 from icre.utils.errors import UserError
 from icre.utils.lock import locked

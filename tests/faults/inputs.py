@@ -19,9 +19,9 @@ from icre.config import load_config
 from icre.datasets.llcm import LLCM
 from icre.datasets.regdb import RegDB
 from icre.datasets.sysu import SYSUMM01, read_permutation
-from icre.engine.checkpoint import SafeCheckpointer
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.matlab import read_ids
+from icre.runs.checkpoint import SafeCheckpointer
 from icre.utils.errors import UserError
 from icre.utils.image import find_faults, read_image
 from small_trees import render

@@ -14,7 +14,7 @@ def loop_rerank(
     lambda_value: float,
     order: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(Q, G) re-ranked distances; `order`: each image's neighbours, where copies make it unclear."""
+    """(Q, G) re-ranked distances; `order`: neighbours, where copies make them unclear."""
     images = [*query.astype(np.float64), *gallery.astype(np.float64)]
     square = np.array([[((x - y) ** 2).sum() for y in images] for x in images])
     if order is None:

@@ -108,6 +108,7 @@ def _typed(key: str, value: Any, default: Any, where: str) -> Any:
 def _entries(key: str, entries: Any, default: Any, where: str) -> list[Any]:
     """The entries of a list, which must be of the kind that those of its default are."""
     known = {type(entry) for entry in default}
+    kinds: tuple[type, ...]
     if known and known <= {int, float}:
         kinds = (int, float) if float in known else (int,)
         entries = [_decoded(entry) for entry in entries]

@@ -20,10 +20,10 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.events import EventWriter, get_event_storage
 
-from icre.engine.checkpoint import LAST, SafeCheckpointer
 from icre.engine.finite import FiniteLossCheck
-from icre.engine.resume import rng_state
 from icre.engine.stop import StopSignal, stopped
+from icre.runs.checkpoint import LAST, SafeCheckpointer
+from icre.runs.resume import rng_state
 from icre.utils.environment import environment
 from icre.utils.files import replaced
 

@@ -10,14 +10,14 @@ from fastreid.config import CfgNode
 
 from icre.config import load_config
 from icre.data.loader import verify_datasets
-from icre.engine import output
 from icre.engine.before import check_data
-from icre.engine.checkpoint import SafeCheckpointer
 from icre.engine.launch import checks_input, launch, owns_output
-from icre.engine.resume import check_split
 from icre.engine.setup import start_run
 from icre.engine.trainer import Trainer
 from icre.evaluation.records import UNTRAINED
+from icre.runs import output
+from icre.runs.checkpoint import SafeCheckpointer
+from icre.runs.resume import check_split
 from icre.utils import cli
 from icre.utils.device import resolve_device
 from icre.utils.errors import UserError

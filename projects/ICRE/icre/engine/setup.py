@@ -13,9 +13,7 @@ from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
-from icre.config import load_config  # noqa: F401  (until all callers import it from there)
-from icre.engine.output import holds_training
-from icre.evaluation.rerank_options import reranking  # noqa: F401
+from icre.runs.output import holds_training
 from icre.utils.device import resolve_device
 from icre.utils.files import replaced
 from icre.utils.run_folder import RunFolder

@@ -3,7 +3,7 @@
 import logging
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,11 +15,13 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 
-from icre.engine.checkpoint import weights_hash
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.extraction import run_inference
+from icre.evaluation.rerank import reranker
+from icre.evaluation.rerank_options import reranking
 from icre.plots.ranking import save_rankings
+from icre.runs.checkpoint import weights_hash
 from icre.utils.device import resolve_device
 from icre.utils.run_folder import RunFolder
 
@@ -71,6 +73,23 @@ def score_model(
         if cfg.TEST.SPLIT == "test":
             save_test_files(cfg, name, evaluator)
     return (results if len(results) > 1 else next(iter(results.values()), results)), scored
+
+
+def protocol_evaluator(cfg: CfgNode, data: Any) -> ProtocolEvaluator:
+    """The evaluator of a data set's own protocols; TEST.SPLIT val: on held-out identities."""
+    validation = cfg.TEST.SPLIT == "val"
+    return ProtocolEvaluator(
+        data.folder,
+        cfg.TEST.PROTOCOLS,
+        # held-out identities have no official gallery sampling
+        None if validation else getattr(data, "permutation_file", None),
+        device=resolve_device(cfg.MODEL.DEVICE),
+        seed=cfg.SEED,
+        flip=cfg.TEST.FLIP.ENABLED,
+        split="val" if validation else getattr(data, "split", None),
+        # an epoch is chosen by the plain metrics, so the others would only take time
+        reranker=None if validation else reranker(reranking(cfg)),
+    )
 
 
 def save_test_files(cfg: CfgNode, name: str, evaluator: ProtocolEvaluator) -> None:

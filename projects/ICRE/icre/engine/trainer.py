@@ -1,7 +1,6 @@
 """The trainer: fast-reid's DefaultTrainer on current torch, CPU and GPU, for cross-modal data."""
 
 import logging
-import shutil
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from icre.data.batch import DeviceLoader
 from icre.data.faults import worker_faults
 from icre.datasets import load_dataset
 from icre.engine.before import check_space
-from icre.engine.checkpoint import SafeCheckpointer, training_config
 from icre.engine.finite import FiniteLossCheck
 from icre.engine.hooks import (
     EnvironmentWriter,
@@ -38,7 +36,15 @@ from icre.engine.hooks import (
     due,
 )
 from icre.engine.optimizer import build_optimizer, scale_warmup
-from icre.engine.resume import (
+from icre.engine.schedule import finish_early, replan
+from icre.engine.step import Step, compile_model
+from icre.engine.stop import StopSignal
+from icre.engine.testing import protocol_evaluator, score_model
+from icre.engine.validation import BestOnValidation
+from icre.evaluation import records
+from icre.modeling.build import build_model
+from icre.runs.checkpoint import SafeCheckpointer, training_config
+from icre.runs.resume import (
     check_split,
     finished_steps,
     identities,
@@ -47,19 +53,8 @@ from icre.engine.resume import (
     restore_rng_states,
     truncate_scalars,
 )
-from icre.engine.schedule import replanned
-from icre.engine.step import Step, compile_model
-from icre.engine.stop import StopSignal
-from icre.engine.testing import score_model
-from icre.engine.validation import BestOnValidation
-from icre.evaluation import records
-from icre.evaluation.evaluator import ProtocolEvaluator
-from icre.evaluation.rerank import reranker
-from icre.evaluation.rerank_options import reranking
-from icre.modeling.build import build_model
 from icre.utils.device import resolve_device, resolve_memory_format
 from icre.utils.errors import RunEnded, UserError
-from icre.utils.files import replaced
 from icre.utils.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.icre")
@@ -129,7 +124,7 @@ class Trainer(DefaultTrainer):
             self.start_epoch = self.epoch = checkpoint["epoch"] + 1
             self.start_iter = finished_steps(checkpoint, path, self.iters_per_epoch)
             restore_rng_states(checkpoint.get("rng", []), path)
-            self._replan(training_config(checkpoint).get("SOLVER", {}).get("MAX_EPOCH"))
+            replan(self, training_config(checkpoint).get("SOLVER", {}).get("MAX_EPOCH"))
             logger.info(
                 "resuming %s after epoch %d of %d, step %d",
                 path,
@@ -137,41 +132,6 @@ class Trainer(DefaultTrainer):
                 self.max_epoch,
                 self.start_iter,
             )
-
-    def _replan(self, planned: int | None) -> None:
-        """Put the learning rate where a run of SOLVER.MAX_EPOCH epochs would have it by now.
-
-        A cosine that was planned for fewer epochs would rise again after them.
-
-        Args:
-            planned: SOLVER.MAX_EPOCH of the checkpoint; None: not known.
-        """
-        if planned in (None, self.max_epoch):
-            return
-        if self.start_iter > self.max_iter:
-            raise UserError(
-                f"SOLVER.MAX_EPOCH {self.max_epoch}: the run in {self.cfg.OUTPUT_DIR} has already "
-                f"been trained for {self.start_iter / self.iters_per_epoch:.3g} epochs"
-            )
-        before = self.optimizer.param_groups[0]["lr"]
-        self.scheduler = replanned(
-            lambda: self.build_lr_scheduler(self.cfg, self.optimizer, self.iters_per_epoch),
-            self.optimizer,
-            steps=self.start_iter,
-            iters_per_epoch=self.iters_per_epoch,
-            warmup_iters=self.warmup_iters,
-            delay_epochs=self.delay_epochs,
-        )
-        self.checkpointer.checkpointables.update(self.scheduler)
-        logger.info(
-            "SOLVER.MAX_EPOCH is %d, it was %d: from step %d on the learning rate is that of the "
-            "new schedule, %.3g in place of %.3g",
-            self.max_epoch,
-            planned,
-            self.start_iter,
-            self.optimizer.param_groups[0]["lr"],
-            before,
-        )
 
     def train(self) -> OrderedDict:
         """Train to the last epoch and return its test results.
@@ -193,18 +153,9 @@ class Trainer(DefaultTrainer):
                     return self._last_eval_results
             else:
                 logger.info("epoch %d was the last one: scoring again", self.start_epoch)
-                self._finish_early()
+                finish_early(self.checkpointer)
             with self.stop.immediate():
                 return self._test_best() if self.cfg.DATASETS.VALIDATION else self._evaluate()
-
-    def _finish_early(self) -> None:
-        """model_final of a run whose SOLVER.MAX_EPOCH was lowered to the epochs it has."""
-        final = RunFolder(self.cfg.OUTPUT_DIR).final
-        if comm.is_main_process() and Path(self.checkpointer.path) != final:
-            with replaced(final) as temporary:
-                shutil.copyfile(self.checkpointer.path, temporary)
-            self.checkpointer.tag_last_checkpoint(final.name)
-        comm.synchronize()
 
     def _train_epochs(self) -> None:
         """`TrainerBase.train`, which cannot begin in the middle of an epoch."""
@@ -234,21 +185,18 @@ class Trainer(DefaultTrainer):
 
     def _lacks_validation(self) -> bool:
         """Whether the run was ended between an epoch's checkpoint and its validation."""
-        known = {record["epoch"] for record in self.best.records}
         between = self.start_iter == self.start_epoch * self.iters_per_epoch > 0
-        lacks = (
-            self.cfg.DATASETS.VALIDATION
-            and between
-            and self.start_epoch not in known
-            and due(self.start_epoch, self.max_epoch, self.cfg.TEST.EVAL_PERIOD)
-        )
-        return comm.all_gather(lacks)[0]  # the first rank's file counts
+        wanted = due(self.start_epoch, self.max_epoch, self.cfg.TEST.EVAL_PERIOD)
+        lacks = self.cfg.DATASETS.VALIDATION and between and wanted
+        # the first rank's file counts
+        return comm.all_gather(lacks and not self.best.knows(self.start_epoch))[0]
 
     def before_train(self) -> None:
         """fast-reid's hooks, then the start of the processes that load images."""
         super().before_train()
-        if hasattr(self.loader.batch_sampler, "start_batch"):
-            self.loader.batch_sampler.start_batch = self.start_iter
+        sampler = getattr(self.loader, "batch_sampler", None)  # a subclass' loader may lack it
+        if hasattr(sampler, "start_batch"):
+            sampler.start_batch = self.start_iter
         elif self.start_iter:
             logger.warning(
                 "the training loader has no batch_sampler.start_batch: it starts with its first "
@@ -375,18 +323,7 @@ class Trainer(DefaultTrainer):
         )
         if not hasattr(data, "layout"):
             return loader, ReidEvaluator(cfg, num_query, output_dir or cfg.OUTPUT_DIR)
-        return loader, ProtocolEvaluator(
-            data.folder,
-            cfg.TEST.PROTOCOLS,
-            # held-out identities have no official gallery sampling
-            None if validation else getattr(data, "permutation_file", None),
-            device=resolve_device(cfg.MODEL.DEVICE),
-            seed=cfg.SEED,
-            flip=cfg.TEST.FLIP.ENABLED,
-            split="val" if validation else getattr(data, "split", None),
-            # an epoch is chosen by the plain metrics, so the others would only take time
-            reranker=None if validation else reranker(reranking(cfg)),
-        )
+        return loader, protocol_evaluator(cfg, data)
 
     @classmethod
     def test(

@@ -13,10 +13,10 @@ import icre.compat  # noqa: F401
 from fastreid.config import CfgNode
 
 from icre.config import load_config
-from icre.engine.checkpoint import SafeCheckpointer
 from icre.evaluation.extraction import extract_features
 from icre.inference.batches import ImageBatches
 from icre.modeling.build import build_model
+from icre.runs.checkpoint import SafeCheckpointer
 from icre.utils.device import resolve_device
 from icre.utils.errors import UserError
 from icre.utils.files import sha256_of

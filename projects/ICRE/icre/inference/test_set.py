@@ -11,13 +11,13 @@ from fastreid.utils import comm
 
 from icre.data.loader import build_test_loader
 from icre.datasets import load_dataset
-from icre.engine.checkpoint import SafeCheckpointer
-from icre.engine.resume import check_split
 from icre.evaluation.evaluator import FeatureCollector
 from icre.evaluation.extraction import run_inference
 from icre.evaluation.features import FeatureSet
 from icre.export.formats import ExportedModel
 from icre.modeling.build import build_model
+from icre.runs.checkpoint import SafeCheckpointer
+from icre.runs.resume import check_split
 from icre.utils.device import resolve_device
 from icre.utils.errors import UserError
 

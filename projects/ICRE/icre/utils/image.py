@@ -225,9 +225,13 @@ def _stretch(values: np.ndarray, name: str) -> np.ndarray:
     low, high = float(ordered[cut]), float(ordered[-1 - cut])
     if low >= high or not cut:
         low, high = float(finite.min()), float(finite.max())
-    scaled = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
-    scaled = np.clip(scaled, low, high) - low
-    return np.rint(scaled * (255 / (high - low or 1.0))).astype(np.uint8)
+    scaled = values.astype(np.float64)
+    if finite.size < values.size:
+        scaled[np.isnan(scaled)] = low
+    np.clip(scaled, low, high, out=scaled)
+    scaled -= low
+    scaled *= 255 / (high - low or 1.0)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def _warn(name: str, what: str) -> None:

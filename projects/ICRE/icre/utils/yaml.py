@@ -50,7 +50,8 @@ def require_mapping(content: Any, name: str | Path, what: str) -> dict[Any, Any]
     if content is None:
         raise UserError(f"{name} is empty; {what}")
     if not isinstance(content, dict):
-        kind = {list: "a list", str: "text"}.get(type(content), f"a {type(content).__name__}")
+        kinds: dict[type, str] = {list: "a list", str: "text"}
+        kind = kinds.get(type(content), f"a {type(content).__name__}")
         raise UserError(f"{name} holds {kind}; {what}")
     return content
 

@@ -22,7 +22,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
 
 from icre.datasets.base import VisibleInfraredSet
-from icre.engine.checkpoint import training_config
+from icre.runs.checkpoint import training_config
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 

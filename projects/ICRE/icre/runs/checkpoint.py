@@ -14,8 +14,8 @@ import icre.compat  # noqa: F401
 
 from fastreid.utils.checkpoint import Checkpointer
 
-from icre.engine.state import state_fault
 from icre.modeling.icre import rename_parameters
+from icre.runs.state import state_fault
 from icre.utils.checksum import add_checksum, content_hash, strip_checksum
 from icre.utils.errors import UserError
 from icre.utils.files import replaced

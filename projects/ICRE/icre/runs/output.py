@@ -12,9 +12,9 @@ import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
 
-from icre.engine.checkpoint import read_checkpoint, resumable, training_config
-from icre.engine.resume import FREE, changed_key, require_same_run
 from icre.evaluation.records import UNTRAINED
+from icre.runs.checkpoint import read_checkpoint, resumable, training_config
+from icre.runs.resume import FREE, changed_key, require_same_run
 from icre.utils.checksum import content_hash
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
@@ -62,7 +62,7 @@ def check_resumed(cfg: CfgNode, people: dict[str, Any] | None) -> None:
     """Refuse to continue a run under another config or with other identities.
 
     Args:
-        people: `icre.engine.resume.identities` of the training set.
+        people: `icre.runs.resume.identities` of the training set.
 
     Raises:
         UserError: see `require_same_run`; the newest checkpoint's fault where none can be read.
