@@ -251,11 +251,12 @@ def test_replanned_rates_are_those_of_an_unbroken_run():
 
 # checkpoints whose entries have other types
 
+BOMB = "\n".join(["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))])
 BROKEN = {
     "epoch": ["three", None, 1.5, True, -7],
     "iteration": ["ten", -1],
     "model": [[1, 2], {"heads.weight": "gone"}, {3: torch.ones(1)}],
-    "config": [7, "just words", "a: [", "- a\n- b"],
+    "config": [7, "just words", "a: [", "- a\n- b", "A: 1\nA: 2", BOMB],
     "datasets": ["SYSUMM01", [3]],
     "regdb_split": ["one", 0],
     "rng": ["none", [3]],

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 import icre.compat  # noqa: F401
@@ -20,6 +19,7 @@ from icre.utils.checksum import add_checksum, content_hash, strip_checksum
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 from icre.utils.tensor_file import read_tensor_file
+from icre.utils.yaml import parse_yaml
 
 LAST = "model_last"  # what a run resumes from; model_last_1 is the one before it, and so on
 # parameters that no feature depends on: of heads' and auxiliary losses' classifiers
@@ -262,13 +262,13 @@ def weights_hash(model: nn.Module) -> str:
 
 def training_config(checkpoint: dict) -> dict[str, Any]:
     """The config that a checkpoint was trained with, nested; empty if it carries none."""
-    return yaml.load(checkpoint.get("config", ""), Loader=_LOADER) or {}
+    return parse_yaml(checkpoint.get("config", ""), "the checkpoint's config") or {}
 
 
 def _is_config(value: Any) -> bool:
     try:
-        return isinstance(value, str) and isinstance(yaml.load(value, Loader=_LOADER), dict)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return isinstance(value, str) and isinstance(parse_yaml(value, "config"), dict)
+    except UserError:
         return False
 
 
@@ -282,7 +282,6 @@ def _is_count(value: Any, minimum: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # entry of a checkpoint -> (check, what it must be)
 ENTRIES = {
     "model": (_is_state_dict, "tensors by name"),

@@ -66,6 +66,8 @@ def parse_yaml(text: str, name: str | Path) -> Any:
     Raises:
         UserError: as `read_yaml`.
     """
+    if len(text) > MAX_BYTES:  # also of text inside other files
+        raise UserError(f"{name} has {len(text)} characters; at most {MAX_BYTES} are read")
     try:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
