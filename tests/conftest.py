@@ -120,12 +120,14 @@ def train_arguments(root: Path, output: Path, *options: str, config: str) -> lis
 
 @pytest.fixture(scope="session")
 def finished_run(demo_root, session_folder) -> Path:
-    """OUTPUT_DIR of ICRE trained for two short epochs, with pictures; not to be changed."""
+    """OUTPUT_DIR of a narrow ICRE after two short epochs, with pictures; not to be changed."""
+    from small_model import NARROW
     from small_runs import draw_pictures
 
+    options = (*map(str, NARROW), "MODEL.MPFR.DIM", "32")
     with pytest.MonkeyPatch.context() as patch:
         draw_pictures(patch)
-        return made_once(session_folder / "run", lambda output: train(demo_root, output))
+        return made_once(session_folder / "run", lambda output: train(demo_root, output, *options))
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,7 @@ def record_of(out, row, seed):
     raise AssertionError(f"no record of {row}, seed {seed}")
 
 
+@pytest.mark.slow
 def test_the_table_equals_the_records(out):
     found = json.loads((out / "results.json").read_text())
     assert [row["row"] for row in found["rows"]] == list(FOLDERS)
@@ -156,6 +157,7 @@ def test_the_table_equals_the_records(out):
     assert rows[0]["mAP difference"] == ""
 
 
+@pytest.mark.slow
 def test_seeds_and_rows_are_different_trainings(out):
     features = {path.parent: FeatureSet.load(path).features for path in out.rglob("features.npz")}
     assert len(features) == 4
@@ -164,6 +166,7 @@ def test_seeds_and_rows_are_different_trainings(out):
             assert (one == other) == bool((features[one] == features[other]).all())
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_kept_and_a_lost_one_repeated(out, words):
     kept = (out / "Both/seed_0/model_final.pth").stat().st_mtime_ns
     before = json.loads((out / "results.json").read_text())
@@ -176,6 +179,7 @@ def test_a_finished_run_is_kept_and_a_lost_one_repeated(out, words):
     assert (out / "Both/seed_0/model_final.pth").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tmp_path, capsys):
     other = tmp_path / "other.yml"
     other.write_text(SPEC.replace("Both:", "the whole:").replace("Two rows", "Shared runs"))
@@ -190,6 +194,7 @@ def test_records_alone_make_the_table_and_another_spec_finds_them(out, words, tm
     assert made[0] == known[0] and made[1] == known[1] | {"row": "the whole"}
 
 
+@pytest.mark.slow
 def test_a_record_has_the_environment_of_its_training(out):
     """The process that collects may run elsewhere, or in another precision."""
     for row, folder in FOLDERS.items():
@@ -198,6 +203,7 @@ def test_a_record_has_the_environment_of_its_training(out):
         assert json.loads(record_of(out, row, 1).read_text())["environment"] == said
 
 
+@pytest.mark.slow
 def test_a_run_without_environment_is_refused(out, words, capsys):
     kept = {
         path: path.read_text()
@@ -213,6 +219,7 @@ def test_a_run_without_environment_is_refused(out, words, capsys):
     assert f"{out / 'Both/seed_1/environment.json'} is missing" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_record_from_before_precision_was_kept_still_tabulates(out, words, tmp_path):
     path = record_of(out, "Both", 1)
     text = path.read_text()
@@ -226,6 +233,7 @@ def test_a_record_from_before_precision_was_kept_still_tabulates(out, words, tmp
     assert "; float32, precision unknown; " in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_another_reference_turns_the_difference_round(out, words, tmp_path):
     there, back = rows_of(out), tabulated(words[0], out, words, tmp_path, "--reference", "Both")
     assert back[1]["mAP"]["difference"] is None
@@ -233,6 +241,7 @@ def test_another_reference_turns_the_difference_round(out, words, tmp_path):
     assert back[0]["mAP"]["low"] == pytest.approx(-there[1]["mAP"]["high"])
 
 
+@pytest.mark.slow
 def test_a_row_of_fewer_seeds_is_compared_by_those_alone(out, words, tmp_path):
     other = tmp_path / "other.yml"
     other.write_text(SPEC.replace("Both:", "Both: {seeds: [1]}"))
@@ -261,6 +270,7 @@ rows:
     assert len({without, used, default}) == 3
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_the_features(out):
     """The records' identities give what the features give."""
     sides = []
@@ -285,6 +295,7 @@ def test_the_interval_is_that_of_the_features(out):
         assert cell == {key: entry[metric][key] for key in cell}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage, message",
     [
@@ -305,11 +316,13 @@ def test_a_wrong_record_is_named(out, words, capsys, damage, message):
     assert path.name in said and message in said and "\n" not in said
 
 
+@pytest.mark.slow
 def test_another_config_in_the_folder_is_refused(out, words, capsys):
     assert ablate.main([*arguments(words, out), "SOLVER.BASE_LR", "0.5"]) == 2
     assert "(SOLVER.BASE_LR was" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sigterm_stops_the_trainings_too(words, tmp_path):
     """With true processes."""
     words = arguments(words, tmp_path)
@@ -328,6 +341,7 @@ def test_sigterm_stops_the_trainings_too(words, tmp_path):
     assert not (tmp_path / "ID_loss/seed_1").exists()
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_continue(words, tmp_path, capsys):
     bad = tmp_path / "bad.yml"
     weights = "MODEL.BACKBONE.PRETRAIN: true, MODEL.BACKBONE.PRETRAIN_PATH: gone.pth"

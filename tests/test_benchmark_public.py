@@ -135,6 +135,7 @@ def test_features_of_a_flip_are_the_mean_of_both(clone):
     assert torch.allclose(loop.extract(pixels, None, True), (plain + mirrored) / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_public_rows_are_in_the_table(clone, capsys, tmp_path):
     out = tmp_path / "b.json"
     rows = ["--no-stock", "--agw", clone, "--deen", clone, "--reference", "DEEN (public)"]

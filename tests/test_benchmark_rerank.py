@@ -14,6 +14,7 @@ from icre.commands.benchmark import main
 SMALL = ["rerank", "--sizes", "200", "100", "--dimensions", "16", "--repeat", "1"]
 
 
+@pytest.mark.slow
 def test_result_holds_both_sides_until_theirs_end(tmp_path, capsys):
     out, plot = tmp_path / "b.json", tmp_path / "growth.png"
     words = [*SMALL, "--theirs-up-to", "150", "--json", str(out), "--plot", str(plot)]

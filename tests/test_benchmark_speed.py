@@ -36,6 +36,7 @@ def measured(tmp_path_factory):
     return json.loads(out.read_text()), "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_train_measures_each_row_in_each_round(measured):
     result, _ = measured
     rows = {row["name"]: row for row in result["rows"]}
@@ -98,6 +99,7 @@ def test_precision_is_what_the_config_says():
     assert ConfigLoop("row", cfg, Setup(batch=8, size=(32, 16), device=CPU)).precision == "bf16"
 
 
+@pytest.mark.slow
 def test_train_loads_images_as_each_loop_does(demo_root, capsys, tmp_path):
     out = tmp_path / "b.json"
     data = ["--data", str(demo_root), "--opts", "DATALOADER.NUM_WORKERS", "0"]

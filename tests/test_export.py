@@ -94,6 +94,7 @@ def torchscript(narrow_run, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["modalities.onnx", "model.onnx", "modalities.pt"])
 def test_exported_files_score_the_runs_protocol_numbers(
     which, exported, torchscript, narrow_run, demo_root, tmp_path
@@ -117,6 +118,7 @@ def test_exported_files_score_the_runs_protocol_numbers(
             assert ours[metric]["mean"] == pytest.approx(record[metric]["mean"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_example_gives_the_features_of_icre_load(exported, narrow_run, demo_root):
     folders = {"visible": demo_root / "SYSU-MM01/cam1", "infrared": demo_root / "SYSU-MM01/cam3"}
     example, predictor = load_example(), icre.load(narrow_run, "cpu")
@@ -128,6 +130,7 @@ def test_the_example_gives_the_features_of_icre_load(exported, narrow_run, demo_
             np.testing.assert_allclose(found, expected, atol=exporting.TOLERANCE)
 
 
+@pytest.mark.slow
 def test_what_is_no_exported_model_is_refused_in_one_line(exported, narrow_run, tmp_path, capsys):
     shutil.copy(narrow_run / "model_final.pth", tmp_path / "renamed.onnx")
     shutil.copy(narrow_run / "model_final.pth", tmp_path / "model.pth")
@@ -146,6 +149,7 @@ def test_what_is_no_exported_model_is_refused_in_one_line(exported, narrow_run, 
     assert not (tmp_path / "out.npz").exists()
 
 
+@pytest.mark.slow
 def test_torchscript_is_code_and_is_opened_on_request_alone(torchscript, narrow_run, tmp_path):
     out = tmp_path / "out.npz"
     for place in (torchscript, torchscript / "visible.pt"):
@@ -184,6 +188,7 @@ def about(**values: str):
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -221,6 +226,7 @@ def test_a_huge_or_odd_file_is_refused(tmp_path):
         ExportedModel(tmp_path / "pipe.onnx")
 
 
+@pytest.mark.slow
 def test_what_a_model_computes_is_checked(exported, tmp_path):
     model = onnx.load(exported / "visible.onnx")
     about(modality="none")(model)
@@ -238,6 +244,7 @@ def test_what_a_model_computes_is_checked(exported, tmp_path):
         ExportedModel(exported)(smaller)
 
 
+@pytest.mark.slow
 def test_torchscript_files_agree_and_carry_the_same_metadata(
     exported, torchscript, extractor, tmp_path
 ):
@@ -252,6 +259,7 @@ def test_torchscript_files_agree_and_carry_the_same_metadata(
     assert both.name == "model.pt" and difference <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config, options, modality, format_name",
     [
@@ -381,6 +389,7 @@ def test_the_example_needs_onnxruntime_numpy_and_pillow_alone():
     assert roots - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "PIL"}
 
 
+@pytest.mark.slow
 def test_the_example_finds_images_again(exported, demo_root, tmp_path, capsys):
     example, out = load_example(), str(tmp_path / "gallery.npz")
     folder = demo_root / "SYSU-MM01/cam1"
@@ -403,6 +412,7 @@ def test_the_example_finds_images_again(exported, demo_root, tmp_path, capsys):
     assert lines[1].split() == ["1.000", str(query)]
 
 
+@pytest.mark.slow
 def test_the_example_refuses_in_one_line(exported, demo_root, tmp_path):
     example = load_example()
     (tmp_path / "broken.png").write_bytes(b"no image")

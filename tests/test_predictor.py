@@ -160,6 +160,7 @@ def test_fast_reids_models_need_no_modality(stock_run, demo_root):
     np.testing.assert_allclose(stock(image), stock(image, "infrared"), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_loading_imports_only_what_it_needs(stock_run, demo_root):
     image = files(demo_root, 1)[0]
     command = [sys.executable, "-c", LOAD, str(stock_run), image, *HEAVY]

@@ -54,6 +54,7 @@ def trained(root, tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 def test_mean_and_deviation_are_over_the_splits(trained):
     total = json.loads((trained / "metrics.json").read_text())
     parts = [json.loads((trained / f"split_{k}/metrics.json").read_text()) for k in (1, 4)]

@@ -20,6 +20,7 @@ def at_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+@pytest.mark.slow
 def test_every_record_is_of_a_shipped_spec():
     published = {path.name for path in RECORDS.iterdir()}
     assert published
@@ -36,6 +37,7 @@ def test_every_record_is_of_a_shipped_spec():
     assert found == published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_a_published_table_is_made_of_its_records(name, tmp_path):
     spec, where = f"configs/ablations/{name}.yml", ["--records", str(RECORDS)]

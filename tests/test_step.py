@@ -49,8 +49,10 @@ def one_step(config: str = "icre_r18", layout: str = "contiguous", backend: str 
 @pytest.mark.parametrize("config", ["icre_r18", "bagtricks_r18"])
 @pytest.mark.parametrize(
     "options",
-    [{"layout": "channels_last"}, {"backend": "aot_eager"}],
-    ids=["channels_last", "compiled"],
+    [
+        pytest.param({"layout": "channels_last"}, id="channels_last"),
+        pytest.param({"backend": "aot_eager"}, id="compiled", marks=pytest.mark.slow),
+    ],
 )
 def test_layout_and_compilation_change_rounding_only(config, options):
     plain, other = one_step(config), one_step(config, **options)

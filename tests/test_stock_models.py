@@ -65,6 +65,7 @@ def scalars(output) -> dict[str, float]:
 SCORED = {("sysu-all-single", "official"), ("sysu-indoor-multi", "official")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bagtricks", "agw", "sbs"])
 def test_stock_models_train_and_are_scored_on_sysu(demo_root, tmp_path, name):
     config = f"SYSU/{name}_r50.yml"
@@ -75,6 +76,7 @@ def test_stock_models_train_and_are_scored_on_sysu(demo_root, tmp_path, name):
     assert names_of_weights(tmp_path) == set(build_model(cfg, "cpu").state_dict())
 
 
+@pytest.mark.slow
 def test_mgn_trains_and_is_scored_on_sysu(demo_root, tmp_path):
     """Its three branches need bottleneck blocks: ResNet-50."""
     depth = ("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.FEAT_DIM", "2048")
@@ -85,6 +87,7 @@ def test_mgn_trains_and_is_scored_on_sysu(demo_root, tmp_path):
     assert {name.split(".")[0] for name in names_of_weights(tmp_path)} >= {"b1", "b2", "b3"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["True", "False"])
 def test_two_stream_agw_trains_with_and_without_cajs_augmentation(demo_root, tmp_path, augment):
     options = (*RESNET18, *BRIEF, "INPUT.CHANNEL_AUG.ENABLED", augment)
@@ -140,6 +143,7 @@ def market_run(market_root, tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 def test_market1501_trains_and_is_scored_by_fast_reids_evaluator(market_run):
     found = scalars(market_run)
     assert found["metric"] == (found["Rank-1"] + found["mAP"]) / 2
@@ -153,6 +157,7 @@ def test_market1501_trains_and_is_scored_by_fast_reids_evaluator(market_run):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, more",
     [

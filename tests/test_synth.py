@@ -97,6 +97,7 @@ def test_images_have_size_and_modality(sysu):
         assert channels.std() > 5
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_for_any_workers(small, tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "CHUNK", 3)
     writer.write_tree(tmp_path / "again", SMALL, workers=2, progress=False)

@@ -31,6 +31,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks, "CHECKSUMS", tmp_path / "checksums.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", benchmarks.BENCHMARKS)
 def test_the_frozen_images_are_what_they_were(name):
     found = benchmarks.sample(benchmarks.benchmark(name))

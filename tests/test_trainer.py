@@ -73,6 +73,7 @@ def test_build_lr_scheduler(cfg):
     assert isinstance(trainer.scheduler["lr_sched"], torch.optim.lr_scheduler.ConstantLR)
 
 
+@pytest.mark.slow
 def test_build_train_loader_of_fastreids_kind(cfg):
     """A plain DataLoader of a plain CommDataset: float images on the CPU, no modalities."""
     seen = []
@@ -102,6 +103,7 @@ def test_build_train_loader_of_fastreids_kind(cfg):
     assert seen[:4] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
 
 
+@pytest.mark.slow
 def test_build_hooks(cfg):
     steps = []
 

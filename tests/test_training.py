@@ -11,7 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import CONFIGS, SHORT, train, train_status, words
+from conftest import SHORT, train, train_status, words
 from icre.commands import extract
 from icre.config import load_config
 from icre.datasets.sysu import read_permutation
@@ -111,9 +111,8 @@ def test_parameters_move_and_modules_are_alive(finished_run):
 
 @pytest.mark.slow
 def test_evaluating_the_checkpoint_repeats_the_numbers(finished_run, demo_root, tmp_path):
-    train(
-        demo_root, tmp_path, "--eval-only", "MODEL.WEIGHTS", str(finished_run / "model_final.pth")
-    )
+    weights = ("MODEL.WEIGHTS", str(finished_run / "model_final.pth"))
+    train(demo_root, tmp_path, "--eval-only", *weights, config=str(finished_run / "config.yaml"))
     assert metrics(tmp_path) == metrics(finished_run)
 
 
@@ -342,9 +341,9 @@ def test_the_epoch_is_chosen_on_held_out_training_identities(demo_root, tmp_path
 @pytest.mark.slow
 def test_extracted_features_score_as_in_training(finished_run, demo_root, tmp_path, capsys):
     out = tmp_path / "features.npz"
-    config, checkpoint = CONFIGS / "Demo/icre_r18.yml", finished_run / "model_final.pth"
+    config, checkpoint = finished_run / "config.yaml", finished_run / "model_final.pth"
     given = ["--config-file", str(config), "--weights", str(checkpoint), "--out", str(out)]
     assert extract.main([*given, "DATASETS.ROOT", str(demo_root), *SHORT]) == 0
-    assert "72 images, 512 dimensions" in capsys.readouterr().out
+    assert "72 images, 64 dimensions" in capsys.readouterr().out
     written, kept = (FeatureSet.load(p) for p in (out, finished_run / "features.npz"))
     assert (written.features == kept.features).all() and (written.paths == kept.paths).all()

@@ -194,6 +194,7 @@ COSINE = words(
 )
 
 
+@pytest.mark.slow
 def test_a_longer_schedule_is_planned_anew(own_data, tmp_path):
     train(own_data, tmp_path / "short", *SMALL, *COSINE)
     longer = ("SOLVER.MAX_EPOCH", "4")
@@ -210,6 +211,7 @@ def test_a_longer_schedule_is_planned_anew(own_data, tmp_path):
     assert "SOLVER.MAX_EPOCH is 4, it was 2" in log
 
 
+@pytest.mark.slow
 def test_a_shorter_schedule_ends_or_is_refused(own_data, tmp_path, capsys):
     options = (*SMALL, *COSINE, "SOLVER.CHECKPOINT_PERIOD", "1")
     train(own_data, tmp_path, *options, "SOLVER.MAX_EPOCH", "3")

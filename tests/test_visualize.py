@@ -32,6 +32,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn(name, finished_run, a_person, tmp_path, capsys):
     words = FIGURES[name].replace("RUN", str(finished_run)).replace("PERSON", a_person).split()
@@ -43,6 +44,7 @@ def test_every_figure_is_drawn(name, finished_run, a_person, tmp_path, capsys):
     assert pixels.shape[1] >= 200 and pixels.std() > 5  # neither tiny nor blank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
