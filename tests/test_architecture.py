@@ -20,6 +20,7 @@ for path in sorted(CONFIGS.rglob("*_r[15]*.yml")):
     MODELS.setdefault(re.sub("^(llcm_|regdb_)|_r[0-9]+$", "", path.stem), []).append(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_every_config_builds_and_trains_a_step(model):
     """With ResNet-18, except for MGN, whose branches need bottleneck blocks."""

@@ -111,6 +111,7 @@ def test_train_loads_images_as_each_loop_does(demo_root, capsys, tmp_path):
     assert "x Demo/baseline_r18" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_infer_has_a_line_per_row_and_batch(capsys, tmp_path):
     out = tmp_path / "b.json"
     words = [*TINY, "--batches", "1", "3", "--flip", "--json", str(out)]

@@ -45,6 +45,7 @@ def test_every_parameter_gets_a_gradient(options, silent_first):
     assert dead == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("options", [ALIVE, BASELINE])
 def test_losses_fall(options, dtype):

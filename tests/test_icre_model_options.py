@@ -53,6 +53,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(str(x) for x in o))
 def test_each_option_trains(options):
     cfg = small_cfg(*NARROW, *ALIVE, *options)

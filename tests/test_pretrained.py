@@ -57,6 +57,7 @@ WRAPPINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapping, model", [*((w, STOCK) for w in WRAPPINGS), ("base", ())])
 def test_a_wrapped_file_is_unwrapped_for_every_model(tmp_path, caplog, wrapping, model):
     caplog.set_level(logging.INFO, "fastreid.icre")
@@ -76,6 +77,7 @@ def test_mgns_branches_start_from_the_file(tmp_path):
     assert torch.equal(model.b2[1][2].conv3.weight, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "theirs, ours, key, model",
     [
@@ -116,6 +118,7 @@ def twice(state):
     return one | {f"teacher.{name}": value + 1 for name, value in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, named",
     [

@@ -61,6 +61,7 @@ def test_the_checksum_tells_other_worlds_levels_and_missing_images():
     assert not made.agrees(checksum(files[1:]))
 
 
+@pytest.mark.slow
 def test_a_tree_is_verified_and_another_one_refused(tiny, tmp_path, capsys):
     command = ["--benchmark", "SynthVI-S", "--root", str(tmp_path / "x"), "--workers", "1"]
     assert main(command) == 0
@@ -79,6 +80,7 @@ def test_a_tree_is_verified_and_another_one_refused(tiny, tmp_path, capsys):
     assert "not SynthVI-S" in message and len(message.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_recording_writes_what_the_renderer_gives(tiny, tmp_path):
     made = benchmarks.record("SynthVI-S", workers=1)
     assert len(made) == 4 and benchmarks.recorded_environment() == environment()
