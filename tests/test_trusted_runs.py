@@ -393,9 +393,13 @@ def test_a_folder_in_use_is_refused(own_data, tmp_path, capsys):
 HOLD = """
 import multiprocessing, sys, time
 from icre.utils.lock import locked
-with locked(sys.argv[1]):
-    multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()
+
+def load():
     print("held", flush=True)
+    time.sleep(60)
+
+with locked(sys.argv[1]):
+    multiprocessing.get_context("fork").Process(target=load).start()
     time.sleep(60)
 """
 
