@@ -91,6 +91,19 @@ def render_demo(root: Path) -> None:
     write_tree(root / "SYSU-MM01", options, workers=1, progress=False)
 
 
+@pytest.fixture(scope="session")
+def small_trees(session_folder) -> dict[str, Path]:
+    """Layout -> a data set of a few images in one common root; not to be changed."""
+    from small_trees import FOLDERS, render
+
+    def make(root: Path) -> None:
+        for layout in FOLDERS:
+            render(root, layout)
+
+    root = made_once(session_folder / "trees", make)
+    return {layout: root / name for layout, name in FOLDERS.items()}
+
+
 @pytest.fixture
 def own_root(demo_root, tmp_path) -> Path:
     """A copy of `demo_root` that a test may damage."""
@@ -128,13 +141,3 @@ def finished_run(demo_root, session_folder) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         draw_pictures(patch)
         return made_once(session_folder / "run", lambda output: train(demo_root, output, *options))
-
-
-@pytest.fixture(scope="session")
-def narrow_run(demo_root, session_folder) -> Path:
-    """OUTPUT_DIR of ICRE with a narrow backbone that has learnt something; not to be changed."""
-    from small_model import NARROW
-
-    options = ("MODEL.MPFR.DIM", "32", "SOLVER.MAX_EPOCH", "4", "SOLVER.BASE_LR", "0.003")
-    options = (*map(str, NARROW), *options, "TEST.EVAL_PERIOD", "0")
-    return made_once(session_folder / "narrow", lambda output: train(demo_root, output, *options))

@@ -43,6 +43,7 @@ def refused(capsys, root, output, *options, config=SYSU) -> str:
 # DATASETS, protocols and layouts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--eval-only", "--untrained")])
 def test_combineall_with_its_own_test_set(demo_root, tmp_path, capsys, flags):
     line = refused(capsys, demo_root, tmp_path / "run", *flags, "DATASETS.COMBINEALL", "True")

@@ -10,6 +10,7 @@ from icre.commands.benchmark import main
 from small_features import small_features
 
 
+@pytest.mark.slow
 def test_protocol_writes_ratio_machine_and_versions(tmp_path, capsys):
     small_features("sysu").save(tmp_path / "f.npz")
     out = tmp_path / "b.json"
@@ -37,6 +38,7 @@ def test_an_installed_package_without_the_tests_is_refused(name, tmp_path, monke
     assert "tests/reference/file.py is missing" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sides_that_disagree_are_not_timed(tmp_path, monkeypatch):
     small_features("sysu").save(tmp_path / "f.npz")
     loops = protocol.load_reference().loop_score

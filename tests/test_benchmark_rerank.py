@@ -40,6 +40,7 @@ def test_result_holds_both_sides_until_theirs_end(tmp_path, capsys):
         assert {(31, 111, 235), (207, 34, 46)} <= colours
 
 
+@pytest.mark.slow
 def test_sides_that_disagree_are_not_timed(monkeypatch):
     theirs = rerank.fastreid_jaccard
     monkeypatch.setattr(rerank, "fastreid_jaccard", lambda *given: theirs(*given) + 0.001)

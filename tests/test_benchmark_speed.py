@@ -57,6 +57,7 @@ def test_train_measures_each_row_in_each_round(measured):
     assert result["batch"] == 4 and result["size"] == [32, 16] and result["device"] == "cpu"
 
 
+@pytest.mark.slow
 def test_the_table_says_what_the_json_says(measured):
     result, printed = measured
     table = [line for line in printed.splitlines() if line.startswith("|")]
@@ -81,6 +82,7 @@ def test_the_table_says_what_the_json_says(measured):
     assert len(result["left_out"]) == 2 and "--agw" in result["left_out"][0]
 
 
+@pytest.mark.slow
 def test_the_profile_names_operations_and_what_bounds_the_step(measured):
     result, printed = measured
     assert {"fp32", "bf16"} == set(result["gemm_flops"])

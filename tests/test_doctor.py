@@ -15,16 +15,15 @@ from icre.datasets.doctor import examine, find_folder, text
 from icre.datasets.sysu import read_permutation
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.utils.errors import UserError
-from small_trees import FOLDERS, copy, litter, render
+from small_trees import FOLDERS, copy, litter
 
 PUBLISHED = {layout: data.published for layout, data in SETS.items()}
 OFFICIAL = Path(__file__).parents[2] / "shared" / "sysu_split"
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("demo")
-    return {layout: render(root, layout) for layout in FOLDERS}
+def rendered(small_trees) -> dict[str, Path]:
+    return small_trees
 
 
 @pytest.fixture

@@ -58,11 +58,11 @@ def extract_arguments(run: Path, exported: Path, out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def exported(narrow_run, tmp_path_factory) -> Path:
+def exported(finished_run, tmp_path_factory) -> Path:
     """visible.onnx, infrared.onnx and model.onnx of the run; not to be changed."""
     out = tmp_path_factory.mktemp("exported")
-    assert export_command.main(arguments(narrow_run, out)) == 0
-    assert export_command.main(arguments(narrow_run, out, "--single")) == 0
+    assert export_command.main(arguments(finished_run, out)) == 0
+    assert export_command.main(arguments(finished_run, out, "--single")) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "infrared.onnx",
         "model.onnx",
@@ -72,8 +72,8 @@ def exported(narrow_run, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def extractor(narrow_run) -> FeatureExtractor:
-    return open_model(narrow_run, "MODEL.DEVICE", "cpu")
+def extractor(finished_run) -> FeatureExtractor:
+    return open_model(finished_run, "MODEL.DEVICE", "cpu")
 
 
 def untrained(config: str, tmp_path: Path, *options: str) -> FeatureExtractor:
@@ -87,17 +87,17 @@ def untrained(config: str, tmp_path: Path, *options: str) -> FeatureExtractor:
 
 
 @pytest.fixture(scope="module")
-def torchscript(narrow_run, tmp_path_factory) -> Path:
+def torchscript(finished_run, tmp_path_factory) -> Path:
     """visible.pt and infrared.pt of the run; not to be changed."""
     out = tmp_path_factory.mktemp("torchscript")
-    assert export_command.main(arguments(narrow_run, out, "--format", "torchscript")) == 0
+    assert export_command.main(arguments(finished_run, out, "--format", "torchscript")) == 0
     return out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["modalities.onnx", "model.onnx", "modalities.pt"])
 def test_exported_files_score_the_runs_protocol_numbers(
-    which, exported, torchscript, narrow_run, demo_root, tmp_path
+    which, exported, torchscript, finished_run, demo_root, tmp_path
 ):
     place = {
         "modalities.onnx": exported,
@@ -106,11 +106,11 @@ def test_exported_files_score_the_runs_protocol_numbers(
     }[which]
     out = tmp_path / "features.npz"
     trust = ["--trust-torchscript"] if which.endswith(".pt") else []
-    given = [*extract_arguments(narrow_run, place, out), *trust, "TEST.IMS_PER_BATCH", "5"]
+    given = [*extract_arguments(finished_run, place, out), *trust, "TEST.IMS_PER_BATCH", "5"]
     assert extract.main(given) == 0
     perm = demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
     found = {(one["protocol"], one["draw"]): one for one in score(FeatureSet.load(out), perm=perm)}
-    expected = json.loads((narrow_run / "metrics.json").read_text())
+    expected = json.loads((finished_run / "metrics.json").read_text())
     assert len(expected) == len(found) == 6
     for record in expected:
         ours = found[record["protocol"], record["draw"]]
@@ -119,9 +119,9 @@ def test_exported_files_score_the_runs_protocol_numbers(
 
 
 @pytest.mark.slow
-def test_the_example_gives_the_features_of_icre_load(exported, narrow_run, demo_root):
+def test_the_example_gives_the_features_of_icre_load(exported, finished_run, demo_root):
     folders = {"visible": demo_root / "SYSU-MM01/cam1", "infrared": demo_root / "SYSU-MM01/cam3"}
-    example, predictor = load_example(), icre.load(narrow_run, "cpu")
+    example, predictor = load_example(), icre.load(finished_run, "cpu")
     for name, folder in folders.items():
         expected = predictor(folder)
         for file, modality in ((f"{name}.onnx", None), ("model.onnx", name)):
@@ -131,9 +131,9 @@ def test_the_example_gives_the_features_of_icre_load(exported, narrow_run, demo_
 
 
 @pytest.mark.slow
-def test_what_is_no_exported_model_is_refused_in_one_line(exported, narrow_run, tmp_path, capsys):
-    shutil.copy(narrow_run / "model_final.pth", tmp_path / "renamed.onnx")
-    shutil.copy(narrow_run / "model_final.pth", tmp_path / "model.pth")
+def test_what_is_no_exported_model_is_refused_in_one_line(exported, finished_run, tmp_path, capsys):
+    shutil.copy(finished_run / "model_final.pth", tmp_path / "renamed.onnx")
+    shutil.copy(finished_run / "model_final.pth", tmp_path / "model.pth")
     for place, options, message in (
         (exported / "visible.onnx", (), "visible.onnx takes visible images"),
         (exported, ("INPUT.SIZE_TEST", "[32, 32]"), "not INPUT.SIZE_TEST [32, 32]"),
@@ -141,7 +141,7 @@ def test_what_is_no_exported_model_is_refused_in_one_line(exported, narrow_run, 
         (tmp_path / "model.pth", (), "model.pth is no exported model"),
         (tmp_path / "renamed.onnx", (), "renamed.onnx cannot be read"),
     ):
-        given = extract_arguments(narrow_run, place, tmp_path / "out.npz")
+        given = extract_arguments(finished_run, place, tmp_path / "out.npz")
         assert extract.main([*given, *options]) == 2
         *progress, error = capsys.readouterr().err.splitlines()
         assert error.startswith("error: ") and message in error
@@ -150,10 +150,10 @@ def test_what_is_no_exported_model_is_refused_in_one_line(exported, narrow_run, 
 
 
 @pytest.mark.slow
-def test_torchscript_is_code_and_is_opened_on_request_alone(torchscript, narrow_run, tmp_path):
+def test_torchscript_is_code_and_is_opened_on_request_alone(torchscript, finished_run, tmp_path):
     out = tmp_path / "out.npz"
     for place in (torchscript, torchscript / "visible.pt"):
-        assert extract.main(extract_arguments(narrow_run, place, out)) == 2
+        assert extract.main(extract_arguments(finished_run, place, out)) == 2
         with pytest.raises(UserError, match=r"visible\.pt.*--trust-torchscript"):
             ExportedModel(place)
     assert ExportedModel(torchscript, trust_torchscript=True).size
@@ -279,6 +279,7 @@ def test_baselines_and_fast_reids_models_agree(config, options, modality, format
     assert list((tmp_path / "out").iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_the_split_of_regdb_is_in_the_file(tmp_path):
     """Half of the test people of a split are training people of any other."""
     made = untrained("Demo/regdb_icre_r18.yml", tmp_path, *NARROW)
@@ -313,6 +314,7 @@ def test_a_graph_leaves_the_model_as_it_was():
     torch.testing.assert_close(features.norm(dim=1), torch.ones(3))
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_left(extractor, tmp_path, monkeypatch):
     """The comparison is with the model, not the graph: a graph of the wrong stem is refused."""
     monkeypatch.setattr(
@@ -336,19 +338,20 @@ def test_a_file_that_differs_is_not_left(extractor, tmp_path, monkeypatch):
         (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST"),
     ],
 )
-def test_bad_input_ends_in_one_line(narrow_run, tmp_path, capsys, options, message):
-    given = arguments(narrow_run, tmp_path / "out", *options)
+def test_bad_input_ends_in_one_line(finished_run, tmp_path, capsys, options, message):
+    given = arguments(finished_run, tmp_path / "out", *options)
     assert export_command.main(given) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
-def test_a_folder_that_cannot_be_made_is_named(narrow_run, tmp_path, capsys):
+def test_a_folder_that_cannot_be_made_is_named(finished_run, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert export_command.main(arguments(narrow_run, tmp_path / "file")) == 2
+    assert export_command.main(arguments(finished_run, tmp_path / "file")) == 2
     assert f"cannot write {tmp_path / 'file'}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fast_reids_models_have_no_modality_to_choose(tmp_path, capsys):
     untrained("SYSU/bagtricks_r50.yml", tmp_path, *RESNET18)
     given = [
@@ -365,14 +368,14 @@ def test_fast_reids_models_have_no_modality_to_choose(tmp_path, capsys):
     assert "Baseline has one stem" in capsys.readouterr().err
 
 
-def test_a_missing_package_is_named(narrow_run, tmp_path, capsys, monkeypatch):
+def test_a_missing_package_is_named(finished_run, tmp_path, capsys, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
         lambda name, *rest: None if name == "onnxscript" else find(name, *rest),
     )
-    assert export_command.main(arguments(narrow_run, tmp_path)) == 2
+    assert export_command.main(arguments(finished_run, tmp_path)) == 2
     assert "pip install onnxscript" in capsys.readouterr().err
 
 

@@ -9,12 +9,12 @@ import pytest
 from icre.datasets.llcm import LLCM
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
-from small_trees import copy, edit, lists, litter, render, scored
+from small_trees import copy, edit, lists, litter, scored
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory) -> Path:
-    return render(tmp_path_factory.mktemp("demo"), "llcm")
+def rendered(small_trees) -> Path:
+    return small_trees["llcm"]
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ def test_what_is_no_such_file(tmp_path):
         read_variable(path, "x")
 
 
+@pytest.mark.slow
 def test_damage_is_a_value_error_or_seen_in_the_values(tmp_path):
     """Some of these files end the process in scipy.io.loadmat."""
     path = tmp_path / "file.mat"

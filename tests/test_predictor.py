@@ -36,15 +36,15 @@ icre.nothing
 
 
 @pytest.fixture(scope="module")
-def predictor(narrow_run) -> Predictor:
-    return icre.load(narrow_run, device="cpu")
+def predictor(finished_run) -> Predictor:
+    return icre.load(finished_run, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def test_set(narrow_run, tmp_path_factory) -> FeatureSet:
+def test_set(finished_run, tmp_path_factory) -> FeatureSet:
     """What tools/extract_features.py writes for the same model."""
     out = tmp_path_factory.mktemp("features") / "features.npz"
-    config, weights = narrow_run / "config.yaml", narrow_run / "model_final.pth"
+    config, weights = finished_run / "config.yaml", finished_run / "model_final.pth"
     given = ["--config-file", str(config), "--weights", str(weights), "--out", str(out)]
     assert extract.main(given) == 0
     return FeatureSet.load(out)
@@ -59,6 +59,7 @@ def files(demo_root: Path, *cameras: int) -> list[str]:
     return [str(path) for folder in folders for path in sorted(folder.rglob("*.jpg"))]
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_evaluation(predictor, test_set, demo_root):
     paths = [demo_root / "SYSU-MM01" / path for path in test_set.paths.tolist()]
     found = predictor(paths)  # the layout says which modality
@@ -123,22 +124,22 @@ def test_batches_cover_all_images_in_order(predictor, demo_root):
 
 
 def test_a_checkpoint_carries_its_config_and_another_beside_it_does_not_count(
-    predictor, narrow_run, demo_root, tmp_path
+    predictor, finished_run, demo_root, tmp_path
 ):
-    alone = shutil.copy(narrow_run / "model_final.pth", tmp_path / "mine.pth")
+    alone = shutil.copy(finished_run / "model_final.pth", tmp_path / "mine.pth")
     (tmp_path / "config.yaml").write_text("MODEL: {BACKBONE: {DEPTH: 50x}}")
     path = files(demo_root, 6)[0]
     np.testing.assert_allclose(icre.load(alone, "cpu")(path), predictor(path), atol=1e-6)
 
 
-def test_a_run_with_a_chosen_epoch_is_loaded_at_that_epoch(narrow_run, tmp_path):
-    text = (narrow_run / "config.yaml").read_text()
+def test_a_run_with_a_chosen_epoch_is_loaded_at_that_epoch(finished_run, tmp_path):
+    text = (finished_run / "config.yaml").read_text()
     assert "VALIDATION: false" in text
     (tmp_path / "config.yaml").write_text(text.replace("VALIDATION: false", "VALIDATION: true"))
-    shutil.copy(narrow_run / "model_final.pth", tmp_path / "model_final.pth")
+    shutil.copy(finished_run / "model_final.pth", tmp_path / "model_final.pth")
     with pytest.raises(UserError, match=r"model_best\.pth"):
         icre.load(tmp_path)
-    shutil.copy(narrow_run / "model_final.pth", tmp_path / "model_best.pth")
+    shutil.copy(finished_run / "model_final.pth", tmp_path / "model_best.pth")
     assert icre.load(tmp_path, "cpu").extractor.weights.name == "model_best.pth"
 
 
@@ -200,7 +201,7 @@ def test_an_unreadable_image_and_a_path_without_a_modality_are_named(predictor, 
         predictor(broken)
 
 
-def test_missing_runs_and_checkpoints_are_named(narrow_run, tmp_path):
+def test_missing_runs_and_checkpoints_are_named(finished_run, tmp_path):
     with pytest.raises(UserError, match="nowhere is missing"):
         icre.load(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"model_final\.pth"):

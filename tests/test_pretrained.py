@@ -69,6 +69,7 @@ def test_a_wrapped_file_is_unwrapped_for_every_model(tmp_path, caplog, wrapping,
     assert str(path) in line and re.search(r"\b100 of the backbone's 100\b", line)
 
 
+@pytest.mark.slow
 def test_mgns_branches_start_from_the_file(tmp_path):
     path = file_of(tmp_path / "r50.pth", "MODEL.BACKBONE.DEPTH", "50x")
     options = ("MODEL.BACKBONE.PRETRAIN", "True", KEY, str(path), "MODEL.HEADS.NUM_CLASSES", "4")
@@ -150,6 +151,7 @@ def test_a_file_cut_in_the_middle_is_refused(tmp_path, zipped, model):
         stem(path, *model)
 
 
+@pytest.mark.slow
 def test_non_local_blocks_keep_their_initial_values_and_are_listed(tmp_path, caplog):
     caplog.set_level(logging.INFO, "fastreid.icre")
     depth = ("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.WITH_NL")
@@ -164,6 +166,7 @@ OSNET = (*STOCK, "MODEL.BACKBONE.NAME", "build_osnet_backbone", "MODEL.BACKBONE.
 OSNET += ("MODEL.BACKBONE.FEAT_DIM", 128)
 
 
+@pytest.mark.slow
 def test_other_backbones_load_a_named_file_by_the_same_rule(tmp_path):
     source = build_model(small_cfg(*OSNET), "cpu").backbone
     state = {f"module.{name}": value for name, value in source.state_dict().items()}

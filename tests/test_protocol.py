@@ -43,6 +43,7 @@ def assert_golden(record: dict, expected: dict) -> None:
             assert record[name][std or "mean"] == pytest.approx(value, abs=1e-4), key
 
 
+@pytest.mark.slow
 @needs_perm
 def test_sysu_golden_all_six_settings_by_default(golden):
     records = score(golden["sysu"], perm=PERM)
@@ -58,6 +59,7 @@ def test_sysu_golden_all_six_settings_by_default(golden):
         assert_golden(one, EXPECTED["sysu"][f"{one['protocol']}/{one['draw']}"])
 
 
+@pytest.mark.slow
 def test_sysu_golden_seeded_without_permutation(golden):
     records = score(golden["sysu"])
     assert [one["protocol"] for one in records] == ["sysu-all-single", "sysu-indoor-single"]
@@ -65,6 +67,7 @@ def test_sysu_golden_seeded_without_permutation(golden):
         assert_golden(one, EXPECTED["sysu"][f"{one['protocol']}/seeded"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(EXPECTED["regdb"]) + list(EXPECTED["llcm"]))
 def test_regdb_and_llcm_golden(golden, name):
     dataset = name.split("-")[0]

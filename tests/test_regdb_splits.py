@@ -67,6 +67,7 @@ def test_mean_and_deviation_are_over_the_splits(trained):
     assert [part[0]["split"] for part in parts] == [1, 4]
 
 
+@pytest.mark.slow
 def test_running_again_trains_nothing_twice(trained, root, monkeypatch):
     before = json.loads((trained / "metrics.json").read_text())
     monkeypatch.setattr(session, "run", lambda args: pytest.fail("a finished split ran again"))
@@ -74,12 +75,14 @@ def test_running_again_trains_nothing_twice(trained, root, monkeypatch):
     assert json.loads((trained / "metrics.json").read_text()) == before
 
 
+@pytest.mark.slow
 def test_evaluating_all_repeats_the_numbers(trained, root):
     before = json.loads((trained / "metrics.json").read_text())
     assert splits.main(["--splits", "1", "4", *words(root, trained, "--eval-only")]) == 0
     assert json.loads((trained / "metrics.json").read_text()) == before
 
 
+@pytest.mark.slow
 def test_another_splits_model_is_refused(trained, root, tmp_path, capsys):
     weights = ("--eval-only", "MODEL.WEIGHTS", str(trained / "split_4/model_final.pth"))
     assert train.main(words(root, tmp_path, *weights)) == 2

@@ -76,12 +76,14 @@ def section(text: str, key: str) -> str:
     return re.search(rf'<section id="{key}">.*?</section>', text, re.S)[0]
 
 
+@pytest.mark.slow
 def test_every_section_is_there_and_linked(text):
     for key, (title, _) in SECTIONS.items():
         assert f'<a href="#{key}">{title}</a>' in text and f"<h2>{title}</h2>" in section(text, key)
         assert section(text, key).count("Not shown") == (key == "attention")
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_outside(file, text):
     assert file.stat().st_size < 10e6
     assert "<script" not in text and "http" not in re.sub(r"base64,[^\"]*", "", text)
@@ -89,6 +91,7 @@ def test_nothing_comes_from_outside(file, text):
         assert found.startswith(("data:", "#")), found
 
 
+@pytest.mark.slow
 def test_pictures_are_whole(text):
     pictures = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', text)
     assert (
@@ -99,10 +102,12 @@ def test_pictures_are_whole(text):
             assert picture.format == kind.upper() and np.asarray(picture.convert("L")).std() > 5
 
 
+@pytest.mark.slow
 def test_names_are_text(text):
     assert "<b>ICRE" not in text and "&lt;b&gt;ICRE&lt;/b&gt;" in text
 
 
+@pytest.mark.slow
 def test_figures_are_the_records_and_the_comparison_that_of_the_tool(runs, text):
     first, second = (Run(run) for run in runs)
     part = section(text, "results")
@@ -118,12 +123,14 @@ def test_figures_are_the_records_and_the_comparison_that_of_the_tool(runs, text)
     assert "noisy minus &lt;b&gt;ICRE" in part
 
 
+@pytest.mark.slow
 def test_settings_that_differ_stand_together(text):
     part = section(text, "settings").split("<details>")[0]
     keys = re.findall(r'<td class="text">([A-Z]+\.[\w.]+)</td>', part)
     assert keys == ["MODEL.SDCE.ENABLED"]
 
 
+@pytest.mark.slow
 def test_data_are_counted(text):
     part = section(text, "data")
     # conftest's TINY: 10 people, 2 infrared cameras of 2 images; 4 test people, 3 images per camera

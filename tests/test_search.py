@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import train, words
 from icre.commands import search
 from icre.evaluation.features import FeatureSet
 from icre.gallery.answers import answer
@@ -23,6 +24,7 @@ from icre.inference.extractor import FeatureExtractor
 from icre.inference.run import open_model
 from icre.modality import INFRARED
 from icre.utils.errors import UserError
+from small_model import NARROW
 
 VISIBLE_CAMERAS, INFRARED_CAMERAS = (1, 2, 4, 5), (3, 6)
 
@@ -57,11 +59,11 @@ def ids_of_test(root: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def gallery(narrow_run, demo_root, tmp_path_factory) -> Path:
+def gallery(finished_run, demo_root, tmp_path_factory) -> Path:
     """All visible images of the tiny tree, of training and test people; not to be changed."""
     out = tmp_path_factory.mktemp("galleries") / "visible"
     sources = camera_folders(demo_root, VISIBLE_CAMERAS)
-    assert search.main(index_arguments(narrow_run, out, *sources)) == 0
+    assert search.main(index_arguments(finished_run, out, *sources)) == 0
     return out
 
 
@@ -84,11 +86,17 @@ def mean_ap(hits: np.ndarray) -> float:
     return float(np.mean([(row.cumsum() / places)[row].mean() for row in hits]))
 
 
-def test_the_demos_people_are_found(gallery, demo_root, tmp_path):
+@pytest.mark.slow
+def test_the_demos_people_are_found(demo_root, tmp_path):
     """Infrared queries of training people, by a model of four tiny epochs: far above chance.
 
     (Its test people are at chance: the model has seen ten people, for forty steps.)
     """
+    run, gallery = tmp_path / "run", tmp_path / "gallery"
+    options = words("MODEL.MPFR.DIM 32 SOLVER.MAX_EPOCH 4 SOLVER.BASE_LR 0.003")
+    train(demo_root, run, *map(str, NARROW), *options)
+    sources = camera_folders(demo_root, VISIBLE_CAMERAS)
+    assert search.main(index_arguments(run, gallery, *sources)) == 0
     test = ids_of_test(demo_root)
     asked = [
         path
@@ -106,11 +114,11 @@ def test_the_demos_people_are_found(gallery, demo_root, tmp_path):
     assert mean_ap(hits) > 1.4 * np.mean(chance)
 
 
-def test_what_is_found_is_what_the_features_say(gallery, narrow_run, demo_root, tmp_path):
+def test_what_is_found_is_what_the_features_say(gallery, finished_run, demo_root, tmp_path):
     path = pictures(demo_root, (3,))[0]
     found = query(gallery, tmp_path, path, "--top", "7")[0]
     opened = open_gallery(gallery)
-    feature = open_model(narrow_run, "MODEL.DEVICE", "cpu").features([path], [INFRARED])[0]
+    feature = open_model(finished_run, "MODEL.DEVICE", "cpu").features([path], [INFRARED])[0]
     similarity = np.asarray(opened.features) @ feature
     order = np.argsort(-similarity, kind="stable")[:7]
     assert [match["path"] for match in found["matches"]] == [opened.images.paths[n] for n in order]
@@ -120,8 +128,8 @@ def test_what_is_found_is_what_the_features_say(gallery, narrow_run, demo_root, 
     assert found["matches"][0]["modality"] == "visible" and found["here"] is None
 
 
-def test_features_are_those_of_the_evaluation(gallery, narrow_run):
-    stored = FeatureSet.load(narrow_run)
+def test_features_are_those_of_the_evaluation(gallery, finished_run):
+    stored = FeatureSet.load(finished_run)
     expected = dict(zip(stored.paths.tolist(), stored.features))
     opened, seen = open_gallery(gallery), 0
     for path, feature in zip(opened.images.paths, opened.features):
@@ -139,6 +147,7 @@ def test_the_querys_own_file_is_passed_over(gallery, demo_root, tmp_path):
     assert query(gallery, tmp_path, path, "--rerank", "fastreid")[0]["matches"][0]["path"] != path
 
 
+@pytest.mark.slow
 def test_reranking_reorders_and_one_query_does_not_touch_another(gallery, demo_root, tmp_path):
     paths = pictures(demo_root, (3,))[:3]
     plain = query(gallery, tmp_path, paths[0], "--top", "20")[0]
@@ -153,11 +162,14 @@ def test_reranking_reorders_and_one_query_does_not_touch_another(gallery, demo_r
         assert alone[0]["best"] == plain["best"]
 
 
-def test_indexing_continues_after_an_interruption(gallery, narrow_run, demo_root, tmp_path, capsys):
+@pytest.mark.slow
+def test_indexing_continues_after_an_interruption(
+    gallery, finished_run, demo_root, tmp_path, capsys
+):
     """Shards of four images; the program ends after the third is saved."""
     out = tmp_path / "g"
     sources = camera_folders(demo_root, VISIBLE_CAMERAS)
-    arguments = [*index_arguments(narrow_run, out, *sources), "--shard", "4"]
+    arguments = [*index_arguments(finished_run, out, *sources), "--shard", "4"]
     save, saved = Shard.save, []
 
     def end_after_three(shard, *content):
@@ -194,11 +206,12 @@ def test_indexing_continues_after_an_interruption(gallery, narrow_run, demo_root
     np.testing.assert_allclose(one.features, other.features, atol=1e-5)
 
 
-def test_a_corrupt_image_stops_unless_it_may_be_skipped(narrow_run, own_root, tmp_path, capsys):
+@pytest.mark.slow
+def test_a_corrupt_image_stops_unless_it_may_be_skipped(finished_run, own_root, tmp_path, capsys):
     out, folder = tmp_path / "g", own_root / "SYSU-MM01" / "cam1"
     broken = sorted(folder.rglob("*.jpg"))[5]
     broken.write_bytes(broken.read_bytes()[:200])
-    arguments = [*index_arguments(narrow_run, out, folder), "--shard", "4"]
+    arguments = [*index_arguments(finished_run, out, folder), "--shard", "4"]
     assert search.main(arguments) == 2
     error = capsys.readouterr().err
     assert f"cannot read image {broken}: " in error and "--skip-corrupt" in error
@@ -210,9 +223,9 @@ def test_a_corrupt_image_stops_unless_it_may_be_skipped(narrow_run, own_root, tm
     assert len(opened.images) == len(list(folder.rglob("*.jpg"))) - 1
 
 
-def test_another_model_is_refused(own_gallery, narrow_run, demo_root, tmp_path, capsys):
+def test_another_model_is_refused(own_gallery, finished_run, demo_root, tmp_path, capsys):
     path = pictures(demo_root, (3,))[0]
-    other = str(shutil.copy(narrow_run / "model_final.pth", tmp_path / "moved.pth"))
+    other = str(shutil.copy(finished_run / "model_final.pth", tmp_path / "moved.pth"))
     assert search.main(["query", str(own_gallery), path, "--weights", other]) == 0
     with open(other, "ab") as file:
         file.write(b"\0")
@@ -222,17 +235,17 @@ def test_another_model_is_refused(own_gallery, narrow_run, demo_root, tmp_path, 
     assert "none.pth is missing" in capsys.readouterr().err
 
 
-def test_bad_calls_end_in_one_line(gallery, narrow_run, demo_root, tmp_path, capsys):
+def test_bad_calls_end_in_one_line(gallery, finished_run, demo_root, tmp_path, capsys):
     path, plain = pictures(demo_root, (3,))[0], tmp_path / "plain.jpg"
     shutil.copy(path, plain)
     cam1 = demo_root / "SYSU-MM01" / "cam1"
-    fresh = index_arguments(narrow_run, tmp_path / "g", cam1)
+    fresh = index_arguments(finished_run, tmp_path / "g", cam1)
     for arguments, message in (
         (["query", str(gallery), str(plain)], "plain.jpg: "),
         (["query", str(gallery), path, "--far", "0.01"], "not calibrated for infrared queries"),
         (["query", str(gallery), path, "--far", "2"], "--far 2"),
         (["query", str(gallery), path, "--top", "0"], "--top 0"),
-        (index_arguments(narrow_run, gallery, cam1), "exists"),
+        (index_arguments(finished_run, gallery, cam1), "exists"),
         ([*fresh, "--index", "ivfpq"], "ivfpq needs 256 images"),
         ([*fresh, "--shard", "0"], "--shard 0"),
     ):
@@ -242,6 +255,7 @@ def test_bad_calls_end_in_one_line(gallery, narrow_run, demo_root, tmp_path, cap
     assert search.main(["query", str(gallery), str(plain), "--modality", "infrared"]) == 0
 
 
+@pytest.mark.slow
 def test_calibrated_on_people_who_are_not_here(own_gallery, demo_root, tmp_path, capsys):
     """The tiny tree's held-out people are in the gallery; a table calls them by other names."""
     assert search.main(["calibrate", str(own_gallery), "--root", str(demo_root)]) == 2
@@ -268,14 +282,15 @@ def test_calibrated_on_people_who_are_not_here(own_gallery, demo_root, tmp_path,
     assert query(own_gallery, tmp_path, pictures(demo_root, (1,))[0])[0]["here"] is None
 
 
-def test_held_out_people_that_were_trained_on_are_told(narrow_run, demo_root, tmp_path, capsys):
+@pytest.mark.slow
+def test_held_out_people_that_were_trained_on_are_told(finished_run, demo_root, tmp_path, capsys):
     out = tmp_path / "g"
     sources = [
         folder / f"{int(pid):04d}"
         for folder in camera_folders(demo_root, (1, 2))
         for pid in ids_of_test(demo_root)
     ]
-    assert search.main(index_arguments(narrow_run, out, *filter(Path.is_dir, sources))) == 0
+    assert search.main(index_arguments(finished_run, out, *filter(Path.is_dir, sources))) == 0
     assert search.main(["calibrate", str(out)]) == 0
     assert "warning: the model was trained on" in capsys.readouterr().out
     assert search.main(["query", str(out), pictures(demo_root, (3,))[0], "--far", "0.3"]) == 0

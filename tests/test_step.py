@@ -46,6 +46,7 @@ def one_step(config: str = "icre_r18", layout: str = "contiguous", backend: str 
     return losses | {name: tensor.detach() for name, tensor in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["icre_r18", "bagtricks_r18"])
 @pytest.mark.parametrize(
     "options",

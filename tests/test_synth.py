@@ -154,6 +154,7 @@ def test_bad_arguments_are_one_line(arguments, word, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_tool_writes_and_says_what(tmp_path, capsys):
     command = [
         "--root",

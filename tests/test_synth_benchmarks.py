@@ -49,6 +49,7 @@ def test_sizes_of_the_benchmarks():
     assert len(plan(small).shots) == 18000
 
 
+@pytest.mark.slow
 def test_the_checksum_tells_other_worlds_levels_and_missing_images():
     options = benchmarks.benchmark("SynthVI-S")
     options = replace(options, height=32, width=16, train_images=1, test_images=1)

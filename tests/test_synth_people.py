@@ -172,6 +172,7 @@ def test_feet_reach_the_ground_and_bones_keep_their_length():
         assert j.ankle[:, 1].min() == pytest.approx(body.ANKLE)
 
 
+@pytest.mark.slow
 def test_pictures_are_finite_for_many_people_and_views():
     options = replace(OPTIONS, ids=40, train_images=1, difficulty="extreme")
     shots = layout.plan(options).shots[::7]  # 7 and the six cameras have no common factor

@@ -64,6 +64,7 @@ def scalars(run: Path) -> list[dict]:
 # results of a finished run
 
 
+@pytest.mark.slow
 def test_records_name_the_weights_that_they_are_of(small_run, own_data, tmp_path):
     records = json.loads((small_run / "metrics.json").read_text())
     assert {len(record["weights"]) for record in records} == {64}
@@ -162,6 +163,7 @@ def test_resuming_under_another_config_is_refused(copied, own_data, capsys, opti
     assert content(copied) == before
 
 
+@pytest.mark.slow
 def test_resuming_may_change_where_and_how_fast(copied, own_data, tmp_path):
     moved = shutil.copytree(own_data, tmp_path / "moved")
     options = "TEST.PROTOCOLS ('sysu-indoor-single',) DATALOADER.CACHE_GB 0.0 TEST.EVAL_PERIOD 1"
@@ -179,6 +181,7 @@ def test_resuming_with_other_people_is_refused(copied, own_data, tmp_path, capsy
     assert "10 identities" in line and "--resume" in line
 
 
+@pytest.mark.slow
 def test_an_old_checkpoint_is_resumed_with_a_warning(copied, own_data, capsys):
     for file in copied.glob("*.pth"):
         checkpoint = read_checkpoint(file)
@@ -332,6 +335,7 @@ def test_a_damaged_schedule_is_found(change):
     assert state_fault(schedule, {})
 
 
+@pytest.mark.slow
 def test_scoring_needs_no_classifier(small_run, own_data, tmp_path, capsys):
     checkpoint = read_checkpoint(small_run / "model_final.pth")
     del checkpoint["model"]["heads.weight"]

@@ -57,6 +57,7 @@ def test_equals_fast_reids_resnet_while_the_stems_are_equal(images, options):
     torch.testing.assert_close(ours(images, MIXED)["layer4"], resnet(images))
 
 
+@pytest.mark.slow
 def test_non_local_blocks_follow_their_blocks(images):
     ours = build(*WITH_NL)
     torch.manual_seed(0)

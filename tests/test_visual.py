@@ -39,6 +39,7 @@ def root(features, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "jpg", "pdf", "svg"])
 def test_the_same_figure_gives_the_same_bytes_without_a_date(suffix, tmp_path):
     for name in ("a", "b"):
@@ -167,6 +168,7 @@ def test_a_picture_shows_no_image_outside_its_root(features, root, name):
 NAMES = ("$x^2$ $\\frac{1$", "a$b\\c_{", "_run", "\x1b[31mred\n\x07", "\udcff", "{} %s %", "100 %")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_names_are_text_in_figures(suffix):
     scalars = {name: {f"loss_{name}": ([0, 1], [1.0, 2.0])} for name in NAMES}

@@ -67,6 +67,7 @@ def stretched(cam: torch.Tensor) -> torch.Tensor:
     return (cam - cam.min()) / (cam.max() - cam.min() + 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "kind"),
     [
@@ -83,6 +84,7 @@ def test_cams_are_their_definitions(model, batch, layer, kind):
     np.testing.assert_allclose(found, wanted, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_final_map_is_what_the_heads_read(batch):
     baseline = small_model(*BASELINE).eval()
     final, layer4 = grad_cam(baseline, batch), grad_cam(baseline, batch, "backbone.stages.layer4")
@@ -90,6 +92,7 @@ def test_the_final_map_is_what_the_heads_read(batch):
     np.testing.assert_allclose(final, layer4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fast_reids_own_models_are_explained_too(batch):
     cfg = load_config(
         str(CONFIGS / "SYSU/bagtricks_r50.yml"),
