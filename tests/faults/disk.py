@@ -1,4 +1,4 @@
-"""A disk that fills during a run: a small file system in memory that only this run sees."""
+"""A disk that fills while something is written: a small file system that only this run sees."""
 
 import os
 import random
@@ -6,88 +6,158 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import render_demo, train_arguments
-from faults.runs import Faults, ended, same_end, saved_steps, start, tail
+from conftest import train_arguments
+from faults.commands import Command, commands, results
+from faults.runs import ENDLESS, Faults, ended, same_end, saved_steps, start, tail
 from small_runs import STOCK, TINY_MODEL
 
-OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_ITERS", "1")
-DISKS = 8
+OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "6", "SOLVER.CHECKPOINT_ITERS", "1")
+TRAININGS = 6
+SHARES = (0, 0.5, 0.9)  # of what a command writes, that fits
 PLENTY = 256  # MiB
 
 
-def fill(folder: Path, faults: Faults) -> int:
-    """Fill DISKS disks, in a process that may mount one; returns how many."""
+def fill(root: Path, prepared: Path, folder: Path, faults: Faults) -> int:
+    """Fill disks under trainings and under every command that writes; returns how many.
+
+    In a process that may mount a file system, where the machine lets it; else the size of its files
+    is limited.
+    """
     folder.mkdir(parents=True)
-    inside = [sys.executable, "-m", "faults.disk", str(folder)]
+    inside = [sys.executable, "-m", "faults.disk", str(root), str(prepared), str(folder)]
     mount = f'mount -t tmpfs -o size={PLENTY}m tmpfs {folder} && exec "$@"'
     done = subprocess.run(["unshare", "-rm", "sh", "-c", mount, "sh", *inside, "tmpfs"])
     if done.returncode == 32 or done.returncode == 1:  # mount's and unshare's own
         print("disk: no file system may be mounted here; a limit on the size of files instead")
         done = subprocess.run([*inside, "limit"])
     faults.check(done.returncode == 0, f"disk: status {done.returncode}")
-    return DISKS
+    return TRAININGS + len(SHARES) * len(commands(root, prepared))
 
 
-def main(folder: Path, kind: str) -> int:
+def main(root: Path, prepared: Path, folder: Path, kind: str) -> int:
     """The process that has the disk in `folder`; returns what was lost, plus two."""
-    faults, rng = Faults(), random.Random(0)
-    root, whole, broken = (folder / name for name in ("data", "whole", "broken"))
+    faults = Faults()
     log = folder.parent / "disk.txt"  # which is on another disk
-    render_demo(root)
-    status = ended(start(train_arguments(root, whole, *OPTIONS, config=STOCK), log))
-    faults.check(status == 0, f"disk: an unbroken run ended with {status}: {tail(log)}")
-    checkpoint = (whole / "model_final.pth").stat().st_size
-    needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) + checkpoint
-    for number in range(DISKS):
-        shutil.rmtree(broken, ignore_errors=True)
-        share = number / 64 if number < 2 else rng.uniform(0, 0.8)
-        free = share * needed if kind == "tmpfs" else rng.uniform(0.1, 0.9) * checkpoint
-        argv = train_arguments(root, broken, "--resume", *OPTIONS, config=STOCK)
-        log.unlink()
-        with _limited(folder, int(free), kind):
-            status = ended(start(argv, log))
-        steps = saved_steps(broken, faults)
-        said = tail(log, 4000)
-        faults.check(
-            status == 2 and "\nerror: " in said and "Traceback" not in said,
-            f"disk {number} with {free:.0f} bytes ended with {status}: {said}",
-        )
-        half = list(broken.glob(".*"))
-        faults.check(not half, f"disk {number}: half written files stay: {half}")
-        status = ended(start(argv, log))
-        print(
-            f"disk {number}: {free / 2**20:.1f} MiB, full with step {steps} saved, then resumed: "
-            f"status {status}",
-            flush=True,
-        )
-        if faults.check(status == 0, f"disk {number}, resumed: {status}: {tail(log)}"):
-            faults.check(same_end(whole, broken), f"disk {number}: another end than unbroken")
+    _fill_trainings(root, folder, kind, log, faults)
+    for name, command in commands(root, prepared).items():
+        _fill_command(name, command, folder, kind, log, faults)
     return faults.lost + 2 if faults.lost else 0
 
 
-class _limited:
-    """While entered, this process and its children may write that many bytes more."""
-
-    def __init__(self, folder: Path, free: int, kind: str):
-        self.folder, self.free, self.kind = folder, free, kind
-
-    def __enter__(self) -> None:
-        if self.kind == "limit":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.free, resource.RLIM_INFINITY))
-            return
-        disk = os.statvfs(self.folder)
-        self.ballast = self.folder / "ballast"
-        with open(self.ballast, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(disk.f_bavail * disk.f_frsize - self.free, 1))
-
-    def __exit__(self, *error) -> None:
-        if self.kind == "limit":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+def _fill_trainings(root: Path, folder: Path, kind: str, log: Path, faults: Faults) -> None:
+    """The disk is full before the first step, or fills after some checkpoint."""
+    rng = random.Random(0)
+    whole, broken = folder / "whole", folder / "broken"
+    status = ended(start(["train", *train_arguments(root, whole, *OPTIONS, config=STOCK)], log))
+    faults.check(status == 0, f"disk: an unbroken run ended with {status}: {tail(log)}")
+    checkpoint = (whole / "model_final.pth").stat().st_size
+    argv = ["train", *train_arguments(root, broken, "--resume", *OPTIONS, config=STOCK)]
+    for number in range(TRAININGS):
+        shutil.rmtree(broken, ignore_errors=True)
+        log.unlink()
+        free = int(checkpoint * rng.uniform(0, 0.9))
+        if number < 2 and kind == "tmpfs":  # full from the beginning
+            with _full(folder, free):
+                status = ended(start(argv, log))
         else:
-            self.ballast.unlink()
+            pid, saved = start(argv, log), rng.randint(1, 8)
+            _wait(pid, broken / "model_last.pth", saved)
+            with _full(folder, free, None if kind == "tmpfs" else pid):
+                status = ended(pid)
+        steps, said = saved_steps(broken, faults), tail(log, 4000)
+        _require_told(f"disk: training {number} with {free} bytes", status, said, faults)
+        half = list(broken.glob(".*"))
+        faults.check(not half, f"disk: training {number}: half written files stay: {half}")
+        status = ended(start(argv, log))
+        print(f"disk: training, full with step {steps} saved, then resumed: {status}", flush=True)
+        if faults.check(status == 0, f"disk: training {number}, resumed: {status}: {tail(log)}"):
+            faults.check(same_end(whole, broken), f"disk: training {number}: another end")
+    shutil.rmtree(whole), shutil.rmtree(broken)
+
+
+def _wait(pid: int, checkpoint: Path, several: int) -> None:
+    """Until so many checkpoints were written, or the process has ended."""
+    seen, limit = set(), time.monotonic() + ENDLESS
+    while len(seen) < several and Path(f"/proc/{pid}/exe").exists() and time.monotonic() < limit:
+        if checkpoint.is_file():
+            seen.add(checkpoint.stat().st_mtime_ns)
+        time.sleep(0.01)
+
+
+def _fill_command(
+    name: str, command: Command, folder: Path, kind: str, log: Path, faults: Faults
+) -> None:
+    out = folder / "out"
+    command.prepare(out)
+    before = results(out)
+    faults.check(ended(command.start(out, log)) == 0, f"disk: {name}: {tail(log)}")
+    after = results(out)
+    sizes = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
+    statuses = []
+    for share in SHARES:
+        command.prepare(out)
+        log.unlink()
+        given = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        if kind == "tmpfs":
+            with _full(folder, int(share * (sum(sizes) - given))):
+                status = ended(command.start(out, log))
+        else:
+            with _limited(int(share * max(sizes))):
+                status = ended(command.start(out, log))
+        statuses.append(status)
+        if status:  # what is small may fit
+            _require_told(f"disk: {name}", status, tail(log, 4000), faults)
+        for path, content in results(out).items():
+            old = before.get(path, after.get(path))
+            faults.check(content in (old, after.get(path)), f"disk: {name}: {path} is half written")
+        half = [path for path in out.rglob(".*") if path.is_file() and path.name != ".lock"]
+        faults.check(not half, f"disk: {name}: half written files stay: {half}")
+        if results(out) != after:
+            status = ended(command.start(out, log))
+            faults.check(status == 0, f"disk: {name}, again: {status}: {tail(log)}")
+        faults.check(results(out) == after, f"disk: {name}, again: another end")
+    faults.check(any(statuses), f"disk: {name} never met a full disk")
+    print(f"disk: {name}: status {statuses}, and 0 with room", flush=True)
+    shutil.rmtree(out)
+
+
+def _require_told(what: str, status: int | None, said: str, faults: Faults) -> None:
+    faults.check(
+        status == 2 and "error: " in said and "Traceback" not in said,
+        f"{what} ended with {status}: {said}",
+    )
+
+
+@contextmanager
+def _full(folder: Path, free: int, pid: int | None = None) -> Iterator[None]:
+    """The disk has that many bytes left; or files of process `pid` may have no more bytes."""
+    if pid is not None:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (free, resource.RLIM_INFINITY))
+        yield
+        return
+    ballast, disk = folder / "ballast", os.statvfs(folder)
+    with open(ballast, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(disk.f_bavail * disk.f_frsize - free, 1))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@contextmanager
+def _limited(most: int) -> Iterator[None]:
+    """Files that this process and its children write have at most that many bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(*map(Path, sys.argv[1:4]), sys.argv[4]))

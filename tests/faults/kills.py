@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from conftest import train_arguments
+from faults.commands import Command, results
 from faults.runs import ENDLESS, Faults, ended, same_end, saved_steps, start, tail
 from small_runs import SMALL, STOCK, TINY_MODEL
 
@@ -38,7 +39,7 @@ def _kill_one(
 ) -> int:
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
     folder.mkdir(parents=True)
-    status = ended(start(train_arguments(root, whole, *options, config=config), log))
+    status = ended(start(["train", *train_arguments(root, whole, *options, config=config)], log))
     if not faults.check(status == 0, f"{folder.name} ended with {status}: {tail(log)}"):
         return 0
     kills, runs, known = 0, 0, 0
@@ -47,7 +48,7 @@ def _kill_one(
         argv = train_arguments(
             root, broken, "--resume", *options, "DATALOADER.NUM_WORKERS", workers, config=config
         )
-        pid = start(argv, log)
+        pid = start(["train", *argv], log)
         status = (
             _until(rng, pid, broken / "model_last.pth", faults) if kills < count else ended(pid)
         )
@@ -95,3 +96,48 @@ def _stamp(path: Path) -> int | None:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return None
+
+
+def kill_commands(
+    table: dict[str, Command], folder: Path, each: int, faults: Faults, seed: int = 0
+) -> int:
+    """Kill each command that many times at random moments; returns the kills.
+
+    Each file that it leaves is the one before or the one after the command, never half of it; the
+    same command, given again, ends as an unbroken one.
+    """
+    rng, kills = random.Random(seed), 0
+    folder.mkdir(parents=True)
+    whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
+    for name, command in table.items():
+        command.prepare(whole)
+        before, begin = results(whole), time.monotonic()
+        status = ended(command.start(whole, log))
+        took, after = time.monotonic() - begin, results(whole)
+        if not faults.check(status == 0, f"{name} ended with {status}: {tail(log)}"):
+            continue
+        killed, late = 0, 0
+        while killed < each and late < 3 * each:
+            command.prepare(broken)
+            while killed < each and rng.random() < 0.8:
+                pid = command.start(broken, log)
+                if ended(pid, took * rng.uniform(0.1, 1)) is not None:
+                    late += 1
+                    break
+                os.kill(pid, signal.SIGKILL)
+                ended(pid)
+                killed += 1
+                for path, content in results(broken).items():
+                    faults.check(
+                        content in (before.get(path, after.get(path)), after.get(path)),
+                        f"{name}: {path} is half written after a kill",
+                    )
+            log.unlink(missing_ok=True)
+            if results(broken) != after:
+                status = ended(command.start(broken, log))
+                faults.check(status == 0, f"{name}, again: {status}: {tail(log)}")
+            faults.check(results(broken) == after, f"{name}, again: another end than unbroken")
+        print(f"kills: {killed} {name}", flush=True)
+        kills += killed
+    shutil.rmtree(folder)
+    return kills

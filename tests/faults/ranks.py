@@ -19,13 +19,13 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
     folder.mkdir(parents=True)
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
     argv = train_arguments(root, whole, *OPTIONS, config=STOCK)
-    status = ended(start(argv, folder / "whole.txt"))
+    status = ended(start(["train", *argv], folder / "whole.txt"))
     faults.check(status == 0, f"two processes ended with {status}: {tail(folder / 'whole.txt')}")
     argv = train_arguments(root, broken, "--resume", *OPTIONS, config=STOCK)
     known = 0
     for name, (act, options, status, words) in FAULTS.items():
         log.unlink(missing_ok=True)
-        launcher = start([*argv, *options], log)
+        launcher = start(["train", *argv, *options], log)
         ranks = _ranks(launcher, broken, known)
         if not faults.check(len(ranks) == 2, f"{name}: the run never got on: {tail(log)}"):
             os.kill(launcher, signal.SIGKILL)
@@ -46,10 +46,53 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
         steps = saved_steps(broken, faults)
         faults.check(steps >= known, f"{name}: step {known} was saved, now {steps}")
         known = steps
-    status = ended(start(argv, log))
+    status = ended(start(["train", *argv], log))
     if faults.check(status == 0, f"resumed two processes ended with {status}: {tail(log)}"):
         faults.check(same_end(whole, broken), "two processes: another end than unbroken")
     return sum(name != "SIGTERM" for name in FAULTS)
+
+
+def interrupt(root: Path, folder: Path, faults: Faults) -> int:
+    """Ctrl-C and a scheduler's SIGTERM, to all processes of a run of one and of two ranks."""
+    folder.mkdir(parents=True)
+    log, tried = folder / "log.txt", 0
+    for ranks in (1, 2):
+        workers = ("DATALOADER.NUM_WORKERS", "1", "SOLVER.MAX_EPOCH", "8")
+        options = (*OPTIONS, f"--num-gpus={ranks}", *workers)
+        whole = folder / f"whole{ranks}"
+        argv = ["train", *train_arguments(root, whole, *options, config=STOCK)]
+        faults.check(ended(start(argv, log)) == 0, f"{ranks} ranks: {tail(log)}")
+        for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):
+            log.unlink(missing_ok=True)
+            broken = folder / f"{number.name}{ranks}"
+            argv = ["train", *train_arguments(root, broken, "--resume", *options, config=STOCK)]
+            launcher = start(argv, log)
+            _wait(launcher, broken / "model_last.pth")
+            steps = saved_steps(broken, faults)
+            os.killpg(launcher, number)
+            status, said = ended(launcher, TOLD), tail(log, 10**6)
+            lines = [line for line in said.splitlines() if line.startswith("error: ")]
+            name = f"{number.name} with {ranks} ranks"
+            print(f"interrupts: {name}: status {status}, {lines}", flush=True)
+            faults.check(
+                status == expected and len(lines) == 1 and "Traceback" not in said,
+                f"{name}: status {status}, not {expected}: {said[-1500:]}",
+            )
+            faults.check(saved_steps(broken, faults) >= steps, f"{name}: lost step {steps}")
+            status = ended(start(argv, log))
+            if faults.check(status == 0, f"{name}, resumed: {status}: {tail(log)}"):
+                faults.check(same_end(whole, broken), f"{name}: another end than unbroken")
+            tried += 1
+    return tried
+
+
+def _wait(launcher: int, checkpoint: Path) -> None:
+    """Until there is a checkpoint, or the run has ended."""
+    limit = time.monotonic() + 300
+    while not checkpoint.is_file() and time.monotonic() < limit:
+        if not Path(f"/proc/{launcher}/exe").exists():
+            return
+        time.sleep(0.02)
 
 
 def _kill(number: int) -> Callable:

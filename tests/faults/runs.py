@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from icre.commands import train as train_net
+from icre import commands
 from icre.engine import session  # noqa: F401 (imported once, before the forks)
 from small_runs import skip_pictures
 
@@ -31,17 +31,21 @@ class Faults:
 
 
 def start(argv: list[str], log: Path) -> int:
-    """Run the command in a fork, its output appended to `log`; returns the process's id."""
+    """Run `icre` with these words in a fork that leads a process group; returns its id.
+
+    Its output is appended to `log`.
+    """
     sys.stdout.flush()
     if pid := os.fork():
         return pid
     status = 99
     try:
+        os.setpgid(0, 0)
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(target, 1)
         os.dup2(target, 2)
         skip_pictures(pytest.MonkeyPatch())
-        status = train_net.main(argv)
+        status = commands.main(argv)
     except BaseException:
         traceback.print_exc()
     finally:

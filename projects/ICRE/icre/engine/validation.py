@@ -1,13 +1,13 @@
 """Choose an epoch on held-out training identities, never on the test set."""
 
-import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from icre.evaluation import records
 from icre.evaluation.evaluator import metric
 from icre.utils.errors import UserError
-from icre.utils.files import replaced
+from icre.utils.files import read_json, replaced
 from icre.utils.run_folder import RunFolder
 
 
@@ -24,9 +24,11 @@ class BestOnValidation:
     def __init__(self, run: RunFolder, start_epoch: int = 0):
         self.run, self.path = run, run.validation
         try:
-            known = json.loads(self.path.read_text()) if self.path.is_file() else []
-        except ValueError as error:
-            raise UserError(f"{self.path} is damaged ({error}): delete it") from None
+            known = read_json(self.path) if self.path.is_file() else []
+        except UserError as error:
+            raise UserError(f"{error}; delete it") from None
+        if not (isinstance(known, list) and all(_has_epoch(record) for record in known)):
+            raise UserError(f"{self.path} does not hold records with an epoch; delete it")
         self.records = [record for record in known if record["epoch"] <= start_epoch]
 
     @property
@@ -48,3 +50,7 @@ class BestOnValidation:
             with replaced(self.run.best) as temporary:
                 shutil.copyfile(checkpoint, temporary)
         records.save(self.records, self.path)
+
+
+def _has_epoch(record: Any) -> bool:
+    return isinstance(record, dict) and type(record.get("epoch")) is int

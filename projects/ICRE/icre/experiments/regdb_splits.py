@@ -1,7 +1,6 @@
 """RegDB's ten splits, one after another, and their mean."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from icre.engine import session
 from icre.evaluation import records
 from icre.evaluation.records import METRICS
 from icre.utils.errors import UserError
+from icre.utils.files import read_json
 from icre.utils.run_folder import RunFolder
 
 SPLITS = tuple(range(1, 11))
@@ -80,4 +80,4 @@ def _one_split(args: argparse.Namespace, output: Path, split: int) -> list[dict]
         session.run(argparse.Namespace(**{**vars(args), **changed}))
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return json.loads(files.metrics.read_text())
+    return read_json(files.metrics)

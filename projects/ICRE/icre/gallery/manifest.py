@@ -10,6 +10,7 @@ from icre.gallery.calibration import Calibration
 from icre.gallery.staging import may_be_staging, staging_folder
 from icre.modality import NAMES
 from icre.utils.errors import UserError
+from icre.utils.files import read_json
 
 MANIFEST, IMAGES, FEATURES, INDEX, CONFIG = (
     "gallery.json",
@@ -50,7 +51,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise UserError(f"gallery {folder} is damaged: {MANIFEST} is missing; index again")
         raise UserError(f"{folder} is no gallery: make one with tools/search.py index")
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         intact = manifest[CHECKSUM] == _checksum(manifest)
     except (ValueError, KeyError, TypeError, RecursionError):
         intact = False

@@ -7,6 +7,7 @@ from typing import Any
 
 from icre.evaluation.records import METRICS
 from icre.utils.errors import UserError
+from icre.utils.files import read_json
 
 Scalars = dict[str, tuple[list[int], list[float]]]  # name -> (iterations, values)
 
@@ -65,16 +66,6 @@ _RECORD: dict[str, Callable[[Any], bool]] = {
     "gallery": lambda value: type(value) in (int, float),
     **dict.fromkeys(METRICS, _is_metric),
 }
-
-
-def read_json(path: str | Path) -> Any:
-    """Content of a JSON file; a UserError if it cannot be read."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no JSON ({error})") from None
-    except RecursionError:
-        raise UserError(f"{path}: no JSON (nested too deeply)") from None
 
 
 def read_scalars(path: str | Path) -> Scalars:

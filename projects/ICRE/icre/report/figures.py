@@ -13,7 +13,6 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.ranking_lists import PICKS, ranking_lists
 from icre.evaluation.trials import build_trials
 from icre.inference.extractor import FeatureExtractor
-from icre.inference.results import read_json
 from icre.inference.run import Run, find_model, name_sources
 from icre.plots.curves import SWEPT, cmc, draw_cmc, draw_sweep, draw_training
 from icre.plots.distances import draw_distances, pair_distances
@@ -22,6 +21,7 @@ from icre.plots.ranking import describe, draw_rankings
 from icre.plots.style import COLUMN, PAGE, check_count
 from icre.report.attention import check_shown, choose_people, draw_attention
 from icre.utils.errors import UserError
+from icre.utils.files import read_json
 
 
 def ranking(

@@ -1,6 +1,5 @@
 """What OUTPUT_DIR holds already, and whether a run may write into it."""
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from icre.runs.checkpoint import read_checkpoint, resumable, training_config
 from icre.runs.resume import FREE, changed_key, require_same_run
 from icre.utils.checksum import content_hash
 from icre.utils.errors import UserError
+from icre.utils.files import read_json
 from icre.utils.run_folder import RunFolder
 from icre.utils.yaml import read_yaml
 
@@ -152,8 +152,8 @@ def _hash(weights: str | Path) -> str:
 def _scored_weights(metrics: Path) -> set[str]:
     """The field `weights` of a folder's records; empty where they do not say."""
     try:
-        found = json.loads(metrics.read_text())
-    except ValueError:
+        found = read_json(metrics)
+    except UserError:
         return set()
     records: Iterable = found if isinstance(found, list) else ()
     return {one["weights"] for one in records if isinstance(one, dict) and one.get("weights")}

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +20,17 @@ _REFUSED = {
     errno.ENOTDIR,
     errno.EISDIR,
 }
+_INTERRUPTED = (
+    "interrupted; what was saved stays: a training goes on with --resume, an index with the same "
+    "command"
+)
 
 
 def run(command: Callable[[], int | None]) -> int:
     """Call `command`; returns the exit status: its own or 0, or that of the error it ends in.
 
-    One line is printed after a UserError (status 2) and after RunEnded (its own status).
+    One line is printed after a UserError (status 2), RunEnded (its own status) and Ctrl-C (130, as
+    shells have it).
     """
     logging.getLogger("fastreid.icre").addFilter(_escape)
     try:
@@ -34,6 +40,8 @@ def run(command: Callable[[], int | None]) -> int:
         return _end(error, 2)
     except RunEnded as error:
         return _end(error, error.status)
+    except KeyboardInterrupt:
+        return _end(RunEnded(_INTERRUPTED), 128 + signal.SIGINT)
 
 
 def show(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -10,10 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from icre.utils.errors import UserError
 
+MAX_JSON = 2**28  # bytes; records of a run have some thousands
 _opened: dict[str, int] = {}  # absolute path -> handle of a pipe or device, of `check_output`
 
 
@@ -21,6 +23,40 @@ def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """Content of a file that somebody wrote or sent.
+
+    Args:
+        path: a regular file, or a link to one: a pipe would block, a device may have no end.
+        most: bytes; a larger file is refused.
+
+    Raises:
+        UserError: it is missing, something else, too large, or may not be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{path} is no regular file")
+            if status.st_size > most:
+                raise UserError(f"{path} has {status.st_size} bytes; at most {most} are read")
+            return file.read(most)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_json(path: str | Path) -> Any:
+    """Content of a JSON file; raises UserError as `read_bytes`, and where it is no JSON."""
+    content = read_bytes(path, MAX_JSON)
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error})") from None
+    except RecursionError:
+        raise UserError(f"{path}: no JSON (nested too deeply)") from None
 
 
 def path_inside(root: str | Path, name: str, source: str | Path = "") -> Path:

@@ -4,13 +4,13 @@ PyYAML's safe loader keeps the last of two equal keys in silence, and lets a few
 stand for billions of values; here both are errors with file and line.
 """
 
-import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from icre.utils.errors import UserError
+from icre.utils.files import read_bytes
 
 MAX_BYTES = 2**20  # a whole config has 10 kB
 MAX_VALUES = 100_000  # after the expansion of aliases
@@ -23,15 +23,7 @@ def read_yaml(path: str | Path) -> Any:
         UserError: the file is missing, no regular file, too large, no UTF-8 text or no YAML, or has
             a key twice; names the file, and the line where there is one.
     """
-    try:
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block
-            raise UserError(f"{path} is no regular file")
-        if status.st_size > MAX_BYTES:
-            raise UserError(f"{path} has {status.st_size} bytes; at most {MAX_BYTES} are read")
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    content = read_bytes(path, MAX_BYTES)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -24,10 +24,10 @@ from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
 from icre.experiments.ablation.spec import PlannedRun, Spec
-from icre.inference.results import check_record, read_json, read_records
+from icre.inference.results import check_record, read_records
 from icre.modeling.losses import LOSS_REGISTRY
 from icre.utils.errors import UserError
-from icre.utils.files import replaced
+from icre.utils.files import read_json, replaced
 
 _NOT_TRAINED_WITH = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")
 _DIGITS = 6  # of percent

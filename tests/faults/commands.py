@@ -1,0 +1,136 @@
+"""The commands that write beside training: what each is called with, and what it must leave."""
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from conftest import train_arguments
+from faults.runs import Faults, ended, start, tail
+from small_runs import SMALL
+
+# what a run says, and what names a process: no result
+NO_RESULT = re.compile(r"log\.txt|events\..*|\..*|.*\.partial|timings\.json")
+
+
+OUT, CONFIG = "<out>", "Demo/icre_r18.yml"
+
+
+class Command(NamedTuple):
+    """A command that writes below a folder."""
+
+    argv: list[str]  # words of `icre`; OUT stands for the folder
+    given: Path | None = None  # the folder is a copy of this one when the command starts
+
+    def prepare(self, out: Path) -> None:
+        """The folder as it is before the command."""
+        shutil.rmtree(out, ignore_errors=True)
+        if self.given:
+            shutil.copytree(self.given, out)
+        else:
+            out.mkdir(parents=True)
+
+    def start(self, out: Path, log: Path) -> int:
+        """Begin the command in a process; returns its id."""
+        return start([word.replace(OUT, str(out)) for word in self.argv], log)
+
+
+def prepare(root: Path, folder: Path, faults: Faults) -> None:
+    """In `folder`: `run` of a small ICRE, `galleries/gallery` and `exported` of its model."""
+    folder.mkdir(parents=True)
+    run, log = folder / "run", folder / "log.txt"
+    index = _index(root, folder, folder / "galleries/gallery")
+    for argv in (
+        ["train", *train_arguments(root, run, *SMALL, config=CONFIG)],
+        index,
+        ["export", "--weights", str(run), "--out", str(folder / "exported")],
+    ):
+        status = ended(start(argv, log))
+        faults.check(status == 0, f"{argv[0]} ended with {status}: {tail(log)}")
+
+
+def _index(root: Path, folder: Path, gallery: Path | str) -> list[str]:
+    """Half of the people, in two cameras, in shards of eight images."""
+    weights = str(folder / "run/model_final.pth")
+    inside = _folders(root, (1, 2), slice(0, 7))
+    return ["search", "index", "--weights", weights, "--out", str(gallery), "--shard", "8", *inside]
+
+
+def _folders(root: Path, cameras: tuple[int, ...], people: slice) -> list[str]:
+    names = sorted(path.name for path in (root / "SYSU-MM01/cam1").iterdir())[people]
+    found = [root / f"SYSU-MM01/cam{camera}/{name}" for camera in cameras for name in names]
+    return [str(path) for path in found if path.is_dir()]
+
+
+def commands(root: Path, folder: Path) -> dict[str, Command]:
+    """Name -> command, with what `prepare` made in `folder`."""
+    run, galleries = folder / "run", folder / "galleries"
+    weights = str(run / "model_final.pth")
+    scoring = train_arguments(
+        root, Path(OUT), "--eval-only", *SMALL, "MODEL.WEIGHTS", weights, config=CONFIG
+    )
+    strangers = _folders(root, (3, 6), slice(7, None))
+    known = next((root / "SYSU-MM01/cam3").rglob("*.jpg"))
+    out = OUT
+    return {
+        "score": Command(["train", *scoring]),
+        "extract": _command(
+            f"extract --config-file {run}/config.yaml --weights {weights} --out {out}/features.npz"
+        ),
+        "metrics": _command(f"score {run} --json {out}/scores.json"),
+        "report": _command(
+            f"report {run} --out {out}/report.html --without attention cost embedding"
+        ),
+        "figure": _command(f"visualize distances {run} --out {out}/distances.png"),
+        "export": _command(f"export --weights {weights} --out {out} --modality visible"),
+        "gallery index": Command(_index(root, folder, f"{out}/gallery")),
+        "gallery calibrate": _command(
+            f"search calibrate {out}/gallery --people {' '.join(strangers)}", galleries
+        ),
+        "gallery query": _command(
+            f"search query {out}/gallery {known} --json {out}/answers.json --html {out}/a.html",
+            galleries,
+        ),
+        "render": _command(
+            f"render --layout regdb --root {out}/RegDB --ids 4 --test-ids 2 --size 32x16"
+        ),
+    }
+
+
+def _command(text: str, given: Path | None = None) -> Command:
+    return Command(text.split(), given)
+
+
+def results(folder: Path) -> dict[str, object]:
+    """Relative path -> what the file says, of all files that are results."""
+    return {
+        str(path.relative_to(folder)): _content(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(NO_RESULT.fullmatch(part) for part in path.relative_to(folder).parts)
+    }
+
+
+def _content(path: Path) -> object:
+    """The content without dates; a file that cannot be read is no error here, but equals none."""
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".npz":
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return {name: arrays[name].tobytes() for name in arrays}
+        if path.suffix == ".json":
+            return _undated(json.loads(data))
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        return error
+    return data
+
+
+def _undated(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _undated(v) for k, v in value.items() if k not in ("made", "date")}
+    return [_undated(one) for one in value] if isinstance(value, list) else value
