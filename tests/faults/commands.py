@@ -15,7 +15,7 @@ from faults.runs import Faults, ended, start, tail
 from small_runs import SMALL
 
 # what a run says, and what names a process: no result
-NO_RESULT = re.compile(r"log\.txt|events\..*|\..*|.*\.partial|timings\.json")
+NO_RESULT = re.compile(r"log\.txt|events\..*|\..*|.*\.partial|demo\.partial\.json")
 
 
 OUT, CONFIG = "<out>", "Demo/icre_r18.yml"
@@ -132,5 +132,5 @@ def _content(path: Path) -> object:
 
 def _undated(value: object) -> object:
     if isinstance(value, dict):
-        return {k: _undated(v) for k, v in value.items() if k not in ("made", "date")}
+        return {k: _undated(v) for k, v in value.items() if k not in ("made", "date", "seal")}
     return [_undated(one) for one in value] if isinstance(value, list) else value

@@ -108,35 +108,35 @@ def kill_commands(
     """
     rng, kills = random.Random(seed), 0
     folder.mkdir(parents=True)
-    whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
+    out, log = folder / "out", folder / "log.txt"  # one place, as some files name it
     for name, command in table.items():
-        command.prepare(whole)
-        before, begin = results(whole), time.monotonic()
-        status = ended(command.start(whole, log))
-        took, after = time.monotonic() - begin, results(whole)
+        command.prepare(out)
+        before, begin = results(out), time.monotonic()
+        status = ended(command.start(out, log))
+        took, after = time.monotonic() - begin, results(out)
         if not faults.check(status == 0, f"{name} ended with {status}: {tail(log)}"):
             continue
         killed, late = 0, 0
         while killed < each and late < 3 * each:
-            command.prepare(broken)
+            command.prepare(out)
             while killed < each and rng.random() < 0.8:
-                pid = command.start(broken, log)
+                pid = command.start(out, log)
                 if ended(pid, took * rng.uniform(0.1, 1)) is not None:
                     late += 1
                     break
                 os.kill(pid, signal.SIGKILL)
                 ended(pid)
                 killed += 1
-                for path, content in results(broken).items():
+                for path, content in results(out).items():
                     faults.check(
                         content in (before.get(path, after.get(path)), after.get(path)),
                         f"{name}: {path} is half written after a kill",
                     )
             log.unlink(missing_ok=True)
-            if results(broken) != after:
-                status = ended(command.start(broken, log))
+            if results(out) != after:
+                status = ended(command.start(out, log))
                 faults.check(status == 0, f"{name}, again: {status}: {tail(log)}")
-            faults.check(results(broken) == after, f"{name}, again: another end than unbroken")
+            faults.check(results(out) == after, f"{name}, again: another end than unbroken")
         print(f"kills: {killed} {name}", flush=True)
         kills += killed
     shutil.rmtree(folder)

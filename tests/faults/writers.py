@@ -15,15 +15,14 @@ def write_twice(root: Path, table: dict[str, Command], folder: Path, faults: Fau
     """Start each command, and a training, twice at once; returns the pairs."""
     folder.mkdir(parents=True)
     for name, command in table.items():
-        whole, both, logs = folder / "whole", folder / "both", _logs(folder)
-        command.prepare(whole)
-        status = ended(command.start(whole, logs[0]))
+        out, logs = folder / "out", _logs(folder)
+        command.prepare(out)
+        status = ended(command.start(out, logs[0]))
         faults.check(status == 0, f"writers: {name} alone ended with {status}: {tail(logs[0])}")
-        command.prepare(both)
-        said = _together([lambda log: command.start(both, log)] * 2, logs, faults, name)
-        faults.check(
-            results(both) == results(whole), f"writers: {name}: another result than of one: {said}"
-        )
+        whole = results(out)
+        command.prepare(out)
+        said = _together([lambda log: command.start(out, log)] * 2, logs, faults, name)
+        faults.check(results(out) == whole, f"writers: {name}: another result than of one: {said}")
     training = train_arguments(root, folder / "run", *OPTIONS, config=STOCK)
     alone = train_arguments(root, folder / "alone", *OPTIONS, config=STOCK)
     faults.check(ended(start(["train", *alone], _logs(folder)[0])) == 0, "writers: alone")

@@ -97,7 +97,8 @@ def _reserve(root: Path, options: DemoOptions) -> None:
             f"{root} holds a demo of other arguments (see {MARKER} there): remove the "
             "folder or choose another"
         )
-    used = root.is_dir() and any(root.iterdir())
+    # hidden: a draft of a killed process, a lock
+    used = root.is_dir() and any(not path.name.startswith(".") for path in root.iterdir())
     if used and _options_in(root / PARTIAL) != asdict(options):
         raise DemoError(
             f"{root} is not empty and not this demo: remove the folder or choose another"
@@ -108,7 +109,7 @@ def _reserve(root: Path, options: DemoOptions) -> None:
 
 def _write_json(path: Path, content: dict) -> None:
     """Write atomically: an interrupted run leaves no half-written file under the final name."""
-    draft = path.with_suffix(".tmp")
+    draft = path.with_name(f".{path.name}")
     draft.write_text(json.dumps(content, indent=1))
     draft.replace(path)
 

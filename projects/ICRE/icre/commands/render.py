@@ -2,11 +2,13 @@
 
 import argparse
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.files import check_output, replaced
+from icre.utils.lock import locked
 
 
 def parser() -> argparse.ArgumentParser:
@@ -139,7 +141,8 @@ def _render(args: argparse.Namespace) -> None:
         )
     check_output(args.contact_sheet)
     finished = is_finished(args.root, options)
-    counts = write_tree(args.root, options, args.workers)
+    with nullcontext() if finished else locked(args.root, "--root"):
+        counts = write_tree(args.root, options, args.workers)
     print(
         f"{args.root}: {sum(counts.values())} images {'already there' if finished else 'written'}"
     )
