@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from conftest import train, train_status, words
 from icre.data.dataset import CrossModalDataset
@@ -18,9 +19,12 @@ from icre.engine import session
 from icre.engine.hooks import TrainingCheckpointer
 from icre.engine.step import Step
 from icre.engine.trainer import Trainer
+from icre.engine.validation import BestOnValidation
 from icre.runs.resume import truncate_scalars
 from icre.utils import cli
 from icre.utils.errors import STOPPED, UserError
+from icre.utils.files import read_bytes, read_json
+from icre.utils.run_folder import RunFolder
 from small_runs import SMALL, assert_same_end, load
 
 
@@ -243,9 +247,57 @@ def test_the_fault_suite_counts_what_is_lost(monkeypatch, capsys):
     def crash(path):
         raise KeyError(path)
 
+    monkeypatch.setattr(suite, "prepare", lambda *args: None)
+    monkeypatch.setattr(inputs, "MAKERS", (inputs._images,))
     monkeypatch.setattr(inputs, "read_image", crash)
     assert suite.main(["--parts", "inputs", "--inputs", "1"]) == 1
     said = capsys.readouterr().out.splitlines()
     lost = [line for line in said if line.startswith("LOST: ")]
-    assert len(lost) == 6 and all("images" in line and "KeyError" in line for line in lost)
-    assert re.fullmatch(r"faults: 0 kills, \d+ inputs, 0 ranks, lost 6", said[-1])
+    kinds = len(inputs.SUFFIXES)
+    assert len(lost) == kinds and all("images" in line and "KeyError" in line for line in lost)
+    assert re.fullmatch(rf"faults: 0 kills, \d+ inputs, 0 ranks, lost {kinds}", said[-1])
+
+
+@pytest.mark.parametrize("end", ["hang", "crash", "other error"])
+@pytest.mark.slow
+def test_the_fault_suite_sees_readers_that_hang_or_crash(end, monkeypatch, tmp_path):
+    from faults import inputs
+    from faults.runs import Faults
+
+    def read(path):
+        if end == "hang":
+            time.sleep(60)
+        if end == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise KeyError if end == "other error" else UserError("fine")
+
+    monkeypatch.setattr(inputs, "LONGEST", 1)
+    kind = inputs.Kind("any", tmp_path / "file", st.binary(max_size=3), read)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(inputs, "MAKERS", (lambda *args: [kind],))
+    monkeypatch.setattr(inputs, "_nodes", lambda path: [])
+    faults = Faults()
+    inputs.break_files(tmp_path, tmp_path / "folder", 1, faults)
+    assert faults.lost == 1
+
+
+def test_what_reads_files_refuses_what_is_none(tmp_path):
+    """Pipes, devices and folders in place of a file: no reader waits for them."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/zero")
+    for path in (pipe, link, tmp_path):
+        with pytest.raises(UserError, match="regular file"):
+            read_json(path)
+    (tmp_path / "large").write_bytes(bytes(100))
+    with pytest.raises(UserError, match="100 bytes"):
+        read_bytes(tmp_path / "large", 99)
+    with pytest.raises(UserError, match="cannot read"):
+        read_bytes(tmp_path / "missing", 99)
+
+
+@pytest.mark.parametrize("content", ["[1]", "{}", '[{"epoch": "1"}]', "[{}]", '"text"', "[[]]"])
+def test_validation_records_of_another_shape_are_refused(content, tmp_path):
+    (tmp_path / "validation.json").write_text(content)
+    with pytest.raises(UserError, match=r"validation\.json.*delete it"):
+        BestOnValidation(RunFolder(tmp_path))

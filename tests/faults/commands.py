@@ -19,6 +19,8 @@ NO_RESULT = re.compile(r"log\.txt|events\..*|\..*|.*\.partial|demo\.partial\.jso
 
 
 OUT, CONFIG = "<out>", "Demo/icre_r18.yml"
+# a batch is a shard of the gallery: features differ in their last bits with the size of a batch
+OPTIONS = (*SMALL, "TEST.IMS_PER_BATCH", "8")
 
 
 class Command(NamedTuple):
@@ -46,7 +48,7 @@ def prepare(root: Path, folder: Path, faults: Faults) -> None:
     run, log = folder / "run", folder / "log.txt"
     index = _index(root, folder, folder / "galleries/gallery")
     for argv in (
-        ["train", *train_arguments(root, run, *SMALL, config=CONFIG)],
+        ["train", *train_arguments(root, run, *OPTIONS, config=CONFIG)],
         index,
         ["export", "--weights", str(run), "--out", str(folder / "exported")],
     ):
@@ -72,7 +74,7 @@ def commands(root: Path, folder: Path) -> dict[str, Command]:
     run, galleries = folder / "run", folder / "galleries"
     weights = str(run / "model_final.pth")
     scoring = train_arguments(
-        root, Path(OUT), "--eval-only", *SMALL, "MODEL.WEIGHTS", weights, config=CONFIG
+        root, Path(OUT), "--eval-only", *OPTIONS, "MODEL.WEIGHTS", weights, config=CONFIG
     )
     strangers = _folders(root, (3, 6), slice(7, None))
     known = next((root / "SYSU-MM01/cam3").rglob("*.jpg"))

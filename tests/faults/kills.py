@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conftest import train_arguments
 from faults.commands import Command, results
-from faults.runs import ENDLESS, Faults, ended, same_end, saved_steps, start, tail
+from faults.runs import ENDLESS, Faults, ended, same_end, saved_steps, start, tail, written_at
 from small_runs import SMALL, STOCK, TINY_MODEL
 
 # config, options, steps between checkpoints
@@ -80,22 +80,14 @@ def _until(rng: random.Random, pid: int, checkpoint: Path, faults: Faults) -> in
     if rng.random() < 0.3:
         return ended(pid, rng.uniform(0, 2))
     written, several = set(), rng.randint(1, 5)
-    known, limit = _stamp(checkpoint), time.monotonic() + ENDLESS
+    known, limit = written_at(checkpoint), time.monotonic() + ENDLESS
     while len(written) < several:
         if not faults.check(time.monotonic() < limit, "a run hangs"):
             return None
         if (status := ended(pid, 0.01)) is not None:
             return status
-        written |= {_stamp(checkpoint)} - {known, None}
+        written |= {written_at(checkpoint)} - {known, None}
     return ended(pid, rng.uniform(0, 0.4))
-
-
-def _stamp(path: Path) -> int | None:
-    """When a file was written; None while there is none."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
 
 
 def kill_commands(

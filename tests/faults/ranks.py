@@ -10,7 +10,7 @@ from conftest import train_arguments
 from faults.runs import Faults, ended, same_end, saved_steps, start, tail
 from small_runs import STOCK, TINY_MODEL
 
-OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "40", "SOLVER.CHECKPOINT_ITERS", "1", "--num-gpus=2")
+OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "12", "SOLVER.CHECKPOINT_ITERS", "1", "--num-gpus=2")
 TOLD = 120.0  # seconds within which a run must have ended after the fault
 
 

@@ -90,3 +90,11 @@ def same_end(one: Path, other: Path) -> bool:
     metrics = {(run / "metrics.json").read_text() for run in (one, other)}
     equal = first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
     return equal and len(metrics) == 1
+
+
+def written_at(path: Path) -> int | None:
+    """When a file was written; None while there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

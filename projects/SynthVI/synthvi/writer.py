@@ -46,7 +46,7 @@ def write_tree(
     tree = plan(options)
     for path, content in tree.files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content)
+        _write(root / path, content)
     for folder in sorted({Path(shot.path).parent for shot in tree.shots}):
         (root / folder).mkdir(parents=True, exist_ok=True)
     with tqdm(
@@ -108,10 +108,18 @@ def _reserve(root: Path, options: DemoOptions) -> None:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    """Write atomically: an interrupted run leaves no half-written file under the final name."""
+    _write(path, json.dumps(content, indent=1).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write atomically: a full disk or a kill leaves no half-written file under the final name."""
     draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(content, indent=1))
-    draft.replace(path)
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _render_all(root: Path, options: DemoOptions, shots: list[Shot], workers: int) -> Iterator[int]:
@@ -127,5 +135,5 @@ def _render_all(root: Path, options: DemoOptions, shots: list[Shot], workers: in
 
 def _render_chunk(root: Path, options: DemoOptions, shots: list[Shot]) -> int:
     for shot in shots:
-        (root / shot.path).write_bytes(encode(options, shot))
+        _write(root / shot.path, encode(options, shot))
     return len(shots)

@@ -36,13 +36,12 @@ def read_bytes(path: str | Path, most: int) -> bytes:
         UserError: it is missing, something else, too large, or may not be read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as file:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"{path} is no regular file")
-            if status.st_size > most:
-                raise UserError(f"{path} has {status.st_size} bytes; at most {most} are read")
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{path} is no regular file")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > most:
+                raise UserError(f"{path} has {size} bytes; at most {most} are read")
             return file.read(most)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
