@@ -76,6 +76,17 @@ def test_running_again_trains_nothing_twice(trained, root, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_finished_split_of_another_config_is_refused_before_any_training(
+    trained, root, capsys, monkeypatch
+):
+    monkeypatch.setattr(session, "run", lambda args: pytest.fail("a split ran"))
+    other = words(root, trained, "SOLVER.BASE_LR", "0.5")
+    assert splits.main(["--splits", "2", "4", *other]) == 2
+    said = capsys.readouterr().err
+    assert "split_4" in said and "SOLVER.BASE_LR" in said and said.count("\n") == 1
+
+
+@pytest.mark.slow
 def test_evaluating_all_repeats_the_numbers(trained, root):
     before = json.loads((trained / "metrics.json").read_text())
     assert splits.main(["--splits", "1", "4", *words(root, trained, "--eval-only")]) == 0

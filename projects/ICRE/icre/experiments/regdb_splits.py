@@ -11,6 +11,7 @@ from icre.config import load_config
 from icre.engine import session
 from icre.evaluation import records
 from icre.evaluation.records import METRICS
+from icre.runs.output import check_kept
 from icre.utils.errors import UserError
 from icre.utils.files import read_json
 from icre.utils.run_folder import RunFolder
@@ -21,7 +22,7 @@ SPLITS = tuple(range(1, 11))
 def run_splits(args: argparse.Namespace, splits: Sequence[int] = SPLITS) -> list[dict]:
     """Train (with `args.eval_only` score) each split in OUTPUT_DIR/split_<k>, and average them.
 
-    Finished splits are kept. The means are written to OUTPUT_DIR/metrics.json.
+    Finished splits are kept, if their config is this one. The means go to OUTPUT_DIR/metrics.json.
 
     Args:
         args: of icre.commands.train.
@@ -31,7 +32,8 @@ def run_splits(args: argparse.Namespace, splits: Sequence[int] = SPLITS) -> list
         One record per protocol, see `over_splits`.
 
     Raises:
-        UserError: no such split, or the config's test set is not RegDB.
+        UserError: no such split, the config's test set is not RegDB, or a finished split has
+            another config.
     """
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
@@ -40,7 +42,11 @@ def run_splits(args: argparse.Namespace, splits: Sequence[int] = SPLITS) -> list
     if cfg.DATASETS.TESTS != ("RegDB",):
         raise UserError(f"DATASETS.TESTS is {cfg.DATASETS.TESTS}; this command is for ('RegDB',)")
     output = Path(cfg.OUTPUT_DIR)
-    total = over_splits([_one_split(args, output / f"split_{split}", split) for split in splits])
+    for split in splits:
+        options = _options(output, split)
+        if not args.eval_only and _is_finished(RunFolder(output / f"split_{split}")):
+            check_kept(load_config(args.config_file, [*args.opts, *options]))
+    total = over_splits([_one_split(args, output, split) for split in splits])
     records.save(total, RunFolder(output).metrics)
     return total
 
@@ -68,14 +74,21 @@ def _mean(rows: tuple[dict, ...]) -> dict:
     return result
 
 
+def _options(output: Path, split: int) -> list[str]:
+    return ["DATASETS.REGDB_SPLIT", str(split), "OUTPUT_DIR", str(output / f"split_{split}")]
+
+
+def _is_finished(files: RunFolder) -> bool:
+    return files.result.is_file() and files.metrics.is_file()
+
+
 def _one_split(args: argparse.Namespace, output: Path, split: int) -> list[dict]:
     """Train it unless it has finished, or score it; returns its records."""
-    files = RunFolder(output)
-    options = ["DATASETS.REGDB_SPLIT", str(split), "OUTPUT_DIR", str(output)]
+    files, options = RunFolder(output / f"split_{split}"), _options(output, split)
     changed = {"resume": not args.eval_only}
     if args.eval_only:
         options += ["MODEL.WEIGHTS", str(files.weights)]
-    if args.eval_only or not (files.result.is_file() and files.metrics.is_file()):
+    if args.eval_only or not _is_finished(files):
         changed["opts"] = [*args.opts, *options]
         session.run(argparse.Namespace(**{**vars(args), **changed}))
         if torch.cuda.is_available():

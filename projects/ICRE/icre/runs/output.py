@@ -1,7 +1,7 @@
 """What OUTPUT_DIR holds already, and whether a run may write into it."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,22 @@ FREE_IN_TESTS = (
     "DATALOADER.",
     "INPUT.BATCHED",
     "INPUT.SIZE_TRAIN",
+)
+# Keys that have no effect on a run's scores.
+FREE_IF_KEPT = (
+    "OUTPUT_DIR",
+    "DATASETS.ROOT",
+    "MODEL.DEVICE",
+    "MODEL.WEIGHTS",
+    "MODEL.BACKBONE.PRETRAIN_PATH",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.CACHE_GB",
+    "DATALOADER.TIMEOUT",
+    "SOLVER.CHECKPOINT_",
+    "TEST.EVAL_PERIOD",
+    "TEST.IMS_PER_BATCH",
+    "CUDNN_BENCHMARK",
+    "DIST_TIMEOUT",
 )
 ANOTHER = "name another OUTPUT_DIR"
 
@@ -111,6 +127,12 @@ def check_evaluation(cfg: CfgNode, untrained: bool) -> None:
         _require_own_config(cfg, run, _stored_config(run))
 
 
+def check_kept(cfg: CfgNode) -> None:
+    """Refuse to take a finished run's scores for those of another config; raises UserError."""
+    run = RunFolder(cfg.OUTPUT_DIR)
+    _require_own_config(cfg, run, _stored_config(run), FREE_IF_KEPT)
+
+
 def _require_own_weights(cfg: CfgNode, run: RunFolder, weights: str) -> None:
     """The folder of a training takes the scores of its own result, under its own config."""
     if not run.result.is_file():
@@ -135,8 +157,10 @@ def _stored_config(run: RunFolder) -> dict[str, Any]:
     return (read_yaml(run.config) if run.config.is_file() else None) or {}
 
 
-def _require_own_config(cfg: CfgNode, run: RunFolder, old: dict[str, Any]) -> None:
-    changed = changed_key(old, yaml.safe_load(cfg.dump()), FREE_IN_TESTS)
+def _require_own_config(
+    cfg: CfgNode, run: RunFolder, old: dict[str, Any], free: Sequence[str] = FREE_IN_TESTS
+) -> None:
+    changed = changed_key(old, yaml.safe_load(cfg.dump()), free)
     if changed:
         key, before, now = changed
         raise UserError(
