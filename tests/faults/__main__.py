@@ -7,8 +7,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; the runs are tiny
 import argparse
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+
+from tqdm import tqdm
 
 from conftest import render_demo
 from faults import disk, inputs, kills, ranks, writers
@@ -33,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--inputs", type=int, default=5000, help="hostile files, at least")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
     args = parser.parse_args(argv)
+    # tqdm's own lock is shared by all forks, and a process that is killed may hold it for ever
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(threading.RLock())
     faults, counts = Faults(), dict.fromkeys(PARTS, 0)
     rows = []
     with tempfile.TemporaryDirectory(prefix="faults") as name:
