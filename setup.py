@@ -29,6 +29,7 @@ REQUIREMENTS = [
     "tensorboard",
     "tqdm",
     "matplotlib",
+    "pydantic>=2",  # structure of what is read from files
     "jinja2",  # the pages of tools/report.py and tools/search.py
     "grad-cam",  # figures of what a model looks at
     "h5py",

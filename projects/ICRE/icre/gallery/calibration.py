@@ -8,15 +8,17 @@ other cameras says how well they would have been found.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
 from icre.evaluation.openset import Scores, threshold_at
 from icre.gallery.images import ImageTable
 from icre.modality import NAMES
 from icre.utils.errors import UserError
+from icre.utils.schema import Closed, parse
 
 SAME_PERSON = (
     "the same number in the same layout counts as the same person; a .csv with the "
@@ -80,34 +82,24 @@ class Calibration:
         Raises:
             UserError: names a field that is missing, unknown or of another type.
         """
-        known = {field.name for field in fields(cls)}
-        if type(stored) is not dict:
-            raise UserError("no fields")
-        if set(stored) != known:
-            raise UserError(f"the field {min(map(str, set(stored) ^ known))} is missing or unknown")
-        wrong = [name for name, valid in _VALID.items() if not valid(stored[name])]
-        if not wrong and len(stored["genuine"]) != len(stored["beaten"]):
-            wrong = ["beaten"]
-        if wrong:
-            raise UserError(f"the field {wrong[0]} is wrong")
-        return cls(**stored)
+        read = parse(_Stored, stored, "it")
+        if len(read.genuine) != len(read.beaten):
+            raise UserError("it has a wrong beaten: one entry per genuine score is needed")
+        return cls(**read.model_dump())
 
 
-def _are_scores(values: Any) -> bool:
-    return type(values) is list and all(
-        type(value) in (int, float) and -1.01 <= value <= 1.01 for value in values
-    )
+_Score = Annotated[float, Field(ge=-1.01, le=1.01)]  # a cosine
 
 
-# field -> whether a stored value has its type
-_VALID: dict[str, Callable[[Any], bool]] = {
-    "impostor": lambda values: _are_scores(values) and len(values) > 0,
-    "genuine": _are_scores,
-    "beaten": lambda values: type(values) is list and all(type(value) is bool for value in values),
-    "people": lambda value: type(value) is int and value > 0,
-    "source": lambda value: type(value) is str,
-    "held_out": lambda value: type(value) is bool,
-}
+class _Stored(Closed):
+    """A calibration in a manifest."""
+
+    impostor: Annotated[list[_Score], Field(min_length=1)]
+    genuine: list[_Score]
+    beaten: list[bool]
+    people: PositiveInt
+    source: str
+    held_out: bool
 
 
 def calibrate(

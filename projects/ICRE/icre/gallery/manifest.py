@@ -3,7 +3,9 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt
 
 from icre.gallery import index as indexes
 from icre.gallery.calibration import Calibration
@@ -11,6 +13,7 @@ from icre.gallery.staging import may_be_staging, staging_folder
 from icre.modality import NAMES
 from icre.utils.errors import UserError
 from icre.utils.files import read_json
+from icre.utils.schema import Closed, Open, parse
 
 MANIFEST, IMAGES, FEATURES, INDEX, CONFIG = (
     "gallery.json",
@@ -64,54 +67,35 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"gallery {folder} has format {manifest.get('format')}, this program reads "
             f"{FORMAT}: index again"
         )
-    for key, valid in _ENTRIES.items():
-        if key not in manifest or not valid(manifest[key]):
-            raise UserError(
-                f"gallery {folder} is damaged: {MANIFEST} has a wrong entry {key}; index again"
-            )
-    for name, stored in manifest["calibrations"].items():
-        try:
-            Calibration.from_dict(stored)
-        except ValueError as error:
-            raise UserError(
-                f"gallery {folder} is damaged: {MANIFEST}, calibrations of {name}: {error}; "
-                "index again"
-            ) from None
+    where = f"gallery {folder} is damaged: {MANIFEST}"
+    try:
+        parse(_Manifest, manifest, where)
+        for name, stored in manifest["calibrations"].items():
+            try:
+                Calibration.from_dict(stored)
+            except UserError as error:
+                raise UserError(f"{where}, calibrations of {name}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{error}; index again") from None
     return manifest
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) is int and value > 0
+_Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-def _is_text(value: Any) -> bool:
-    return type(value) is str
+class _Model(Closed):
+    weights: str
+    sha256: _Hash
 
 
-def _is_hash(value: Any) -> bool:
-    return _is_text(value) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+class _Manifest(Open):
+    """What `store.write` puts into it."""
 
-
-def _has(value: Any, keys: set[str]) -> bool:
-    return type(value) is dict and set(value) == keys
-
-
-_FILES = {IMAGES, FEATURES, INDEX, CONFIG}
-# key -> whether a value has the type that `store.write` gives it
-_ENTRIES = {
-    "images": _is_number,
-    "dimensions": _is_number,
-    "index": lambda value: _is_text(value) and value in indexes.KINDS,
-    "made": _is_text,
-    "model": lambda value: (
-        _has(value, {"weights", "sha256"})
-        and _is_text(value["weights"])
-        and _is_hash(value["sha256"])
-    ),
-    "skipped": lambda value: (
-        type(value) is list
-        and all(type(one) is list and len(one) == 2 and all(map(_is_text, one)) for one in value)
-    ),
-    "calibrations": lambda value: type(value) is dict and set(value) <= set(NAMES),
-    "files": lambda value: _has(value, _FILES) and all(map(_is_hash, value.values())),
-}
+    images: PositiveInt
+    dimensions: PositiveInt
+    index: Literal[tuple(indexes.KINDS)]
+    made: str
+    model: _Model
+    skipped: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+    calibrations: dict[Literal[NAMES], Any]
+    files: dict[Literal[IMAGES, FEATURES, INDEX, CONFIG], _Hash] = Field(min_length=4)

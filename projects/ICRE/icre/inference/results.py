@@ -1,13 +1,15 @@
 """Reading JSON files that runs write: result records and logged scalars."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field, create_model
 
 from icre.evaluation.records import METRICS
 from icre.utils.errors import UserError
 from icre.utils.files import read_json
+from icre.utils.schema import Open, parse
 
 Scalars = dict[str, tuple[list[int], list[float]]]  # name -> (iterations, values)
 
@@ -22,50 +24,38 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
     if not isinstance(records, list):
         raise UserError(f"{path}: no list of result records")
     for number, one in enumerate(records, start=1):
-        check_record(one, f"{path}: record {number}")
+        parse(Record, one, f"{path}: record {number}")
     return records
 
 
-def check_record(record: Any, where: str) -> None:
-    """Raise UserError, which begins with `where`, unless this is a result record."""
-    if not isinstance(record, dict):
-        raise UserError(f"{where} is no result record")
-    for field, valid in _RECORD.items():
-        if field not in record or not valid(record[field]):
-            raise UserError(f"{where} has {'a wrong' if field in record else 'no'} {field}")
+class Metric(Open):
+    """A figure over the trials."""
+
+    mean: float
+    std: float | None
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int
+class Rerank(Open):
+    """Settings of a re-ranking."""
+
+    algorithm: str
+    k1: int
+    k2: int
+    share: float = Field(alias="lambda")
 
 
-def _is_rerank(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, dict)
-        and {"algorithm", "k1", "k2", "lambda"} <= set(value)
-        and all(isinstance(one, str | int | float | None) for one in value.values())
-    )
+class _Settings(Open):
+    protocol: str
+    draw: str | None
+    split: int | None
+    rerank: Rerank | None
+    trials: int
+    valid_queries: int
+    gallery: float
 
 
-def _is_metric(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and type(value.get("mean")) in (int, float)
-        and type(value.get("std")) in (int, float, type(None))
-    )
-
-
-# field -> whether a value has its type; those that tables and figures read
-_RECORD: dict[str, Callable[[Any], bool]] = {
-    "protocol": lambda value: isinstance(value, str),
-    "draw": lambda value: isinstance(value, str | None),
-    "split": lambda value: isinstance(value, int | None),
-    "rerank": _is_rerank,
-    "trials": _is_count,
-    "valid_queries": _is_count,
-    "gallery": lambda value: type(value) in (int, float),
-    **dict.fromkeys(METRICS, _is_metric),
-}
+# what tables and figures read of a result record
+Record = create_model("Record", __base__=_Settings, **dict.fromkeys(METRICS, (Metric, ...)))
 
 
 def read_scalars(path: str | Path) -> Scalars:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from icre.compat import registered
 
 from fastreid.config import CfgNode
@@ -24,10 +26,11 @@ from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
 from icre.experiments.ablation.spec import PlannedRun, Spec
-from icre.inference.results import check_record, read_records
+from icre.inference.results import Record, read_records
 from icre.modeling.losses import LOSS_REGISTRY
 from icre.utils.errors import UserError
 from icre.utils.files import read_json, replaced
+from icre.utils.schema import Closed, Open, parse
 
 _NOT_TRAINED_WITH = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")
 _DIGITS = 6  # of percent
@@ -48,6 +51,41 @@ class Result:
     record: dict[str, Any]
     identities: list[dict[str, Any]]
     environment: dict[str, Any]
+
+
+class Identity(Open):
+    """Scores of one test identity."""
+
+    pid: float
+    queries: float
+    rank1: float = Field(alias="Rank-1")
+    mAP: float
+    mINP: float
+
+
+class Versions(Open):
+    """Of packages."""
+
+    torch: str
+
+
+class Environment(Open):
+    """What tables show of a machine."""
+
+    cpu: str
+    gpu: str | None = None
+    versions: Versions
+    date: str
+    precision: str = ""
+
+
+class _Stored(Closed):
+    """The file of a `Result`."""
+
+    config: dict[str, Any]
+    record: Record
+    identities: list[Identity]
+    environment: Environment
 
 
 class Results:
@@ -71,13 +109,11 @@ class Results:
         if not path.is_file():
             return None
         try:
-            result = Result(**read_json(path))
-            check_record(result.record, "its record")
-            _check_environment(result.environment)
-            for one in result.identities:
-                {name: float(one[name]) for name in ("pid", "queries", "Rank-1", "mAP", "mINP")}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            content = read_json(path)
+            parse(_Stored, content, "it")
+        except UserError as error:
             raise UserError(f"{path} is no result of a training ({error}): remove it") from None
+        result = Result(**content)
         if result.config != trained_config(run):
             raise UserError(f"{path} holds the result of another config: remove it")
         return result
@@ -187,16 +223,7 @@ def _environment(run: PlannedRun) -> dict[str, Any]:
         raise UserError(f"{path} is missing (an older version trained this run): remove its folder")
     found = read_json(path)
     try:
-        _check_environment(found)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{path} is no record of a machine ({error!r}): remove its folder"
-        ) from None
+        parse(Environment, found, str(path))
+    except UserError as error:
+        raise UserError(f"{error}; it is no record of a machine: remove its folder") from None
     return found
-
-
-def _check_environment(found: Any) -> None:
-    """Raise an error unless it has what tables show."""
-    texts = [found["gpu"] or found["cpu"], found["versions"]["torch"], found["date"]]
-    if not all(isinstance(text, str) for text in [*texts, found.get("precision", "")]):
-        raise TypeError("its environment holds no text")
