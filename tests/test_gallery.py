@@ -212,6 +212,8 @@ FAULTS = {
         lambda path: path.write_bytes(path.read_bytes()[:-4]),
         lambda path: path.write_bytes(b""),
         lambda path: np.savez(open(path, "wb"), unit(12)),  # noqa: SIM115
+        # no end of a tuple: an error of Python's tokenizer
+        lambda path: path.write_bytes(path.read_bytes().replace(b"}", b"(", 1)),
     ],
     "images.csv": [
         lambda path: path.write_text(path.read_text().replace("visible", "night", 1)),

@@ -44,6 +44,8 @@ def start(argv: list[str], log: Path) -> int:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(target, 1)
         os.dup2(target, 2)
+        # pytest puts others into these places
+        sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))  # noqa: SIM115
         skip_pictures(pytest.MonkeyPatch())
         status = commands.main(argv)
     except BaseException:

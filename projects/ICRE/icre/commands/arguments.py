@@ -10,6 +10,26 @@ def add_config_file(parser: argparse.ArgumentParser, required: bool = True) -> N
     )
 
 
+class _Trust(argparse.Action):
+    """Acts when it is read: whatever is loaded afterwards may import."""
+
+    def __call__(self, *words: object) -> None:
+        from icre.config import imports
+
+        imports.trust()
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """--trust-imports."""
+    parser.add_argument(
+        "--trust-imports",
+        nargs=0,
+        action=_Trust,
+        help="import the Python modules that a run's config names (IMPORTS); needed by models "
+        "with parts of their own; only for runs of people you trust",
+    )
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """KEY VALUE pairs after all other arguments, in `opts`."""
     parser.add_argument(

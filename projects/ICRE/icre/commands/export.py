@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="one file that takes each image's modality as a second input",
     )
+    arguments.add_trust(result)
     arguments.add_options(result)
     return result
 

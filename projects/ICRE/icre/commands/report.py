@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "embedding, attention, cost",
     )
     result.add_argument("--seed", type=int, default=0, help="of the choice of people (0)")
+    arguments.add_trust(result)
     arguments.add_device(result)
     return result
 

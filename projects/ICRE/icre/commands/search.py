@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         add_arguments(sub)
         sub.add_argument("--modality", choices=NAMES, help="default: read from the images' paths")
+        arguments.add_trust(sub)
         arguments.add_device(sub)
     return result
 

@@ -18,6 +18,14 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--untrained", action="store_true", help="with --eval-only: score initial weights"
     )
+    result.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        metavar="MODULE",
+        help="import a module of your own, with losses, backbones or data sets; as the config key "
+        "IMPORTS",
+    )
     arguments.add_launch(result)
     arguments.add_options(result)
     return result
@@ -33,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     """Check the input, then train or evaluate in as many processes as are asked for."""
     from icre.engine import session
 
+    if args.imports:
+        args.opts = [*args.opts, "IMPORTS", str(tuple(args.imports))]
     session.run(args)
 
 

@@ -134,6 +134,7 @@ def _attention(figures) -> None:
         "--images", type=int, default=4, metavar="N", help="per person and modality, at most (4)"
     )
     sub.add_argument("--seed", type=int, default=0, help="of the choice (0)")
+    arguments.add_trust(sub)
     arguments.add_device(sub)
 
 

@@ -16,6 +16,13 @@ _ICRE = "ICRE, arXiv 2512.04522"
 
 RUN = (
     Key(
+        "IMPORTS",
+        (),
+        "modules of your own that are imported before the config is checked, from the current "
+        "folder or installed: they register losses, backbones, data sets; their add_config(cfg) "
+        "adds keys",
+    ),
+    Key(
         "SEED",
         0,
         "seeds Python, NumPy, torch and the sampler; each rank adds its own number; fast-reid's "

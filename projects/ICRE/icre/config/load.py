@@ -11,6 +11,7 @@ import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode, get_cfg
 
+from icre.config import imports
 from icre.config.keys import KEEP, KEYS, Key
 from icre.config.merge import merge_mapping, merge_option
 from icre.utils.errors import UserError
@@ -48,7 +49,10 @@ def add_icre_config(cfg: CfgNode) -> None:
 
 
 def load_config(
-    config_file: str | Path = "", options: Sequence[str] | None = None, text: str = ""
+    config_file: str | Path = "",
+    options: Sequence[str] | None = None,
+    text: str = "",
+    trust_imports: bool = True,
 ) -> CfgNode:
     """fast-reid's defaults, this project's keys, a config file, then KEY VALUE pairs; frozen.
 
@@ -56,26 +60,39 @@ def load_config(
         config_file: YAML, with `_BASE_` as fast-reid has it.
         options: KEY VALUE pairs, as words of a command line.
         text: a whole config as YAML, in place of a file.
+        trust_imports: import the modules that IMPORTS names. If not (a config that came with
+            somebody's checkpoint), their keys and losses, which only training needs, are left out.
 
     Raises:
-        UserError: missing or malformed file, unknown key, value of the wrong type or not allowed.
+        UserError: missing or malformed file, unknown key, value of the wrong type or not allowed;
+            a module that cannot be imported, or is needed and not trusted.
     """
     for module in REGISTERING:
         importlib.import_module(module)
     cfg = get_cfg()
     add_icre_config(cfg)
-    defaults = cfg.clone()
+    sources: list[tuple[str, dict[Any, Any]]] = []
     if config_file:
-        for file, values in _with_bases(Path(config_file)):
-            merge_mapping(cfg, values, defaults, f"config file {file}")
+        sources += [(f"config file {file}", one) for file, one in _with_bases(Path(config_file))]
     if text:
-        values = require_mapping(parse_yaml(text, "config"), "config", _MAPPING)
-        merge_mapping(cfg, values, defaults, "config")
+        sources.append(("config", require_mapping(parse_yaml(text, "config"), "config", _MAPPING)))
     options = list(options or [])
     if len(options) % 2:
         raise UserError(f"options must be KEY VALUE pairs, {options[-1]!r} stands alone")
-    for key, value in zip(options[::2], options[1::2]):
+    pairs = list(zip(options[::2], options[1::2]))
+    modules = imports.wanted(cfg, sources, pairs)
+    trust_imports = trust_imports or imports.is_trusted()
+    if modules and trust_imports:
+        imports.import_all(modules, cfg)
+    defaults = cfg.clone()
+    for where, values in sources:
+        if modules and not trust_imports:
+            values = imports.without_unknown(values, defaults)
+        merge_mapping(cfg, values, defaults, where)
+    for key, value in pairs:
         merge_option(cfg, key, value, defaults)
+    if modules and not trust_imports:
+        imports.leave_out(cfg)
     for entry in KEYS:
         check_value(entry, functools.reduce(getattr, entry.name.split("."), cfg))
     for check in CHECKS:

@@ -191,7 +191,7 @@ def _read_images(folder: Path, manifest: dict[str, Any]) -> ImageTable:
 def _read_features(folder: Path, manifest: dict[str, Any]) -> np.ndarray:
     try:
         features = np.load(folder / FEATURES, mmap_mode="r")
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy lets errors of Python's tokenizer through, for example
         raise ValueError(f"{FEATURES}: {error}") from None
     found = getattr(features, "shape", None), str(getattr(features, "dtype", None))
     expected = (manifest["images"], manifest["dimensions"]), "float32"

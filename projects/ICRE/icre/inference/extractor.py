@@ -108,6 +108,13 @@ def normalize(features: np.ndarray) -> np.ndarray:
     return features / length
 
 
-def read_config(config_file: str | Path, *options: str) -> CfgNode:
-    """Load the config of a checkpoint's model, for which no pretrained weights are needed."""
-    return load_config(config_file, [*options, "MODEL.BACKBONE.PRETRAIN", "False"])
+def read_config(
+    config_file: str | Path = "", *options: str, text: str = "", trust_imports: bool = False
+) -> CfgNode:
+    """Load the config of a checkpoint's model, for which no pretrained weights are needed.
+
+    Args:
+        config_file, options, text, trust_imports: as of `load_config`.
+    """
+    options = (*options, "MODEL.BACKBONE.PRETRAIN", "False")
+    return load_config(config_file, options, text, trust_imports)

@@ -82,17 +82,20 @@ class Predictor:
         yield _in_memory(source), NAMES.index(name)
 
 
-def load(path: str | Path, device: str = "auto") -> Predictor:
+def load(path: str | Path, device: str = "auto", trust_imports: bool = False) -> Predictor:
     """Load the model of a finished run, or of a checkpoint.
 
     Args:
         path: a run's folder (OUTPUT_DIR) or a checkpoint, see `icre.inference.run.open_model`.
         device: auto (a GPU if there is one), cpu or cuda:N.
+        trust_imports: import the modules that the run's config names (IMPORTS); only a model that
+            has parts of its own needs them.
 
     Raises:
-        UserError: there is no checkpoint, no config, or they do not fit each other.
+        UserError: there is no checkpoint, no config, or they do not fit each other; the model needs
+            modules that are not trusted.
     """
-    return Predictor(open_model(path, "MODEL.DEVICE", device))
+    return Predictor(open_model(path, "MODEL.DEVICE", device, trust_imports=trust_imports))
 
 
 def _names(modality: str | Sequence[str] | None, count: int) -> list[str | None]:

@@ -156,14 +156,22 @@ def _default_name(path: Path) -> str:
 
 
 def open_model(
-    path: str | Path, *options: str, config_file: str | Path | None = None
+    path: str | Path,
+    *options: str,
+    config_file: str | Path | None = None,
+    trust_imports: bool = False,
 ) -> FeatureExtractor:
     """Load the model of a finished run or of a checkpoint; see `find_model`."""
-    return FeatureExtractor(*find_model(path, *options, config_file=config_file))
+    return FeatureExtractor(
+        *find_model(path, *options, config_file=config_file, trust_imports=trust_imports)
+    )
 
 
 def find_model(
-    path: str | Path, *options: str, config_file: str | Path | None = None
+    path: str | Path,
+    *options: str,
+    config_file: str | Path | None = None,
+    trust_imports: bool = False,
 ) -> tuple[CfgNode, Path]:
     """Resolve a run folder or a checkpoint to config and weights.
 
@@ -172,9 +180,11 @@ def find_model(
         options: KEY VALUE pairs over the config.
         config_file: default: the config that the checkpoint carries, else the `config.yaml` beside
             it.
+        trust_imports: import the modules that the checkpoint's config names (IMPORTS). Those of
+            `config_file` are always imported.
 
     Raises:
-        UserError: there is no checkpoint or no config.
+        UserError: there is no checkpoint or no config, or its modules are needed and not trusted.
     """
     path = Path(path)
     if not path.exists():
@@ -182,14 +192,14 @@ def find_model(
     weights = RunFolder(path).weights if path.is_dir() else path
     carried = "" if config_file else read_checkpoint(weights).get("config", "")
     if carried:
-        options = (*options, "MODEL.BACKBONE.PRETRAIN", "False")
-        return load_config(options=options, text=carried), weights
+        return read_config("", *options, text=carried, trust_imports=trust_imports), weights
     beside = RunFolder(weights.parent).config
     if not config_file and not beside.is_file():
         raise UserError(
             f"checkpoint {weights} carries no config: put the model's config.yaml beside it"
         )
-    return read_config(config_file or beside, *options), weights
+    trusted = trust_imports or bool(config_file)
+    return read_config(config_file or beside, *options, trust_imports=trusted), weights
 
 
 def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, str]:

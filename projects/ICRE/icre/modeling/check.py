@@ -8,6 +8,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
+from icre.config.imports import LEAVING_OUT, refusal
 from icre.config.load import register_check
 from icre.modeling.losses import LOSS_REGISTRY, auxiliary, icg
 from icre.modeling.mpfr import check_stages
@@ -30,6 +31,20 @@ STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
     "MGN": ("CrossEntropyLoss", "TripletLoss"),
 }
+
+
+@LEAVING_OUT.append
+def _leave_out_losses(cfg: CfgNode) -> None:
+    """Losses are needed for training only; a model whose parts are unknown is refused."""
+    model = cfg.MODEL
+    for key, name in (
+        ("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE),
+        ("MODEL.BACKBONE.NAME", model.BACKBONE.NAME),
+        ("MODEL.HEADS.NAME", model.HEADS.NAME),
+    ):
+        if name not in registered(REGISTRIES[key]):
+            raise refusal(key, name, cfg)
+    model.LOSSES.NAME = ("CrossEntropyLoss",)  # which needs no keys of the modules
 
 
 @register_check

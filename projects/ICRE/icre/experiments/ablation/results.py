@@ -182,12 +182,12 @@ def is_finished(run: PlannedRun) -> bool:
 
 
 def differences(old: CfgNode, new: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, old and new value, of each value that differs."""
+    """Dotted key, old and new value, of each value that differs; None for a key that is new."""
     for key, value in new.items():
         if isinstance(value, CfgNode):
-            yield from differences(old[key], value, f"{prefix}{key}.")
-        elif old[key] != value:
-            yield f"{prefix}{key}", old[key], value
+            yield from differences(old.get(key, CfgNode()), value, f"{prefix}{key}.")
+        elif key not in old or old[key] != value:
+            yield f"{prefix}{key}", old.get(key), value
 
 
 def trained_config(run: PlannedRun) -> dict[str, Any]:
