@@ -24,6 +24,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-imports",
         nargs=0,
+        default=argparse.SUPPRESS,  # it acts, and has no value
         action=_Trust,
         help="import the Python modules that a run's config names (IMPORTS); needed by models "
         "with parts of their own; only for runs of people you trust",
