@@ -1,5 +1,5 @@
 # `make demo`, `make test` (all tests), `make quick` (the short suite), `make lint`, and `make faults`
-# (a quarter of an hour of kills and broken files). Each installs what it needs into .venv first.
+# (some twenty minutes of kills and broken files). Each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conftest import train_arguments
-from faults.runs import Faults, ended, start, tail
+from faults.runs import Faults, ended, start, tail, training
 from small_runs import SMALL
 
 # what a run says, and what names a process: no result
 NO_RESULT = re.compile(r"log\.txt|events\..*|\..*|.*\.partial|demo\.partial\.json")
-
 
 OUT, CONFIG = "<out>", "Demo/icre_r18.yml"
 # a batch is a shard of the gallery: features differ in their last bits with the size of a batch
@@ -41,6 +39,14 @@ class Command(NamedTuple):
         """Begin the command in a process; returns its id."""
         return start([word.replace(OUT, str(out)) for word in self.argv], log)
 
+    def unbroken(self, out: Path, log: Path, faults: Faults) -> tuple[dict, dict]:
+        """The `results` before and after the command, which nothing disturbs."""
+        self.prepare(out)
+        before = results(out)
+        status = ended(self.start(out, log))
+        faults.check(status == 0, f"{self.argv[0]} ended with {status}: {tail(log)}")
+        return before, results(out)
+
 
 def prepare(root: Path, folder: Path, faults: Faults) -> None:
     """In `folder`: `run` of a small ICRE, `galleries/gallery` and `exported` of its model."""
@@ -48,7 +54,7 @@ def prepare(root: Path, folder: Path, faults: Faults) -> None:
     run, log = folder / "run", folder / "log.txt"
     index = _index(root, folder, folder / "galleries/gallery")
     for argv in (
-        ["train", *train_arguments(root, run, *OPTIONS, config=CONFIG)],
+        training(root, run, *OPTIONS, config=CONFIG),
         index,
         ["export", "--weights", str(run), "--out", str(folder / "exported")],
     ):
@@ -73,33 +79,32 @@ def commands(root: Path, folder: Path) -> dict[str, Command]:
     """Name -> command, with what `prepare` made in `folder`."""
     run, galleries = folder / "run", folder / "galleries"
     weights = str(run / "model_final.pth")
-    scoring = train_arguments(
+    scoring = training(
         root, Path(OUT), "--eval-only", *OPTIONS, "MODEL.WEIGHTS", weights, config=CONFIG
     )
     strangers = _folders(root, (3, 6), slice(7, None))
     known = next((root / "SYSU-MM01/cam3").rglob("*.jpg"))
-    out = OUT
     return {
-        "score": Command(["train", *scoring]),
+        "score": Command(scoring),
         "extract": _command(
-            f"extract --config-file {run}/config.yaml --weights {weights} --out {out}/features.npz"
+            f"extract --config-file {run}/config.yaml --weights {weights} --out {OUT}/features.npz"
         ),
-        "metrics": _command(f"score {run} --json {out}/scores.json"),
+        "metrics": _command(f"score {run} --json {OUT}/scores.json"),
         "report": _command(
-            f"report {run} --out {out}/report.html --without attention cost embedding"
+            f"report {run} --out {OUT}/report.html --without attention cost embedding"
         ),
-        "figure": _command(f"visualize distances {run} --out {out}/distances.png"),
-        "export": _command(f"export --weights {weights} --out {out} --modality visible"),
-        "gallery index": Command(_index(root, folder, f"{out}/gallery")),
+        "figure": _command(f"visualize distances {run} --out {OUT}/distances.png"),
+        "export": _command(f"export --weights {weights} --out {OUT} --modality visible"),
+        "gallery index": Command(_index(root, folder, f"{OUT}/gallery")),
         "gallery calibrate": _command(
-            f"search calibrate {out}/gallery --people {' '.join(strangers)}", galleries
+            f"search calibrate {OUT}/gallery --people {' '.join(strangers)}", galleries
         ),
         "gallery query": _command(
-            f"search query {out}/gallery {known} --json {out}/answers.json --html {out}/a.html",
+            f"search query {OUT}/gallery {known} --json {OUT}/answers.json --html {OUT}/a.html",
             galleries,
         ),
         "render": _command(
-            f"render --layout regdb --root {out}/RegDB --ids 4 --test-ids 2 --size 32x16"
+            f"render --layout regdb --root {OUT}/RegDB --ids 4 --test-ids 2 --size 32x16"
         ),
     }
 
@@ -116,6 +121,15 @@ def results(folder: Path) -> dict[str, object]:
         if path.is_file()
         and not any(NO_RESULT.fullmatch(part) for part in path.relative_to(folder).parts)
     }
+
+
+def half_written(found: dict, before: dict, after: dict) -> list[str]:
+    """The files of `results` that are neither the one before nor the one after a command."""
+    return [
+        path
+        for path, content in found.items()
+        if content not in (before.get(path, after.get(path)), after.get(path))
+    ]
 
 
 def _content(path: Path) -> object:

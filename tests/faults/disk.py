@@ -6,14 +6,21 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import train_arguments
-from faults.commands import Command, commands, results
-from faults.runs import ENDLESS, Faults, ended, same_end, saved_steps, start, tail, written_at
+from faults.commands import Command, commands, half_written, results
+from faults.runs import (
+    Faults,
+    ended,
+    same_end,
+    saved_steps,
+    start,
+    tail,
+    training,
+    wait_for_checkpoints,
+)
 from small_runs import STOCK, TINY_MODEL
 
 OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "6", "SOLVER.CHECKPOINT_ITERS", "1")
@@ -55,10 +62,10 @@ def _fill_trainings(root: Path, folder: Path, kind: str, log: Path, faults: Faul
     """The disk is full before the first step, or fills after some checkpoint."""
     rng = random.Random(0)
     whole, broken = folder / "whole", folder / "broken"
-    status = ended(start(["train", *train_arguments(root, whole, *OPTIONS, config=STOCK)], log))
+    status = ended(start(training(root, whole, *OPTIONS, config=STOCK), log))
     faults.check(status == 0, f"disk: an unbroken run ended with {status}: {tail(log)}")
     checkpoint = (whole / "model_final.pth").stat().st_size
-    argv = ["train", *train_arguments(root, broken, "--resume", *OPTIONS, config=STOCK)]
+    argv = training(root, broken, "--resume", *OPTIONS, config=STOCK)
     for number in range(TRAININGS):
         shutil.rmtree(broken, ignore_errors=True)
         log.unlink()
@@ -68,7 +75,7 @@ def _fill_trainings(root: Path, folder: Path, kind: str, log: Path, faults: Faul
                 status = ended(start(argv, log))
         else:
             pid, saved = start(argv, log), rng.randint(1, 8)
-            _wait(pid, broken / "model_last.pth", saved)
+            wait_for_checkpoints(pid, broken / "model_last.pth", saved)
             with _full(folder, free, None if kind == "tmpfs" else pid):
                 status = ended(pid)
         steps, said = saved_steps(broken, faults), tail(log, 4000)
@@ -83,22 +90,11 @@ def _fill_trainings(root: Path, folder: Path, kind: str, log: Path, faults: Faul
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _wait(pid: int, checkpoint: Path, several: int) -> None:
-    """Until so many checkpoints were written, or the process has ended."""
-    seen, limit = set(), time.monotonic() + ENDLESS
-    while len(seen) < several and Path(f"/proc/{pid}/exe").exists() and time.monotonic() < limit:
-        seen |= {written_at(checkpoint)} - {None}
-        time.sleep(0.01)
-
-
 def _fill_command(
     name: str, command: Command, folder: Path, kind: str, log: Path, faults: Faults
 ) -> None:
     out = folder / "out"
-    command.prepare(out)
-    before = results(out)
-    faults.check(ended(command.start(out, log)) == 0, f"disk: {name}: {tail(log)}")
-    after = results(out)
+    before, after = command.unbroken(out, log, faults)
     sizes = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
     statuses = []
     for share in SHARES:
@@ -114,9 +110,8 @@ def _fill_command(
         statuses.append(status)
         if status:  # what is small may fit
             _require_told(f"disk: {name}", status, tail(log, 4000), faults)
-        for path, content in results(out).items():
-            old = before.get(path, after.get(path))
-            faults.check(content in (old, after.get(path)), f"disk: {name}: {path} is half written")
+        half = half_written(results(out), before, after)
+        faults.check(not half, f"disk: {name}: half written: {half}")
         half = [path for path in out.rglob(".*") if path.is_file() and path.name != ".lock"]
         faults.check(not half, f"disk: {name}: half written files stay: {half}")
         if results(out) != after:

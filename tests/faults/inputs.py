@@ -146,10 +146,6 @@ def _try(kind: "Kind", most: int, foreign: list[bytes]) -> Iterator[str]:
     """Read the file in each of its shapes; yields what is wrong, "" for what is as it should be."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     signal.signal(signal.SIGALRM, _hangs)
-    shapes = [
-        *_nodes(kind.path),
-        *((lambda data=data: _place(kind.path, data)) for data in foreign),
-    ]
     contents: list[bytes] = []
 
     @settings(

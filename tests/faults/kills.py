@@ -7,9 +7,18 @@ import signal
 import time
 from pathlib import Path
 
-from conftest import train_arguments
-from faults.commands import Command, results
-from faults.runs import ENDLESS, Faults, ended, same_end, saved_steps, start, tail, written_at
+from faults.commands import Command, half_written, results
+from faults.runs import (
+    ENDLESS,
+    Faults,
+    ended,
+    same_end,
+    saved_steps,
+    start,
+    tail,
+    training,
+    written_at,
+)
 from small_runs import SMALL, STOCK, TINY_MODEL
 
 # config, options, steps between checkpoints
@@ -39,16 +48,16 @@ def _kill_one(
 ) -> int:
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
     folder.mkdir(parents=True)
-    status = ended(start(["train", *train_arguments(root, whole, *options, config=config)], log))
+    status = ended(start(training(root, whole, *options, config=config), log))
     if not faults.check(status == 0, f"{folder.name} ended with {status}: {tail(log)}"):
         return 0
     kills, runs, known = 0, 0, 0
     while kills < count or not runs:
         workers = str(rng.choice([0, 0, 2]))
-        argv = train_arguments(
+        argv = training(
             root, broken, "--resume", *options, "DATALOADER.NUM_WORKERS", workers, config=config
         )
-        pid = start(["train", *argv], log)
+        pid = start(argv, log)
         status = (
             _until(rng, pid, broken / "model_last.pth", faults) if kills < count else ended(pid)
         )
@@ -102,12 +111,9 @@ def kill_commands(
     folder.mkdir(parents=True)
     out, log = folder / "out", folder / "log.txt"  # one place, as some files name it
     for name, command in table.items():
-        command.prepare(out)
-        before, begin = results(out), time.monotonic()
-        status = ended(command.start(out, log))
-        took, after = time.monotonic() - begin, results(out)
-        if not faults.check(status == 0, f"{name} ended with {status}: {tail(log)}"):
-            continue
+        begin = time.monotonic()
+        before, after = command.unbroken(out, log, faults)
+        took = time.monotonic() - begin
         killed, late = 0, 0
         while killed < each and late < 3 * each:
             command.prepare(out)
@@ -119,11 +125,8 @@ def kill_commands(
                 os.kill(pid, signal.SIGKILL)
                 ended(pid)
                 killed += 1
-                for path, content in results(out).items():
-                    faults.check(
-                        content in (before.get(path, after.get(path)), after.get(path)),
-                        f"{name}: {path} is half written after a kill",
-                    )
+                half = half_written(results(out), before, after)
+                faults.check(not half, f"{name}: half written after a kill: {half}")
             log.unlink(missing_ok=True)
             if results(out) != after:
                 status = ended(command.start(out, log))

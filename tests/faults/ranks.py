@@ -6,8 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import train_arguments
-from faults.runs import Faults, ended, same_end, saved_steps, start, tail
+from faults.runs import (
+    Faults,
+    ended,
+    errors,
+    same_end,
+    saved_steps,
+    start,
+    tail,
+    training,
+    wait_for_checkpoints,
+)
 from small_runs import STOCK, TINY_MODEL
 
 OPTIONS = (*TINY_MODEL, "SOLVER.MAX_EPOCH", "12", "SOLVER.CHECKPOINT_ITERS", "1", "--num-gpus=2")
@@ -18,14 +27,14 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
     """Break one run again and again, then bring it to its end; returns the broken ranks."""
     folder.mkdir(parents=True)
     whole, broken, log = folder / "whole", folder / "broken", folder / "log.txt"
-    argv = train_arguments(root, whole, *OPTIONS, config=STOCK)
-    status = ended(start(["train", *argv], folder / "whole.txt"))
+    argv = training(root, whole, *OPTIONS, config=STOCK)
+    status = ended(start(argv, folder / "whole.txt"))
     faults.check(status == 0, f"two processes ended with {status}: {tail(folder / 'whole.txt')}")
-    argv = train_arguments(root, broken, "--resume", *OPTIONS, config=STOCK)
+    argv = training(root, broken, "--resume", *OPTIONS, config=STOCK)
     known = 0
     for name, (act, options, status, words) in FAULTS.items():
         log.unlink(missing_ok=True)
-        launcher = start(["train", *argv, *options], log)
+        launcher = start([*argv, *options], log)
         ranks = _ranks(launcher, broken, known)
         if not faults.check(len(ranks) == 2, f"{name}: the run never got on: {tail(log)}"):
             os.kill(launcher, signal.SIGKILL)
@@ -34,7 +43,7 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
         act(launcher, ranks)
         found = ended(launcher, TOLD)
         took = time.monotonic() - begin
-        said = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+        said = errors(log)
         print(f"ranks: {name}: {took:.1f} s, status {found}, {said}", flush=True)
         if found is None:
             os.kill(launcher, signal.SIGKILL)
@@ -46,7 +55,7 @@ def break_ranks(root: Path, folder: Path, faults: Faults) -> int:
         steps = saved_steps(broken, faults)
         faults.check(steps >= known, f"{name}: step {known} was saved, now {steps}")
         known = steps
-    status = ended(start(["train", *argv], log))
+    status = ended(start(argv, log))
     if faults.check(status == 0, f"resumed two processes ended with {status}: {tail(log)}"):
         faults.check(same_end(whole, broken), "two processes: another end than unbroken")
     return sum(name != "SIGTERM" for name in FAULTS)
@@ -60,18 +69,18 @@ def interrupt(root: Path, folder: Path, faults: Faults) -> int:
         workers = ("DATALOADER.NUM_WORKERS", "1", "SOLVER.MAX_EPOCH", "8")
         options = (*OPTIONS, f"--num-gpus={ranks}", *workers)
         whole = folder / f"whole{ranks}"
-        argv = ["train", *train_arguments(root, whole, *options, config=STOCK)]
+        argv = training(root, whole, *options, config=STOCK)
         faults.check(ended(start(argv, log)) == 0, f"{ranks} ranks: {tail(log)}")
         for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):
             log.unlink(missing_ok=True)
             broken = folder / f"{number.name}{ranks}"
-            argv = ["train", *train_arguments(root, broken, "--resume", *options, config=STOCK)]
+            argv = training(root, broken, "--resume", *options, config=STOCK)
             launcher = start(argv, log)
-            _wait(launcher, broken / "model_last.pth")
+            wait_for_checkpoints(launcher, broken / "model_last.pth")
             steps = saved_steps(broken, faults)
             os.killpg(launcher, number)
             status, said = ended(launcher, TOLD), tail(log, 10**6)
-            lines = [line for line in said.splitlines() if line.startswith("error: ")]
+            lines = errors(log)
             name = f"{number.name} with {ranks} ranks"
             print(f"interrupts: {name}: status {status}, {lines}", flush=True)
             faults.check(
@@ -84,15 +93,6 @@ def interrupt(root: Path, folder: Path, faults: Faults) -> int:
                 faults.check(same_end(whole, broken), f"{name}: another end than unbroken")
             tried += 1
     return tried
-
-
-def _wait(launcher: int, checkpoint: Path) -> None:
-    """Until there is a checkpoint, or the run has ended."""
-    limit = time.monotonic() + 300
-    while not checkpoint.is_file() and time.monotonic() < limit:
-        if not Path(f"/proc/{launcher}/exe").exists():
-            return
-        time.sleep(0.02)
 
 
 def _kill(number: int) -> Callable:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import train_arguments
 from icre import commands
 from icre.engine import session  # noqa: F401 (imported once, before the forks)
 from small_runs import skip_pictures
@@ -28,6 +29,11 @@ class Faults:
             self.lost += 1
             print(f"LOST: {what}", flush=True)
         return fine
+
+
+def training(root: Path, output: Path, *options: str, config: str) -> list[str]:
+    """Words of `icre` for a short training; see `conftest.train_arguments`."""
+    return ["train", *train_arguments(root, output, *options, config=config)]
 
 
 def start(argv: list[str], log: Path) -> int:
@@ -73,6 +79,12 @@ def tail(log: Path, count: int = 400) -> str:
     return log.read_text(errors="replace")[-count:] if log.is_file() else "(no log)"
 
 
+def errors(log: Path) -> list[str]:
+    """The lines in which commands ended."""
+    lines = tail(log, 10**6).splitlines()
+    return [line for line in lines if line.startswith("error: ")]
+
+
 def saved_steps(output: Path, faults: Faults) -> int:
     """Steps of the newest checkpoint; each that bears its full name must be readable."""
     newest = 0
@@ -100,3 +112,11 @@ def written_at(path: Path) -> int | None:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return None
+
+
+def wait_for_checkpoints(pid: int, checkpoint: Path, several: int = 1) -> None:
+    """Until the file was written so many times, or the process has ended."""
+    seen, limit = set(), time.monotonic() + 300
+    while len(seen) < several and Path(f"/proc/{pid}/exe").exists() and time.monotonic() < limit:
+        seen |= {written_at(checkpoint)} - {None}
+        time.sleep(0.01)

@@ -68,6 +68,8 @@ def import_all(names: Sequence[str], cfg: CfgNode) -> None:
     Raises:
         UserError: there is no such module, or it fails.
     """
+    if not names:
+        return
     place = os.getcwd()
     if place not in sys.path:
         sys.path.append(place)

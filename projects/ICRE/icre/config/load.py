@@ -81,17 +81,17 @@ def load_config(
         raise UserError(f"options must be KEY VALUE pairs, {options[-1]!r} stands alone")
     pairs = list(zip(options[::2], options[1::2]))
     modules = imports.wanted(cfg, sources, pairs)
-    trust_imports = trust_imports or imports.is_trusted()
-    if modules and trust_imports:
+    untrusted = bool(modules) and not (trust_imports or imports.is_trusted())
+    if not untrusted:
         imports.import_all(modules, cfg)
     defaults = cfg.clone()
     for where, values in sources:
-        if modules and not trust_imports:
+        if untrusted:
             values = imports.without_unknown(values, defaults)
         merge_mapping(cfg, values, defaults, where)
     for key, value in pairs:
         merge_option(cfg, key, value, defaults)
-    if modules and not trust_imports:
+    if untrusted:
         imports.leave_out(cfg)
     for entry in KEYS:
         check_value(entry, functools.reduce(getattr, entry.name.split("."), cfg))

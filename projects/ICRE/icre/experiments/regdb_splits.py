@@ -43,9 +43,8 @@ def run_splits(args: argparse.Namespace, splits: Sequence[int] = SPLITS) -> list
         raise UserError(f"DATASETS.TESTS is {cfg.DATASETS.TESTS}; this command is for ('RegDB',)")
     output = Path(cfg.OUTPUT_DIR)
     for split in splits:
-        options = _options(output, split)
-        if not args.eval_only and _is_finished(RunFolder(output / f"split_{split}")):
-            check_kept(load_config(args.config_file, [*args.opts, *options]))
+        if not args.eval_only and _is_finished(_files(output, split)):
+            check_kept(load_config(args.config_file, [*args.opts, *_options(output, split)]))
     total = over_splits([_one_split(args, output, split) for split in splits])
     records.save(total, RunFolder(output).metrics)
     return total
@@ -74,8 +73,13 @@ def _mean(rows: tuple[dict, ...]) -> dict:
     return result
 
 
+def _files(output: Path, split: int) -> RunFolder:
+    return RunFolder(output / f"split_{split}")
+
+
 def _options(output: Path, split: int) -> list[str]:
-    return ["DATASETS.REGDB_SPLIT", str(split), "OUTPUT_DIR", str(output / f"split_{split}")]
+    files = _files(output, split)
+    return ["DATASETS.REGDB_SPLIT", str(split), "OUTPUT_DIR", str(files.path)]
 
 
 def _is_finished(files: RunFolder) -> bool:
@@ -84,7 +88,7 @@ def _is_finished(files: RunFolder) -> bool:
 
 def _one_split(args: argparse.Namespace, output: Path, split: int) -> list[dict]:
     """Train it unless it has finished, or score it; returns its records."""
-    files, options = RunFolder(output / f"split_{split}"), _options(output, split)
+    files, options = _files(output, split), _options(output, split)
     changed = {"resume": not args.eval_only}
     if args.eval_only:
         options += ["MODEL.WEIGHTS", str(files.weights)]

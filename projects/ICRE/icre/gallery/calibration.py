@@ -76,15 +76,15 @@ class Calibration:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """The inverse of `as_dict`.
+    def from_dict(cls, stored: dict[str, Any], where: str = "it") -> Self:
+        """The inverse of `as_dict`; messages begin with `where`.
 
         Raises:
             UserError: names a field that is missing, unknown or of another type.
         """
-        read = parse(_Stored, stored, "it")
+        read = parse(_Stored, stored, where)
         if len(read.genuine) != len(read.beaten):
-            raise UserError("it has a wrong beaten: one entry per genuine score is needed")
+            raise UserError(f"{where} has a wrong beaten: one entry per genuine score is needed")
         return cls(**read.model_dump())
 
 

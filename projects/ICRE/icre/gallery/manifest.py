@@ -71,10 +71,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         parse(_Manifest, manifest, where)
         for name, stored in manifest["calibrations"].items():
-            try:
-                Calibration.from_dict(stored)
-            except UserError as error:
-                raise UserError(f"{where}, calibrations of {name}: {error}") from None
+            Calibration.from_dict(stored, f"{where}, calibrations of {name}: it")
     except UserError as error:
         raise UserError(f"{error}; index again") from None
     return manifest

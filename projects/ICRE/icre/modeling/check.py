@@ -1,5 +1,7 @@
 """Checks of MODEL.*: registered names, and parts that do not fit each other."""
 
+from collections.abc import Iterator
+
 import icre.compat  # noqa: F401
 from icre.compat import registered
 
@@ -33,23 +35,8 @@ STOCK_LOSSES = {
 }
 
 
-@LEAVING_OUT.append
-def _leave_out_losses(cfg: CfgNode) -> None:
-    """Losses are needed for training only; a model whose parts are unknown is refused."""
-    model = cfg.MODEL
-    for key, name in (
-        ("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE),
-        ("MODEL.BACKBONE.NAME", model.BACKBONE.NAME),
-        ("MODEL.HEADS.NAME", model.HEADS.NAME),
-    ):
-        if name not in registered(REGISTRIES[key]):
-            raise refusal(key, name, cfg)
-    model.LOSSES.NAME = ("CrossEntropyLoss",)  # which needs no keys of the modules
-
-
-@register_check
-def check_model(cfg: CfgNode) -> None:
-    """Raise UserError on an unknown name in `cfg.MODEL`, or parts that do not fit each other."""
+def _unknown_names(cfg: CfgNode) -> Iterator[tuple[str, str]]:
+    """(key, name) of what nobody has registered."""
     model = cfg.MODEL
     for key, names in (
         ("MODEL.META_ARCHITECTURE", [model.META_ARCHITECTURE]),
@@ -58,9 +45,23 @@ def check_model(cfg: CfgNode) -> None:
         ("MODEL.LOSSES.NAME", model.LOSSES.NAME),
     ):
         known = registered(REGISTRIES[key])
-        for name in names:
-            if name not in known:
-                raise UserError(f"{key}: unknown name {name!r}; known: {', '.join(sorted(known))}")
+        yield from ((key, name) for name in names if name not in known)
+
+
+@LEAVING_OUT.append
+def _leave_out_losses(cfg: CfgNode) -> None:
+    """Losses are needed for training only; a model whose parts are unknown is refused."""
+    cfg.MODEL.LOSSES.NAME = ("CrossEntropyLoss",)  # which needs no keys of the modules
+    for key, name in _unknown_names(cfg):
+        raise refusal(key, name, cfg)
+
+
+@register_check
+def check_model(cfg: CfgNode) -> None:
+    """Raise UserError on an unknown name in `cfg.MODEL`, or parts that do not fit each other."""
+    for key, name in _unknown_names(cfg):
+        known = ", ".join(sorted(registered(REGISTRIES[key])))
+        raise UserError(f"{key}: unknown name {name!r}; known: {known}")
     _check_parts(cfg)
     if cfg.MODEL.META_ARCHITECTURE == "ICRE":
         _check_icre(cfg)
