@@ -95,7 +95,7 @@ def _read_test(folder: Path, ids: Path) -> list[Item]:
     pids = sorted(read_ids(ids))
     folders = {name: identity_folders(folder / name) for name in TEST_CAMERA}
     return [
-        (str(path), pid, camera)
+        (path, pid, camera)
         for name, camera in TEST_CAMERA.items()
         for pid in pids
         if pid in folders[name]

@@ -140,7 +140,7 @@ def _read(folder: Path, ids: Path) -> list[Item]:
     pids = sorted(read_ids(ids))
     folders = {camera: identity_folders(folder / f"cam{camera}") for camera in CAMERA_MODALITY}
     return [
-        (str(path), pid, camera)
+        (path, pid, camera)
         for camera, by_pid in folders.items()
         for pid in pids
         if pid in by_pid

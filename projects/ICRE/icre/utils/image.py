@@ -77,7 +77,7 @@ def is_image(name: str) -> bool:
 
     Windows leaves Thumbs.db and desktop.ini in folders, macOS ._*.jpg.
     """
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def read_image(source: str | Path | Image.Image) -> Image.Image:
