@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=15, help="of each of two trainings")
     parser.add_argument("--command-kills", type=int, default=4, help="of each other command")
+    parser.add_argument("--commands", nargs="+", help="names of those commands; all if not given")
     parser.add_argument("--inputs", type=int, default=5000, help="hostile files, at least")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
     args = parser.parse_args(argv)
@@ -47,10 +48,11 @@ def main(argv: list[str] | None = None) -> int:
         render_demo(root)
         prepare(root, prepared, faults)
         table = commands(root, prepared)
+        killed = {name: table[name] for name in args.commands or table}
         run = {
             "kills": lambda: (
                 kills.kill(root, folder / "kills", args.kills, faults)
-                + kills.kill_commands(table, folder / "killed", args.command_kills, faults)
+                + kills.kill_commands(killed, folder / "killed", args.command_kills, faults)
             ),
             "ranks": lambda: ranks.break_ranks(root, folder / "ranks", faults),
             "interrupts": lambda: ranks.interrupt(root, folder / "interrupts", faults),
