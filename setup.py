@@ -75,6 +75,7 @@ setup(
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu-cu12"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
+        "timm": ["timm>=1.0.31,<1.1"],
         "test": ["pytest", "pytest-xdist", "hypothesis"],
     },
 )

@@ -8,7 +8,8 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.backbones.resnet import BasicBlock, ResNet
 
 from icre.config import add_icre_config
-from icre.modeling import ICRE, TwoStreamResNet, build_model
+from icre.modeling import ICRE, TwoStream, build_model
+from icre.modeling.backbone import staged
 
 BASELINE = (
     "MODEL.MPFR.ENABLED",
@@ -76,10 +77,10 @@ class NarrowResNet(ResNet):
 
 
 @BACKBONE_REGISTRY.register()
-def build_narrow_two_stream_backbone(cfg: CfgNode) -> TwoStreamResNet:
+def build_narrow_two_stream_backbone(cfg: CfgNode) -> TwoStream:
     """The two-stream form of NarrowResNet."""
     specific_stages = cfg.MODEL.BACKBONE.SPECIFIC_STAGES
-    return TwoStreamResNet(resnet=NarrowResNet(), specific_stages=specific_stages)
+    return TwoStream(staged(NarrowResNet(), "narrow"), specific_stages)
 
 
 def narrow_model(*options: object, seed: int = 0) -> ICRE:

@@ -253,7 +253,6 @@ ICG_CLUES = (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'clues')")
             "LOSSES.NAME of MGN: .*'CircleLoss'.*CrossEntropyLoss, TripletLoss",
         ),
         (("MODEL.LOSSES.NAME", "('TripletLoss', 'TripletLoss')"), "names a loss twice"),
-        (("MODEL.META_ARCHITECTURE", "ICRE"), "build_resnet_backbone does not fit .* ICRE"),
         (ICRE_PARTS[2:], "build_two_stream_resnet_backbone does not fit .* Baseline"),
         (("MODEL.HEADS.TEST_FEAT", "before"), "TEST_FEAT before needs MODEL.HEADS.NAME ICREHead"),
         ((*ICRE_PARTS, "MODEL.MPFR.STAGES", "('layer1', 'layer1')"), "MPFR.STAGES .*each once"),

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 FASTREID_VERSION = "1.4.0"
+STOCK_ARCHITECTURES = ("Baseline", "MGN", "MoCo", "Distiller")  # fast-reid's own
 INSTALL_COMMAND = f"pip install --no-deps fastreid=={FASTREID_VERSION}"
 
 
@@ -64,6 +65,15 @@ def registered(registry: Any) -> dict[str, Any]:
     """Name -> object of a `fastreid.utils.registry.Registry`, which has no public way to list them
     (fastreid/utils/registry.py:30)."""
     return dict(registry._obj_map)
+
+
+def is_two_stream(architecture: type) -> bool:
+    """Whether a meta-architecture needs the modality of each image.
+
+    fast-reid's own do not. Any other class says so in its attribute `two_stream`; it does where it
+    has none.
+    """
+    return getattr(architecture, "two_stream", architecture.__name__ not in STOCK_ARCHITECTURES)
 
 
 def _silence() -> None:

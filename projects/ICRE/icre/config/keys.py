@@ -43,9 +43,14 @@ RUN = (
 
 MODEL = (
     Key(
+        "MODEL.BACKBONE.TIMM",
+        "",
+        "network of timm (extra timm) that MODEL.BACKBONE.NAME build_timm_backbone builds",
+    ),
+    Key(
         "MODEL.BACKBONE.SPECIFIC_STAGES",
         0,
-        "layers that each modality has of its own: 0 conv1 and bn1, 1 layer1 too",
+        "layers that each modality has of its own: 0 the stem (conv1 and bn1), 1 layer1 too",
         choices=(0, 1),
         source=f"{_AGW}; {_HCTRI}",
     ),

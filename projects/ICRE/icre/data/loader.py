@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 import icre.compat  # noqa: F401
-from icre.compat import registered
+from icre.compat import is_two_stream, registered
 
 from fastreid.config import CfgNode
 from fastreid.data import build as fastreid_build
@@ -87,10 +87,11 @@ def require_modalities(cfg: CfgNode, data: Any, items: list[tuple]) -> None:
         UserError: names the key that needs modalities, and the data set.
     """
     model = cfg.MODEL
+    architecture = registered(META_ARCH_REGISTRY)[model.META_ARCHITECTURE]
     needs = [
         f"{key} {value}"
         for key, value, needed in (
-            ("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, _takes_modalities(cfg)),
+            ("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, is_two_stream(architecture)),
             ("DATALOADER.SAMPLER_TRAIN", CROSS_MODALITY,
              cfg.DATALOADER.SAMPLER_TRAIN == CROSS_MODALITY),
             ("INPUT.CHANNEL_AUG.ENABLED", True, cfg.INPUT.CHANNEL_AUG.ENABLED),
@@ -104,7 +105,8 @@ def require_modalities(cfg: CfgNode, data: Any, items: list[tuple]) -> None:
         raise UserError(
             f"data set {name} does not say which images are visible and which infrared, and "
             f"{needs[0]} needs it: give its class a method modality_of(path), which returns "
-            f"{VISIBLE} (visible) or {INFRARED} (infrared), or take a stock model and sampler"
+            f"{VISIBLE} (visible) or {INFRARED} (infrared), or take a stock model and sampler (a "
+            "meta-architecture of your own that needs no modalities says two_stream = False)"
         )
     for path, *_ in items:
         modality = data.modality_of(path)
@@ -113,12 +115,6 @@ def require_modalities(cfg: CfgNode, data: Any, items: list[tuple]) -> None:
                 f"data set {name}: modality_of({path!r}) is {modality!r}, it must be {VISIBLE} "
                 f"(visible) or {INFRARED} (infrared)"
             )
-
-
-def _takes_modalities(cfg: CfgNode) -> bool:
-    """Whether the model is not one of fast-reid's, which know no modalities."""
-    known = registered(META_ARCH_REGISTRY)[cfg.MODEL.META_ARCHITECTURE]
-    return not known.__module__.startswith("fastreid.")
 
 
 def build_train_set(cfg: CfgNode) -> CrossModalDataset:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icre.modality import NAMES, VISIBLE
-from icre.modeling import TwoStreamResNet
+from icre.modeling import TwoStream
 
 
-class OneStem(TwoStreamResNet):
+class OneStem(TwoStream):
     """The backbone with the stem of one modality, which takes every image.
 
     Args:
@@ -25,7 +25,7 @@ class OneStem(TwoStreamResNet):
         modality: a name of `icre.modality`.
     """
 
-    def __init__(self, backbone: TwoStreamResNet, modality: str):
+    def __init__(self, backbone: TwoStream, modality: str):
         nn.Module.__init__(self)
         self.channels, self.stages = backbone.channels, backbone.stages
         self.stems = nn.ModuleDict({modality: backbone.stems[modality]})
@@ -35,14 +35,14 @@ class OneStem(TwoStreamResNet):
         return stem(images)
 
 
-class BothStems(TwoStreamResNet):
+class BothStems(TwoStream):
     """The backbone that computes both stems for every image and selects that of its modality.
 
     Args:
         backbone: its layers are shared, not copied.
     """
 
-    def __init__(self, backbone: TwoStreamResNet):
+    def __init__(self, backbone: TwoStream):
         nn.Module.__init__(self)
         self.channels, self.stages = backbone.channels, backbone.stages
         self.stems = backbone.stems
@@ -64,7 +64,9 @@ class InferenceGraph(nn.Module):
     def __init__(self, model: nn.Module, modality: str | None = None, flip: bool = False):
         super().__init__()
         self.model, self.flip = copy.deepcopy(model).eval(), flip
-        if is_two_stream(model):
+        self.modality = NAMES.index(modality) if modality else 0
+        backbone = getattr(model, "backbone", None)
+        if isinstance(backbone, TwoStream):  # an own two-stream backbone stays as it is
             backbone = self.model.backbone
             self.model.backbone = OneStem(backbone, modality) if modality else BothStems(backbone)
 
@@ -79,14 +81,9 @@ class InferenceGraph(nn.Module):
             (B, D) float32 unit vectors.
         """
         if modalities is None:
-            modalities = torch.zeros(images.shape[:1], dtype=torch.int64)
+            modalities = torch.full(images.shape[:1], self.modality, dtype=torch.int64)
         pixels = images.permute(0, 3, 1, 2).float()
         # fast-reid's own models normalise in place: the mirror images are made before that
         passes = [pixels, pixels.flip(3)] if self.flip else [pixels]
         features = [self.model({"images": one, "modalities": modalities}) for one in passes]
         return F.normalize(sum(features) / len(features))
-
-
-def is_two_stream(model: nn.Module) -> bool:
-    """Whether the features of an image depend on its modality."""
-    return isinstance(getattr(model, "backbone", None), TwoStreamResNet)

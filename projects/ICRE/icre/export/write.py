@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 import icre.compat  # noqa: F401
+from icre.compat import is_two_stream
 
 from fastreid.config import CfgNode
 
 from icre import __version__
 from icre.evaluation.extraction import extract_features
 from icre.export.formats import FORMATS, Metadata, Runner
-from icre.export.graph import InferenceGraph, is_two_stream
+from icre.export.graph import InferenceGraph
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
@@ -79,7 +80,7 @@ def export_all(
         UserError: as `export` and `check_request` do, or the model has one stem for everything.
     """
     check_request(folder, format_name, modality, single)
-    two_stream = is_two_stream(model)
+    two_stream = is_two_stream(type(model))
     if (modality or single) and not two_stream:
         raise UserError(
             f"{cfg.MODEL.META_ARCHITECTURE} has one stem for every modality: "
@@ -118,7 +119,7 @@ def export(
     chosen = FORMATS[format_name]
     path = folder / f"{modality or 'model'}{chosen.suffix}"
     example = _images(cfg, 2), torch.tensor([VISIBLE, INFRARED])
-    inputs = 1 + (is_two_stream(model) and modality is None)
+    inputs = 1 + (is_two_stream(type(model)) and modality is None)
     graph = InferenceGraph(model, modality, cfg.TEST.FLIP.ENABLED)
     about = metadata(model, cfg, modality, origin)
     with replaced(path) as temporary, _quiet(), torch.no_grad():
@@ -144,7 +145,7 @@ def metadata(
         "channels": "RGB",
         "layout": "NHWC uint8",
         "resize": "bicubic",
-        "modality": modality or ("input" if is_two_stream(model) else "none"),
+        "modality": modality or ("input" if is_two_stream(type(model)) else "none"),
         "flip": str(cfg.TEST.FLIP.ENABLED),
         "weights_sha256": "",
         "regdb_split": "",
@@ -160,7 +161,7 @@ def compare(model: nn.Module, cfg: CfgNode, run: Runner, modality: str | None) -
 
     Modalities alternate if the file takes both.
     """
-    inputs = 1 + (is_two_stream(model) and modality is None)
+    inputs = 1 + (is_two_stream(type(model)) and modality is None)
     worst = 0.0
     for size in BATCHES:
         modalities = torch.arange(size) % len(NAMES)

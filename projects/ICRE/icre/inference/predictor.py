@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from icre.export.graph import is_two_stream
+from icre.compat import is_two_stream
+
 from icre.gallery.images import collect
 from icre.inference.extractor import FeatureExtractor
 from icre.inference.run import open_model
@@ -39,7 +40,7 @@ class Predictor:
 
     def __init__(self, extractor: FeatureExtractor):
         self.extractor = extractor
-        self.needs_modality = is_two_stream(extractor.model)
+        self.needs_modality = is_two_stream(type(extractor.model))
 
     def __call__(
         self, images: Source | Sequence[Source], modality: str | Sequence[str] | None = None

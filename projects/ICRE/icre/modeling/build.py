@@ -5,11 +5,14 @@ import logging
 import torch
 from torch import nn
 
+from icre.compat import is_two_stream
+
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model as build_meta_architecture
 
 from icre.modeling import pretrained  # noqa: F401  (its loading, for fast-reid's backbones)
 from icre.utils.device import resolve_device
+from icre.utils.errors import UserError
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -24,12 +27,19 @@ def build_model(cfg: CfgNode, device: torch.device | str | None = None) -> nn.Mo
         device: where the parameters go; default `cfg.MODEL.DEVICE`.
 
     Raises:
-        UserError: there is no such device, or the pretrained weights are missing, damaged or of
-            another network.
+        UserError: there is no such device, parts do not fit each other, or the pretrained weights
+            are missing, damaged or of another network.
     """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE) if device is None else device)
     model = build_meta_architecture(cfg)
+    backbone = getattr(model, "backbone", None)
+    if getattr(backbone, "two_stream", False) and not is_two_stream(type(model)):
+        raise UserError(
+            f"MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME} has two streams, and "
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} knows no modalities: take "
+            "another of the two"
+        )
     logger.debug("Model:\n%s", model)
     return model

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import icre.compat  # noqa: F401
-from icre.compat import registered
+from icre.compat import STOCK_ARCHITECTURES, registered
 
 from fastreid.config import CfgNode
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
@@ -28,6 +28,7 @@ REGISTRIES = {
 # fastreid/modeling/meta_arch/mgn.py:92
 MGN_BACKBONES = (("build_resnet_backbone", "50x"), ("build_resnet_backbone", "101x"))
 
+STOCK_HEADS = ("EmbeddingHead", "ClasHead")
 # What fast-reid's own meta-architectures know; they ignore any other name in silence.
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -68,15 +69,20 @@ def check_model(cfg: CfgNode) -> None:
 
 
 def _check_parts(cfg: CfgNode) -> None:
-    """fast-reid's meta-architectures with its own backbones and losses, ICRE with ours."""
+    """What fast-reid's own architectures and heads cannot do, and would not say."""
     model = cfg.MODEL
-    stock = _is_stock(META_ARCH_REGISTRY, model.META_ARCHITECTURE)
-    if stock != _is_stock(BACKBONE_REGISTRY, model.BACKBONE.NAME):
-        raise UserError(
-            f"MODEL.BACKBONE.NAME {model.BACKBONE.NAME} does not fit MODEL.META_ARCHITECTURE "
-            f"{model.META_ARCHITECTURE}: ICRE takes build_two_stream_resnet_backbone, fast-reid's "
-            "models take fast-reid's backbones"
-        )
+    names = list(model.LOSSES.NAME)
+    if len(set(names)) < len(names):
+        raise UserError(f"MODEL.LOSSES.NAME names a loss twice: {', '.join(names)}")
+    if model.META_ARCHITECTURE in STOCK_ARCHITECTURES:
+        if model.BACKBONE.NAME == "build_two_stream_resnet_backbone":
+            raise UserError(
+                f"MODEL.BACKBONE.NAME {model.BACKBONE.NAME} does not fit MODEL.META_ARCHITECTURE "
+                f"{model.META_ARCHITECTURE}, which knows no modalities: take build_resnet_backbone"
+            )
+        known = STOCK_LOSSES.get(model.META_ARCHITECTURE, STOCK_LOSSES["Baseline"])
+        for name in names:
+            pick(f"MODEL.LOSSES.NAME of {model.META_ARCHITECTURE}", name, dict.fromkeys(known))
     backbone = (model.BACKBONE.NAME, model.BACKBONE.DEPTH)
     if model.META_ARCHITECTURE == "MGN" and backbone not in MGN_BACKBONES:
         raise UserError(
@@ -84,22 +90,18 @@ def _check_parts(cfg: CfgNode) -> None:
             f"MODEL.BACKBONE.NAME {backbone[0]} of MODEL.BACKBONE.DEPTH {backbone[1]}: set DEPTH "
             "50x or 101x"
         )
-    names = list(model.LOSSES.NAME)
-    if len(set(names)) < len(names):
-        raise UserError(f"MODEL.LOSSES.NAME names a loss twice: {', '.join(names)}")
-    known = STOCK_LOSSES.get(model.META_ARCHITECTURE, STOCK_LOSSES["Baseline"])
-    for name in names if stock else ():
-        pick(f"MODEL.LOSSES.NAME of {model.META_ARCHITECTURE}", name, dict.fromkeys(known))
-    if model.HEADS.NAME != "ICREHead" and model.HEADS.TEST_FEAT != "after":
+    timm = model.BACKBONE.NAME == "build_timm_backbone"
+    if timm != bool(model.BACKBONE.TIMM):
+        cure = "name a network of timm" if timm else "set MODEL.BACKBONE.NAME build_timm_backbone"
+        raise UserError(
+            f"MODEL.BACKBONE.TIMM is {model.BACKBONE.TIMM!r} with MODEL.BACKBONE.NAME "
+            f"{model.BACKBONE.NAME}: {cure}"
+        )
+    if model.HEADS.NAME in STOCK_HEADS and model.HEADS.TEST_FEAT != "after":
         raise UserError(
             f"MODEL.HEADS.TEST_FEAT {model.HEADS.TEST_FEAT} needs MODEL.HEADS.NAME ICREHead; "
             f"{model.HEADS.NAME} gives the feature after its neck"
         )
-
-
-def _is_stock(registry, name: str) -> bool:
-    """Whether fast-reid itself registered the name."""
-    return registry.get(name).__module__.startswith("fastreid.")
 
 
 def _check_icre(cfg: CfgNode) -> None:

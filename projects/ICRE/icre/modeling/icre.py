@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from fastreid.config import CfgNode, configurable
-from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.heads import EmbeddingHead, build_heads
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from icre.modeling.enhance import Enhanced, build_enhancement
 from icre.modeling.losses import Outputs, build_losses
-from icre.utils.errors import UserError
+from icre.modeling.two_stream import build_two_stream
 
 # Parameters that were renamed: prefix in old checkpoints -> prefix today
 RENAMED = {
@@ -37,7 +36,7 @@ class ICRE(nn.Module):
     """Visible-infrared re-identification network; its forward is the paper's Fig. 2.
 
     Args:
-        backbone: (images, modalities) -> {stage: map}.
+        backbone: (images, modalities) -> {stage: map}; the contract is in `icre.modeling.backbone`.
         enhance: {stage: map} -> Enhanced.
         heads: map -> test feature, or the dict of outputs in training.
         losses: each (Outputs, targets, modalities) -> {name: scalar}.
@@ -74,16 +73,10 @@ class ICRE(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Build the parts from `cfg.MODEL`."""
-        backbone = build_backbone(cfg)
-        channels = backbone.channels
-        if channels["layer4"] != cfg.MODEL.BACKBONE.FEAT_DIM:
-            raise UserError(
-                f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}, but a backbone of "
-                f"DEPTH {cfg.MODEL.BACKBONE.DEPTH} yields {channels['layer4']}"
-            )
+        backbone = build_two_stream(cfg)
         return {
             "backbone": backbone,
-            "enhance": build_enhancement(cfg, channels),
+            "enhance": build_enhancement(cfg, backbone.channels),
             "heads": build_heads(cfg),
             "losses": build_losses(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 
+from icre.modeling.backbone import STAGES
 from icre.utils.choice import one_of, pick
 from icre.utils.errors import UserError
 
-STAGES = ("layer1", "layer2", "layer3", "layer4")  # MODEL.MPFR.STAGES: some of these
 FUSIONS = ("sum", "concat")  # MODEL.MPFR.FUSE
 
 # MODEL.MPFR.ALIGN: (B, C, H_s, W_s), (h, w) -> (B, C, h, w)

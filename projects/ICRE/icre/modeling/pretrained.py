@@ -83,7 +83,9 @@ def _downloaded(url: str) -> Path:
     return path
 
 
-def load_pretrained(backbone: nn.Module, path: Path) -> None:
+def load_pretrained(
+    backbone: nn.Module, path: Path, size_key: str = "MODEL.BACKBONE.DEPTH"
+) -> None:
     """Load the state dict in `path` into `backbone`, whole or not at all; one line says what.
 
     The state dict may lie in an entry such as `state_dict` or `model`, and its names may have a
@@ -114,7 +116,7 @@ def load_pretrained(backbone: nn.Module, path: Path) -> None:
         and not name.endswith(".num_batches_tracked")
     ]
     lacking = [name for name in missing if name not in initial]
-    _refuse_other_network(own, state, lacking, foreign, path)
+    _refuse_other_network(own, state, lacking, foreign, path, size_key)
     backbone.load_state_dict(state, strict=False)
     logger.info(
         "Loaded pretrained weights: %d of the backbone's %d entries from %s%s; at their initial "
@@ -179,6 +181,7 @@ def _refuse_other_network(
     missing: list[str],
     foreign: list[str],
     path: Path,
+    size_key: str,
 ) -> None:
     """Raise UserError if the file is of another network than the backbone, with the key.
 
@@ -186,6 +189,7 @@ def _refuse_other_network(
         own, state: entries of the backbone, and those of the file.
         missing, foreign: names that only the backbone, or only the file has.
         path: of the file.
+        size_key: the key that chooses the network.
     """
     wrong = [name for name in state if state[name].shape != own[name].shape]
     kinds = [
@@ -211,15 +215,19 @@ def _refuse_other_network(
         )
     else:
         return
-    raise UserError(f"{KEY}: {path} is of another network: {fault}; {_cure(missing + foreign)}")
+    raise UserError(
+        f"{KEY}: {path} is of another network: {fault}; {_cure(missing + foreign, size_key)}"
+    )
 
 
-def _cure(names: list[str]) -> str:
+def _cure(names: list[str], size_key: str) -> str:
     """The key to change, by the entries that only one of file and backbone has."""
     for key, parts in (("WITH_IBN", {"IN", "BN"}), ("WITH_SE", {"se"})):
-        if any(parts & set(name.split(".")) for name in names):
+        if size_key != "MODEL.BACKBONE.TIMM" and any(
+            parts & set(name.split(".")) for name in names
+        ):
             return f"change MODEL.BACKBONE.{key}, or name a file of such a network"
-    return "change MODEL.BACKBONE.DEPTH, or name the whole file of this network"
+    return f"change {size_key}, or name the whole file of this network"
 
 
 def _few(names: list[str]) -> str:
@@ -237,25 +245,40 @@ def _with_pretrained(
     @functools.wraps(build)
     def builder(cfg: CfgNode) -> nn.Module:
         node = cfg.MODEL.BACKBONE
+        generator = torch.get_rng_state()
+        backbone = _untrained(cfg, name, build)
         if not node.PRETRAIN:
-            return build(cfg)
-        if name not in OWN_LOADER and (name == RESNET or node.PRETRAIN_PATH):
-            path = pretrained_file(cfg)
-            backbone = build(_without_pretrained(cfg))
-            load_pretrained(backbone, path)
             return backbone
-        return _loaded_by_fastreid(cfg, build)
+        if name not in OWN_LOADER and (name == RESNET or node.PRETRAIN_PATH):
+            load_pretrained(backbone, pretrained_file(cfg))
+            return backbone
+        torch.set_rng_state(generator)
+        return _loaded_by_fastreid(cfg, build, backbone.state_dict())
 
     return builder
 
 
-def _loaded_by_fastreid(cfg: CfgNode, build: Callable[[CfgNode], nn.Module]) -> nn.Module:
+def _untrained(cfg: CfgNode, name: str, build: Callable[[CfgNode], nn.Module]) -> nn.Module:
+    try:
+        return build(without_pretrained(cfg))
+    except (KeyError, ValueError) as error:  # fast-reid looks the depth up in a dict
+        raise UserError(
+            f"MODEL.BACKBONE.DEPTH {cfg.MODEL.BACKBONE.DEPTH}: fast-reid's {name} has no such "
+            f"size ({error}); its source lists those that it has"
+        ) from error
+    except FileNotFoundError as error:  # fastreid/modeling/backbones/regnet/*/*.yaml
+        raise UserError(
+            f"MODEL.BACKBONE.NAME {name} needs {error.filename}, which the PyPI package of "
+            "fast-reid lacks: take the network from timm (MODEL.BACKBONE.NAME build_timm_backbone)"
+        ) from error
+
+
+def _loaded_by_fastreid(
+    cfg: CfgNode, build: Callable[[CfgNode], nn.Module], initial: dict[str, Tensor]
+) -> nn.Module:
     """Let fast-reid load; what equals the same model's initial values was not in its file."""
     if cfg.MODEL.BACKBONE.PRETRAIN_PATH:
         pretrained_file(cfg)
-    generator = torch.get_rng_state()
-    initial = build(_without_pretrained(cfg)).state_dict()
-    torch.set_rng_state(generator)
     try:
         backbone = build(cfg)
     except Exception as error:  # gdown, torch.hub, torch.load and key errors
@@ -282,7 +305,8 @@ def _loaded_by_fastreid(cfg: CfgNode, build: Callable[[CfgNode], nn.Module]) -> 
     return backbone
 
 
-def _without_pretrained(cfg: CfgNode) -> CfgNode:
+def without_pretrained(cfg: CfgNode) -> CfgNode:
+    """A copy of a config in which no backbone loads weights."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.PRETRAIN = False

@@ -1,4 +1,7 @@
-"""Reading files of torch.save: no code is run, sizes are checked before anything is unpacked."""
+"""Reading files of torch.save and safetensors.
+
+No code is run, and sizes are checked before anything is unpacked.
+"""
 
 import os
 import stat
@@ -16,18 +19,30 @@ MAX_DEPTH = 30  # of lists and dicts inside each other
 def read_tensor_file(path: str | Path) -> Any:
     """Tensors, numbers, texts, lists and dicts of a file of torch.save, on the CPU.
 
+    A file that ends in .safetensors is read with that package (extra `timm`).
+
     Raises:
         ValueError: one line on what is wrong: no regular file, damaged, larger when unpacked than
             it is or than `MAX_BYTES`, code, or a tensor that claims more values than it stores.
     """
     try:
         _check_sizes(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _load(path)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0][:150]
         raise ValueError(reason) from None
     _check_values(content)
     return content
+
+
+def _load(path: str | Path) -> Any:
+    if Path(path).suffix != ".safetensors":
+        return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise ValueError("safetensors is not installed: pip install 'icre[timm]'") from None
+    return safetensors.torch.load_file(path)
 
 
 def _check_sizes(path: str | Path) -> None:
