@@ -7,7 +7,7 @@ have the same queries and galleries in every bootstrap sample (Efron and Tibshir
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tabulate import tabulate
@@ -28,6 +28,10 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score_trials
 from icre.evaluation.trials import Trials, build_trials
 from icre.utils.errors import UserError
+from icre.utils.frame import data_frame
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -43,32 +47,81 @@ class Bootstrap:
             raise UserError(f"{self.samples} bootstrap samples: at least 1 is needed")
 
 
+class Comparison(dict[str, Any]):
+    """The result of `compare`, a dict that prints as tables.
+
+    Args:
+        result: what `compare` describes.
+        names: of the two models.
+    """
+
+    def __init__(self, result: dict[str, Any], names: tuple[str, str]):
+        super().__init__(result)
+        self.names = names
+
+    def __repr__(self) -> str:
+        return report(self, self.names)
+
+    def frame(self) -> "DataFrame":
+        """One row per metric of the whole protocol, then of each camera pair, in percent.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        asked = ("query", "gallery", "queries", "identities")
+        return data_frame(
+            [
+                {name: row[name] for name in asked} | {"metric": metric} | row[metric]
+                for row in (self["all"], *self["cameras"])
+                for metric in METRICS
+            ]
+        )
+
+
 def compare(
-    first: FeatureSet,
-    second: FeatureSet,
+    first: FeatureSet | str | Path,
+    second: FeatureSet | str | Path,
     name: str | None = None,
     draw: str | None = None,
     perm: str | Path | Permutation | None = None,
     bootstrap: Bootstrap = Bootstrap(),
     device: str = "cpu",
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare two models' features of the same images under one protocol.
 
     Args:
-        first, second: same paths, in any order.
+        first, second: FeatureSets, feature files or run folders; same paths, in any order (without
+            paths: in the same order).
         name: protocol; None: the first default one of the data set.
         draw, perm, device: as in `score`.
+        bootstrap: how many samples, from which seed.
 
     Returns:
-        {"protocol", "draw", "trials", "samples", "seed", "level", "all": row, "cameras": [row]}. A
-        row is {"query", "gallery": camera or null, "queries", "identities"} and per metric
-        {"first", "second", "difference" (second - first), "low", "high"}, in percent. A camera row
-        has the queries of one camera and a gallery of one camera's images alone; pairs in which
-        no query has a match are left out.
+        A dict that prints as tables and has a `frame()`: {"protocol", "draw", "trials", "samples",
+        "seed", "level", "all": row, "cameras": [row]}. A row is {"query", "gallery": camera or
+        null, "queries", "identities"} and per metric {"first", "second", "difference" (second -
+        first), "low", "high"}, in percent. A camera row has the queries of one camera and a gallery
+        of one camera's images alone; pairs in which no query has a match are left out.
 
     Raises:
         UserError: the two sets hold other images, or the protocol does not fit them.
+
+    >>> import numpy as np, icre
+    >>> pids, modalities = np.repeat(np.arange(9), 4), np.tile([0, 0, 1, 1], 9)
+    >>> noise = np.random.default_rng(0).normal(size=(36, 9))
+    >>> good, bad = (
+    ...     icre.FeatureSet(np.eye(9)[pids] + scale * noise, pids, modalities, modalities)
+    ...     for scale in (0.3, 0.6)
+    ... )
+    >>> result = icre.compare(good, bad, bootstrap=icre.Bootstrap(samples=500))
+    >>> cell = result["all"]["mAP"]
+    >>> bool(cell["low"] < cell["difference"] < cell["high"] < 0)
+    True
+    >>> print(result)  # doctest: +ELLIPSIS
+    any-i2v, draw -, 1 trials, not re-ranked; B - A with 95 % intervals from 500 samples ...
     """
+    names = tuple(str(one) if isinstance(one, (str, Path)) else "" for one in (first, second))
+    first, second = FeatureSet.of(first), FeatureSet.of(second)
     if name is None and first.layout is not None:
         name = DEFAULTS[first.layout][0]
     first, (trials,) = build_trials(first, None if name is None else [name], draw, perm)
@@ -84,7 +137,7 @@ def compare(
         for place, gallery in enumerate(cameras, start=1):
             pair = (query, gallery)
             rows.append(_row(first, trials, scored[0][place], scored[1][place], bootstrap, pair))
-    return {
+    result = {
         "protocol": trials.name,
         "draw": trials.draw,
         "trials": len(trials),
@@ -94,6 +147,7 @@ def compare(
         "all": rows[0],
         "cameras": [row for row in rows[1:] if row],
     }
+    return Comparison(result, (names[0] or "first", names[1] or "second"))
 
 
 def compare_seeds(

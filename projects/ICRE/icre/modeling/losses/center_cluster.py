@@ -55,6 +55,8 @@ class CenterCluster(FeatureLoss):
     tensor(1.2929)
     """
 
+    margin: float
+
     def __init__(self, margin: float = 0.7, *, normalize: bool = False, gather: bool = False):
         super().__init__(normalize=normalize, gather=gather, margin=margin)
 

@@ -22,7 +22,8 @@ from icre.utils.numbers import real
 class FeatureLoss(nn.Module):
     """A loss on a batch's features, in float32 also under autocast.
 
-    Subclasses define `formula`. Labels and modalities are compared for equality only.
+    Subclasses define `formula` and the types of their margins. Labels and modalities are compared
+    for equality only.
 
     Args:
         numbers: margins by name; kept as attributes, as floats.

@@ -56,6 +56,8 @@ class HeteroCenterTriplet(FeatureLoss):
     tensor(0.3000)
     """
 
+    margin: float
+
     def __init__(self, margin: float = 0.3, *, normalize: bool = False, gather: bool = False):
         super().__init__(normalize=normalize, gather=gather, margin=margin)
 

@@ -176,6 +176,9 @@ class PullPush(FeatureLoss):
     {'pull': tensor(1.4042), 'push': tensor(0.0858)}
     """
 
+    margin: float
+    slack: float
+
     def __init__(
         self,
         margin: float = 0.7,
@@ -212,6 +215,9 @@ class Rank(FeatureLoss):
     >>> loss(features, labels=torch.tensor([7, 7, 9, 9]), modalities=torch.tensor([0, 1, 0, 1]))
     tensor(0.5000)
     """
+
+    margin: float
+    intra_margin: float
 
     def __init__(
         self,
@@ -252,6 +258,8 @@ class SoftRank(FeatureLoss):
     tensor(0.9387)
     """
 
+    margin: float
+
     def __init__(self, margin: float = 0.3, *, normalize: bool = True, gather: bool = False):
         super().__init__(normalize=normalize, gather=gather, margin=margin)
 
@@ -283,6 +291,9 @@ class Guided(FeatureLoss):
     >>> loss(features, *batch, unenhanced=before), loss(before, *batch, unenhanced=features)
     (tensor(0.), tensor(1.4142))
     """
+
+    gain: float
+    margin: float
 
     def __init__(
         self,
