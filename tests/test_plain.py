@@ -17,7 +17,7 @@ import icre
 from icre.commands import score as score_command
 from icre.data.sampler import CrossModalitySampler
 from icre.evaluation import records
-from icre.evaluation.compare import report
+from icre.evaluation.comparison import report
 from icre.modeling.losses import build_losses
 from icre.utils.errors import UserError
 from small_features import small_features

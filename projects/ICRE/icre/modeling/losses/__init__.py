@@ -20,10 +20,13 @@ loss is a module built from the config, `Loss(cfg)`, and called as
 from icre.modeling.losses import auxiliary, icg, stock  # noqa: F401
 from icre.modeling.losses.center_cluster import CenterCluster
 from icre.modeling.losses.feature_loss import FeatureLoss
+from icre.modeling.losses.guided import Guided
 from icre.modeling.losses.hetero_center_triplet import HeteroCenterTriplet
-from icre.modeling.losses.icg_readings import Guided, PullPush, Rank, SoftRank
 from icre.modeling.losses.outputs import Outputs
+from icre.modeling.losses.pull_push import PullPush
+from icre.modeling.losses.rank import Rank
 from icre.modeling.losses.registry import LOSS_REGISTRY, build_losses
+from icre.modeling.losses.soft_rank import SoftRank
 from icre.modeling.losses.weighted_regularized_triplet import WeightedRegularizedTriplet
 
 __all__ = [

@@ -1,6 +1,14 @@
-"""ICG loss of a model: one of the readings, on the maps that the config names.
+"""ICG loss of a model: identity clues guide the enhanced features, by modality-aware centres.
 
-The readings, and what the paper (arXiv 2512.04522) states of the loss, are in `icg_readings`.
+Identity Clues Guided loss of ICRE (arXiv 2512.04522). The paper states its aim (classes compact
+across modalities, a diverse representation space), modality-aware centres and two swept numbers,
+lambda and rho_1; the equations are our readings (method card, projects/ICRE/README.md), one file
+each: pull_push, rank, soft_rank, guided.
+
+If a batch has one modality of an identity, one identity, or no image at all, a term that does not
+exist is a differentiable 0. Centres are those of the batch, with gradient; under
+DistributedDataParallel those of the rank's batch, or with MODEL.LOSSES.GATHER of all ranks'
+batches together.
 """
 
 from collections.abc import Sequence
@@ -12,9 +20,12 @@ from torch import Tensor, nn
 from fastreid.config import CfgNode, configurable
 
 from icre.modeling.losses.feature_loss import FeatureLoss
-from icre.modeling.losses.icg_readings import Guided, PullPush, Rank, SoftRank
+from icre.modeling.losses.guided import Guided
 from icre.modeling.losses.outputs import Outputs, check_maps
+from icre.modeling.losses.pull_push import PullPush
+from icre.modeling.losses.rank import Rank
 from icre.modeling.losses.registry import LOSS_REGISTRY
+from icre.modeling.losses.soft_rank import SoftRank
 from icre.utils.choice import pick
 from icre.utils.errors import UserError
 
