@@ -68,12 +68,17 @@ setup(
         *find_packages("projects/ICRE", include=["icre*"]),
         *find_packages("projects/SynthVI", include=["synthvi*"]),
     ],
-    package_data={"synthvi": ["*.json"], **{room: ["templates/*.html"] for room in TEMPLATES}},
+    package_data={
+        "icre": ["py.typed"],
+        "synthvi": ["*.json", "py.typed"],
+        **{room: ["templates/*.html"] for room in TEMPLATES},
+    },
     entry_points={"console_scripts": ["icre = icre.commands:main"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu-cu12"],
+        "frame": ["pandas"],  # .frame() of scores and comparisons
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm>=1.0.31,<1.1"],
         "test": ["pytest", "pytest-xdist", "hypothesis"],

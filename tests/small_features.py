@@ -1,5 +1,7 @@
 """Small random feature sets in the three layouts, with uneven numbers of images."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from icre.datasets.paths import parse_path
@@ -9,7 +11,12 @@ from icre.evaluation.features import FeatureSet
 def small_features(
     layout: str, seed: int = 0, identities: int = 7, dimensions: int = 8
 ) -> FeatureSet:
-    """A test set of `identities` people whose features differ a little by camera and image."""
+    """A test set of `identities` people whose features differ a little by camera and image.
+
+    "any": that of RegDB without its paths.
+    """
+    if layout == "any":
+        return replace(small_features("regdb", seed, identities, dimensions), paths=None)
     generator = np.random.default_rng(seed)
     folders = {
         "sysu": [f"cam{camera}/{{:04d}}" for camera in range(1, 7)],

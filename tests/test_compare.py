@@ -8,7 +8,8 @@ import pytest
 
 from icre.benchmark.protocol import stand_in_permutation
 from icre.commands import compare as command
-from icre.evaluation.compare import METRICS, Bootstrap, compare, interval, report
+from icre.evaluation.compare import METRICS, Bootstrap, compare, interval
+from icre.evaluation.comparison import report
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.utils.errors import UserError

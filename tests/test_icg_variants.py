@@ -8,7 +8,11 @@ import torch
 from fastreid.layers.pooling import GeneralizedMeanPooling
 
 from icre.modeling.losses import Outputs, build_losses
-from icre.modeling.losses.icg import VARIANTS, ICGLoss, guided, pull_push, rank, soft_rank
+from icre.modeling.losses.guided import guided
+from icre.modeling.losses.icg import VARIANTS, ICGLoss
+from icre.modeling.losses.pull_push import pull_push
+from icre.modeling.losses.rank import rank
+from icre.modeling.losses.soft_rank import soft_rank
 from icre.utils.errors import UserError
 from reference.icg_oracle import guided_loops, rank_loops, soft_rank_loops
 from small_losses import R, V, as_lists, ids, random_batch
@@ -132,7 +136,9 @@ def test_guided_has_no_gradient_on_the_unenhanced_feature():
 @pytest.mark.parametrize("name", ["pull_push", "rank", "guided"])
 def test_perfect_features_cost_nothing(name):
     f = torch.eye(4).repeat_interleave(4, 0).requires_grad_()
-    terms = call(name, f, torch.arange(16) // 4, torch.arange(16) % 2, *VARIANTS[name])
+    loss, margins = VARIANTS[name]
+    own = (getattr(loss(), one) for one in margins)
+    terms = call(name, f, torch.arange(16) // 4, torch.arange(16) % 2, *own)
     sum(terms).backward()
     assert values(terms) == (0, 0) and not f.grad.any()
 
@@ -242,16 +248,17 @@ def test_margins_default_to_the_variants_own():
     ):
         key = ("MODEL.LOSSES.NAME", ("ICGLoss",), "MODEL.LOSSES.ICG.VARIANT", variant)
         (loss,) = build_losses(small_cfg(*key))
-        margins = {"rho1": rho1} if rho2 is None else {"rho1": rho1, "rho2": rho2}
-        assert loss.margins == margins
+        names = VARIANTS[variant].margins
+        expected = [one for one in (rho1, rho2) if one is not None]
+        assert [getattr(loss.loss, name) for name in names] == expected
         (loss,) = build_losses(small_cfg(*key, "MODEL.LOSSES.ICG.RHO1", 0.4))
-        assert loss.margins == {**margins, "rho1": 0.4}
+        assert [getattr(loss.loss, name) for name in names] == [0.4, *expected[1:]]
 
 
 def test_lambda_and_normalisation_act_on_every_variant():
     features, targets, modalities = random_batch(4)
-    for variant, margins in VARIANTS.items():
-        rho2 = None if margins.rho2 is None else 0.4
+    for variant, known in VARIANTS.items():
+        rho2 = 0.4 if len(known.margins) == 2 else None
 
         def loss(scale: float, grow: float, norm: bool = True) -> dict[str, torch.Tensor]:
             f = grow * features

@@ -11,7 +11,8 @@ from fastreid.layers.pooling import GeneralizedMeanPooling
 from fastreid.modeling.losses import cross_entropy_loss, triplet_loss
 
 from icre.modeling.losses import LOSS_REGISTRY, Outputs, build_losses
-from icre.modeling.losses.icg import ICGLoss, pull_push
+from icre.modeling.losses.icg import ICGLoss
+from icre.modeling.losses.pull_push import pull_push
 from icre.utils.errors import UserError
 from reference.icg_oracle import icg_loops
 from small_losses import R, V, ids, random_batch

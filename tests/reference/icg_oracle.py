@@ -45,7 +45,7 @@ def _unit(v: Vector) -> Vector:
 def icg_loops(
     features: list[Vector], targets: list[int], modalities: list[int], rho1: float, rho2: float
 ) -> tuple[float, float]:
-    """pull and push of `icre.modeling.losses.icg.pull_push`, from its formula."""
+    """pull and push of `icre.modeling.losses.pull_push.pull_push`, from its formula."""
     images = list(zip(features, targets, modalities))
     pulls = []
     for f, y, m in images:
@@ -63,7 +63,7 @@ def rank_loops(
     rho2: float,
     norm: bool = True,
 ) -> tuple[float, float]:
-    """cross and intra of `icre.modeling.losses.icg.rank`, from its formula."""
+    """cross and intra of `icre.modeling.losses.rank.rank`, from its formula."""
     centres = _centres(features, targets, modalities)
     if norm:
         centres = {key: _unit(c) for key, c in centres.items()}
@@ -82,7 +82,7 @@ def rank_loops(
 def soft_rank_loops(
     features: list[Vector], targets: list[int], modalities: list[int], rho1: float
 ) -> float:
-    """`icre.modeling.losses.icg.soft_rank`, from its formula."""
+    """`icre.modeling.losses.soft_rank.soft_rank`, from its formula."""
     centres = _centres(features, targets, modalities)
     losses = []
     for f, y, m in zip(features, targets, modalities):
@@ -101,7 +101,7 @@ def guided_loops(
     rho2: float,
     unenhanced: list[Vector],
 ) -> tuple[float, float]:
-    """pull and push of `icre.modeling.losses.icg.guided`, from its formula."""
+    """pull and push of `icre.modeling.losses.guided.guided`, from its formula."""
     after = _centres(features, targets, modalities)
     before = _centres(unenhanced, targets, modalities)
     pulls = []

@@ -46,7 +46,7 @@ def loop_evaluate(
     g_camids: np.ndarray,
     dataset: str,
 ) -> dict[str, float]:
-    """Metrics of one trial from its (Q, G) similarities by the rules of "sysu", "regdb", "llcm"."""
+    """Metrics of one trial from its (Q, G) similarities by the rules of a data set, or "any"."""
     order = np.argsort(-similarity, axis=1, kind="stable")
     cmcs, aps, inps = [], [], []
     for query in range(len(q_pids)):
@@ -62,7 +62,7 @@ def loop_evaluate(
         if not np.any(hits):
             continue
         counted = hits
-        if dataset != "regdb":
+        if dataset not in ("regdb", "any"):
             first = np.unique(ranked_pids, return_index=True)[1]
             deduplicated = [ranked_pids[position] for position in sorted(first)]
             counted = (np.asarray(deduplicated) == q_pids[query]).astype(np.int32)
@@ -93,7 +93,7 @@ def trial_rows(
         if sampling == "official":
             return query, _official(data, pool, permutation, trial, shots)
         return query, _seeded(data, pool, trial)
-    query_modality = 0 if name in ("regdb-v2t", "llcm-v2n") else 1
+    query_modality = 0 if name in ("regdb-v2t", "llcm-v2n", "any-v2i") else 1
     query = _sorted_rows(data, None, query_modality)
     gallery = _sorted_rows(data, None, 1 - query_modality)
     if name == "llcm-v2n-swapped":

@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Compare and print."""
     from icre.evaluation import records
-    from icre.evaluation.compare import Bootstrap, compare, report
+    from icre.evaluation.compare import Bootstrap, compare
+    from icre.evaluation.comparison import report
     from icre.evaluation.features import FeatureSet
 
     check_output(args.json)

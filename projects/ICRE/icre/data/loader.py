@@ -19,7 +19,7 @@ from icre.data.batch import DeviceLoader
 from icre.data.dataset import CORRUPT, CrossModalDataset
 from icre.data.faults import outlive_sigterm
 from icre.data.pipeline import build_pipeline
-from icre.data.sampler import CrossModalitySampler, SeededBatchSampler
+from icre.data.sampler import CrossModalitySampler, SeededBatchSampler, batches_per_epoch
 from icre.datasets import load_dataset
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.device import resolve_device, resolve_memory_format
@@ -191,9 +191,7 @@ def iters_per_epoch(cfg: CfgNode, train_set: Dataset) -> int:
     modalities = getattr(train_set, "modalities", None)
     if cfg.DATALOADER.SAMPLER_TRAIN != CROSS_MODALITY or modalities is None:
         return max(len(train_set) // cfg.SOLVER.IMS_PER_BATCH, 1)  # type: ignore[arg-type]
-    visible = sum(m == VISIBLE for m in modalities)
-    larger = max(visible, len(modalities) - visible)
-    return max(larger // (cfg.SOLVER.IMS_PER_BATCH // 2), 1)
+    return batches_per_epoch(modalities, cfg.SOLVER.IMS_PER_BATCH)
 
 
 def _build_sampler(cfg: CfgNode, train_set: CrossModalDataset, per_rank: int) -> Sampler[int]:

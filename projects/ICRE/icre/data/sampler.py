@@ -10,6 +10,7 @@ from torch.utils.data import Sampler
 
 from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.utils.errors import UserError
+from icre.utils.numbers import count
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -37,6 +38,7 @@ class CrossModalitySampler(Sampler[int]):
         num_instances: K, images per identity and modality.
         seed: of the stream; the same on every rank.
         rank, world_size: this process among all.
+        keys: what the caller's settings of batch size and num_instances are called, for messages.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class CrossModalitySampler(Sampler[int]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        keys: tuple[str, str] = ("SOLVER.IMS_PER_BATCH", "DATALOADER.NUM_INSTANCE"),
     ):
         self.num_pids, self.num_instances = num_pids, num_instances
         self.seed, self.rank, self.world_size = seed, rank, world_size
@@ -56,9 +59,9 @@ class CrossModalitySampler(Sampler[int]):
         needed = num_pids * world_size
         if len(self.usable) < needed:
             raise UserError(
-                f"SOLVER.IMS_PER_BATCH asks for {needed} identities per batch, but only "
+                f"{keys[0]} asks for {needed} identities per batch, but only "
                 f"{len(self.usable)} training identities have images of both modalities: lower "
-                f"SOLVER.IMS_PER_BATCH or raise DATALOADER.NUM_INSTANCE"
+                f"{keys[0]} or raise {keys[1]}"
             )
 
     def __iter__(self) -> Iterator[int]:
@@ -101,6 +104,106 @@ def _with_both_modalities(pools: dict[tuple, list[int]], pids: Sequence) -> list
         else:
             usable.append(pid)
     return usable
+
+
+class IdentityBatchSampler(Sampler[list[int]]):
+    """Batches of P identities x (K visible + K infrared) images, for torch's DataLoader.
+
+    `CrossModalitySampler`, which see, in batches, without a config. An epoch is one pass over the
+    larger modality, half of each batch being of it; the next epoch goes on with the stream.
+
+    Args:
+        pids: (N,) identity per image of the data set: integers or text.
+        modalities: (N,) integers per image, 0 visible and 1 infrared.
+        batch_size: images per batch, P x 2K; a multiple of 2 x num_instances.
+        num_instances: K, images per identity and modality.
+        seed: of the stream, from 0 on.
+        start_batch: batches of the stream to skip, for a training that is resumed.
+
+    Raises:
+        UserError: names the argument that does not fit: columns of other lengths, a modality that
+            is none, a batch size that is no such multiple or asks for more identities than have
+            images of both modalities.
+
+    >>> import torch, icre
+    >>> pids, modalities = [7, 7, 7, 8, 8, 9, 9, 9], [0, 0, 1, 0, 1, 0, 1, 1]
+    >>> images = torch.rand(8, 3, 32, 16)
+    >>> data = torch.utils.data.TensorDataset(
+    ...     images, torch.tensor(pids), torch.tensor(modalities)
+    ... )
+    >>> batches = icre.IdentityBatchSampler(pids, modalities, batch_size=8, num_instances=2, seed=0)
+    >>> loader = torch.utils.data.DataLoader(data, batch_sampler=batches)
+    >>> for images, labels, kinds in loader:
+    ...     print(tuple(images.shape), labels.unique(return_counts=True)[1], kinds)
+    (8, 3, 32, 16) tensor([4, 4]) tensor([0, 0, 1, 1, 0, 0, 1, 1])
+    """
+
+    def __init__(
+        self,
+        pids: Sequence,
+        modalities: Sequence[int],
+        *,
+        batch_size: int,
+        num_instances: int = 4,
+        seed: int = 0,
+        start_batch: int = 0,
+    ):
+        self.batch_size = count("batch_size", batch_size)
+        identity_size = 2 * count("num_instances", num_instances)
+        if self.batch_size % identity_size:
+            raise UserError(
+                f"batch_size is {batch_size}: it must be a multiple of 2 x num_instances = "
+                f"{identity_size}"
+            )
+        seed = count("seed", seed, least=0)
+        start_batch = count("start_batch", start_batch, least=0)
+        pids, modalities = _as_list(pids), _as_list(modalities)
+        _check_columns(pids, modalities)
+        sampler = CrossModalitySampler(
+            pids,
+            modalities,
+            num_pids=self.batch_size // identity_size,
+            num_instances=num_instances,
+            seed=seed,
+            keys=("batch_size", "num_instances"),
+        )
+        self._length = batches_per_epoch(modalities, self.batch_size)
+        self._stream = itertools.islice(sampler, start_batch * self.batch_size, None)
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return self._length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(len(self)):
+            yield list(itertools.islice(self._stream, self.batch_size))
+
+
+def batches_per_epoch(modalities: Sequence[int], batch_size: int) -> int:
+    """Batches in one pass over the larger modality, half of each batch being of it; at least 1."""
+    visible = sum(m == VISIBLE for m in modalities)
+    larger = max(visible, len(modalities) - visible)
+    return max(larger // (batch_size // 2), 1)
+
+
+def _as_list(values: Sequence) -> list:
+    """Python's own numbers or text, of a list, an array or a tensor on any device."""
+    return values.tolist() if hasattr(values, "tolist") else np.asarray(values).tolist()
+
+
+def _check_columns(pids: list, modalities: list) -> None:
+    """Raise UserError unless these are two flat columns of one length, and modalities are some."""
+    if len(pids) != len(modalities):
+        raise UserError(
+            f"there are {len(pids)} pids and {len(modalities)} modalities: give one of each per "
+            "image"
+        )
+    for row, (pid, modality) in enumerate(zip(pids, modalities)):
+        if isinstance(pid, list) or isinstance(modality, list):
+            raise UserError("pids and modalities must be (N,), one number per image")
+        if modality not in (VISIBLE, INFRARED):
+            allowed = ", ".join(f"{number} {name}" for number, name in enumerate(NAMES))
+            raise UserError(f"modality of image {row} is {modality!r}, not one of {allowed}")
 
 
 class IsolatedRandom:

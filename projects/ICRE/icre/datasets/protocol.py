@@ -12,6 +12,7 @@ from torch import Tensor
 from icre.utils.errors import UserError
 
 OFFICIAL, SEEDED = "official", "seeded"
+ANY = "any"  # in place of a data set: protocols for features of any origin
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def settings(
     """Which protocol to score with which gallery sampling.
 
     Args:
-        layout: that of the features; None: not known, and no data set's protocol is for them.
+        layout: that of the features; None: not known, and no data set's protocol is for them;
+            those of ANY must be named.
         names: protocol names; None: `DEFAULTS` of the layout, with every sampling in use.
         draw: only this sampling; None: all defaults, or for given names the official one if there
             is a permutation file, else the seeded one.
@@ -119,12 +121,15 @@ def settings(
         raise UserError(f"unknown draw '{draw}'; the names are {OFFICIAL}, {SEEDED}")
     for name in names or ():
         find(name)
+    if layout is None and names and all(find(name).dataset == ANY for name in names):
+        layout = ANY
     if layout is None or layout not in DEFAULTS:
         asked = f"{names[0]} is a protocol of {find(names[0]).dataset}, but " if names else ""
         raise UserError(
             f"{asked}the paths are in no layout of a data set with protocols "
-            f"({', '.join(DEFAULTS)}): write them as that set's folders are, or register a data "
-            "set with protocols of its own"
+            f"({', '.join(one for one in DEFAULTS if one != ANY)}): write them as that set's "
+            "folders are, register a data set with protocols of its own, or name "
+            f"{' or '.join(DEFAULTS[ANY])}"
         )
     if names is None:
         found = _default_settings(layout, draw, official)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from icre.datasets.protocol import DEFAULTS
 from icre.datasets.sysu import Permutation
@@ -24,6 +23,7 @@ from icre.evaluation.breakdown import (
     per_query,
     query_rows,
 )
+from icre.evaluation.comparison import Comparison
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score_trials
 from icre.evaluation.trials import Trials, build_trials
@@ -44,31 +44,49 @@ class Bootstrap:
 
 
 def compare(
-    first: FeatureSet,
-    second: FeatureSet,
+    first: FeatureSet | str | Path,
+    second: FeatureSet | str | Path,
     name: str | None = None,
     draw: str | None = None,
     perm: str | Path | Permutation | None = None,
     bootstrap: Bootstrap = Bootstrap(),
     device: str = "cpu",
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare two models' features of the same images under one protocol.
 
     Args:
-        first, second: same paths, in any order.
+        first, second: FeatureSets, feature files or run folders; same paths, in any order (without
+            paths: in the same order).
         name: protocol; None: the first default one of the data set.
         draw, perm, device: as in `score`.
+        bootstrap: how many samples, from which seed.
 
     Returns:
-        {"protocol", "draw", "trials", "samples", "seed", "level", "all": row, "cameras": [row]}. A
-        row is {"query", "gallery": camera or null, "queries", "identities"} and per metric
-        {"first", "second", "difference" (second - first), "low", "high"}, in percent. A camera row
-        has the queries of one camera and a gallery of one camera's images alone; pairs in which
-        no query has a match are left out.
+        A dict that prints as tables and has a `frame()`: {"protocol", "draw", "trials", "samples",
+        "seed", "level", "all": row, "cameras": [row]}. A row is {"query", "gallery": camera or
+        null, "queries", "identities"} and per metric {"first", "second", "difference" (second -
+        first), "low", "high"}, in percent. A camera row has the queries of one camera and a gallery
+        of one camera's images alone; pairs in which no query has a match are left out.
 
     Raises:
         UserError: the two sets hold other images, or the protocol does not fit them.
+
+    >>> import numpy as np, icre
+    >>> pids, modalities = np.repeat(np.arange(9), 4), np.tile([0, 0, 1, 1], 9)
+    >>> noise = np.random.default_rng(0).normal(size=(36, 9))
+    >>> good, bad = (
+    ...     icre.FeatureSet(np.eye(9)[pids] + scale * noise, pids, modalities, modalities)
+    ...     for scale in (0.3, 0.6)
+    ... )
+    >>> result = icre.compare(good, bad, bootstrap=icre.Bootstrap(samples=500))
+    >>> cell = result["all"]["mAP"]
+    >>> bool(cell["low"] < cell["difference"] < cell["high"] < 0)
+    True
+    >>> print(result)  # doctest: +ELLIPSIS
+    any-i2v, draw -, 1 trials, not re-ranked; B - A with 95 % intervals from 500 samples ...
     """
+    names = tuple(str(one) if isinstance(one, (str, Path)) else "" for one in (first, second))
+    first, second = FeatureSet.of(first), FeatureSet.of(second)
     if name is None and first.layout is not None:
         name = DEFAULTS[first.layout][0]
     first, (trials,) = build_trials(first, None if name is None else [name], draw, perm)
@@ -84,7 +102,7 @@ def compare(
         for place, gallery in enumerate(cameras, start=1):
             pair = (query, gallery)
             rows.append(_row(first, trials, scored[0][place], scored[1][place], bootstrap, pair))
-    return {
+    result = {
         "protocol": trials.name,
         "draw": trials.draw,
         "trials": len(trials),
@@ -94,6 +112,7 @@ def compare(
         "all": rows[0],
         "cameras": [row for row in rows[1:] if row],
     }
+    return Comparison(result, (names[0] or "first", names[1] or "second"))
 
 
 def compare_seeds(
@@ -187,36 +206,6 @@ def _percentiles(
     return float(low), float(high)
 
 
-def report(result: dict[str, Any], names: tuple[str, str] = ("A", "B")) -> str:
-    """Render a comparison for people: the whole protocol, then each camera pair."""
-    title = (
-        f"{result['protocol']}, draw {result['draw'] or '-'}, {result['trials']} trials, not "
-        f"re-ranked; B - A with {result['level']:g} % intervals from {result['samples']} samples "
-        f"over {result['all']['identities']} identities and the draws, in percent\n"
-        f"A = {names[0]}\nB = {names[1]}"
-    )
-    whole = [
-        {
-            "metric": metric,
-            "A": f"{cell['first']:.2f}",
-            "B": f"{cell['second']:.2f}",
-            "B - A": difference(cell),
-            "is it real?": verdict(cell),
-        }
-        for metric, cell in ((metric, result["all"][metric]) for metric in METRICS)
-    ]
-    pairs = [
-        {"query camera": row["query"], "gallery camera": row["gallery"], "queries": row["queries"]}
-        | {f"{metric}, B - A": difference(row[metric]) for metric in METRICS}
-        for row in result["cameras"]
-    ]
-    tables = [
-        tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-        for rows in (whole, pairs)
-    ]
-    return f"{title}\n\n{tables[0]}\n\nBy camera pair:\n{tables[1]}"
-
-
 def _row(
     data: FeatureSet,
     trials: Trials,
@@ -249,15 +238,3 @@ def _row(
             "high": high,
         }
     return row
-
-
-def difference(cell: dict[str, float]) -> str:
-    """A metric's cell of a row, for people."""
-    return f"{cell['difference']:+.2f} [{cell['low']:+.2f}, {cell['high']:+.2f}]"
-
-
-def verdict(cell: dict[str, float]) -> str:
-    """Whether the interval of a metric's cell leaves 0 out."""
-    if cell["low"] > 0 or cell["high"] < 0:
-        return "yes"
-    return "not shown: the interval holds 0"

@@ -6,11 +6,13 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import torch
 
 from icre.datasets.paths import check_columns, parse_path
+from icre.datasets.protocol import ANY
 from icre.evaluation import matlab
 from icre.modality import NAMES
 from icre.utils.errors import UserError
@@ -18,32 +20,47 @@ from icre.utils.files import replaced
 from icre.utils.unpack import unpacking_limit
 
 _COLUMNS = ("features", "pids", "camids", "modalities", "paths")
+_UNNAMED = "unnamed/"  # first folder of the paths of images that were given without
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
     """One row per image; immutable, and right by construction.
 
+    Columns may be lists, arrays or tensors on any device.
+
     Args:
         features: (N, D) real numbers, kept as float32; need not be normalised, must be finite and
             not all zero. Rows of very small or large numbers are scaled, which changes no cosine.
         pids, camids, modalities: (N,) integers; modalities are those of `icre.modality`.
-        paths: N posix paths relative to the data set's root, each once.
+        paths: N posix paths relative to the data set's root, each once: they say of which data set
+            the images are, and so which protocols are for them. None: of none, the protocols
+            are those of `icre.datasets.any`.
 
     Raises:
         UserError: one line that names the first offending row, its path and what is wrong. Where
             the paths are in the layout of SYSU-MM01, RegDB or LLCM, the other columns must agree
             with them (RegDB: one pid per folder, as its labels are not its folder numbers).
+
+    >>> import icre
+    >>> paths = ["cam1/0005/0001.jpg", "cam3/0005/0001.jpg"]
+    >>> data = icre.FeatureSet([[1, 0], [0.6, 0.8]], [5, 5], [1, 3], [0, 1], paths)
+    >>> len(data), data.layout
+    (2, 'sysu')
     """
 
     features: np.ndarray
     pids: np.ndarray
     camids: np.ndarray
     modalities: np.ndarray
-    paths: np.ndarray
+    paths: np.ndarray = None  # type: ignore[assignment]  # an array once it is made
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _real_numbers("features", self.features))
+        if self.paths is None:
+            rows = len(self.features) if self.features.ndim else 0
+            names = [f"{_UNNAMED}{row:09d}" for row in range(rows)]
+            object.__setattr__(self, "paths", np.array(names, dtype=np.str_))
         object.__setattr__(self, "paths", _text("paths", self.paths))
         for name in _COLUMNS[1:4]:
             object.__setattr__(self, name, _integers(name, getattr(self, name)))
@@ -58,7 +75,9 @@ class FeatureSet:
 
     @cached_property
     def layout(self) -> str | None:
-        """ "sysu", "regdb" or "llcm", read from the paths; None for any other origin."""
+        """ "sysu", "regdb" or "llcm", read from the paths; "any" without paths; else None."""
+        if str(self.paths[0]).startswith(_UNNAMED):
+            return ANY
         labels = parse_path(str(self.paths[0]))
         return labels.layout if labels else None
 
@@ -69,6 +88,34 @@ class FeatureSet:
     def ordered(self) -> Self:
         """The rows by identity, camera and path: the order of gallery sampling, and of ties."""
         return self.take(np.lexsort((self.paths, self.camids, self.pids)))
+
+    @classmethod
+    def of(cls, source: Any, **columns: Any) -> Self:
+        """What `score` and `compare` take as features, as a set.
+
+        Args:
+            source: a FeatureSet; a path, see `load`; or an array or tensor (N, D).
+            columns: pids, camids, modalities and, where they are known, paths of an array.
+
+        Raises:
+            UserError: columns are missing, or given twice.
+        """
+        given = {name: value for name, value in columns.items() if value is not None}
+        if not isinstance(source, (str, Path, FeatureSet)):
+            missing = [name for name in _COLUMNS[1:4] if name not in given]
+            if missing:
+                raise UserError(
+                    f"features are given as {type(source).__name__}, without {missing[0]}: give "
+                    "pids, camids and modalities too, each (N,) (or a feature file, a run folder, "
+                    "an icre.FeatureSet)"
+                )
+            return cls(source, **given)
+        if given:
+            raise UserError(
+                f"{next(iter(given))} are given twice: the features' "
+                f"{type(source).__name__ if isinstance(source, FeatureSet) else 'file'} has them"
+            )
+        return source if isinstance(source, cls) else cls.load(source)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | Path, test_ids: str | Path | None = None) -> Self:
@@ -145,8 +192,15 @@ class FeatureSet:
             raise UserError(f"features of {self._row(zero[0])} are all zero")
 
 
+def _array(values: Any) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
+    return np.asarray(values)
+
+
 def _integers(name: str, values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values)
+    values = _array(values)
     if values.dtype.kind not in "iu":
         raise UserError(f"{name} must be integers, not {values.dtype}")
     if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
@@ -172,7 +226,7 @@ def _real_numbers(name: str, values: np.ndarray) -> np.ndarray:
     Squares of numbers below 1e-23 are 0 in float32, those above 1e19 infinite, and torch's
     `normalize` divides by 1e-12 at least. A power of two changes no bit of what is normalised.
     """
-    values = np.asarray(values)
+    values = _array(values)
     if values.dtype.kind not in "fiu":
         raise UserError(f"{name} must be real numbers, not {values.dtype}")
     if values.ndim == 2 and values.size:

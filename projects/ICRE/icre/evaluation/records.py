@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tabulate import tabulate
 
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
+from icre.utils.frame import data_frame
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
 _FIELDS = (
@@ -59,6 +63,31 @@ def record(
         column = np.array([trial[name] for trial in trials])
         result[name] = {"mean": float(column.mean()), "std": float(column.std()) if draw else None}
     return result
+
+
+class Scores(list[dict[str, Any]]):
+    """Result records, which print as a table.
+
+    Each is a dict with the fields of `record`: `scores[0]["mAP"]["mean"]` is in percent.
+    """
+
+    def __repr__(self) -> str:
+        return table(self) or "no result records"
+
+    def frame(self) -> "DataFrame":
+        """One row per record; a metric's standard deviation is the column "mAP std", for example.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        rows = []
+        for one in self:
+            row = {field: one[field] for field in _FIELDS}
+            row["rerank"] = rerank_label(one["rerank"])
+            for name in METRICS:
+                row |= {name: one[name]["mean"], f"{name} std": one[name]["std"]}
+            rows.append(row)
+        return data_frame(rows)
 
 
 def table(records: list[dict[str, Any]]) -> str:

@@ -32,7 +32,7 @@ def rerank(
     k2: int = 6,
     lambda_value: float = 0.3,
 ) -> Features:
-    """Re-ranked distances of every query to every gallery image.
+    """Re-ranked distances of every query to every gallery image (Zhong et al., CVPR 2017).
 
     They depend on the whole set: all queries and the gallery are each other's neighbours.
 
@@ -50,6 +50,13 @@ def rerank(
 
     Raises:
         UserError: one line that says what is wrong with the features or the numbers.
+
+    >>> import numpy as np, icre
+    >>> angles = np.radians([0, 12, 20, 80, 90])
+    >>> features = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    >>> icre.rerank(features[:2], features[2:], k1=2, k2=1, lambda_value=0.3).round(2)
+    array([[0.72, 0.95, 1.  ],
+           [0.02, 0.89, 0.94]], dtype=float32)
     """
     choice = Reranking(algorithm, k1, k2, lambda_value)
     return rerank_with(choice, query, gallery)
@@ -80,9 +87,16 @@ def rerank_blocks(
     return blocks
 
 
-def reranker(choice: Reranking | None) -> Reranker | None:
-    """The re-ranker of `score` and `ProtocolEvaluator`; None for None."""
-    return None if choice is None else Reranker(choice.label, partial(rerank_with, choice))
+def reranker(choice: Reranker | Reranking | str | None) -> Reranker | None:
+    """The re-ranker of `score` and `ProtocolEvaluator`; None for None.
+
+    Args:
+        choice: one that is made already, its numbers, or an algorithm's name for the default ones.
+    """
+    choice = Reranking(choice) if isinstance(choice, str) else choice
+    if choice is None or isinstance(choice, Reranker):
+        return choice
+    return Reranker(choice.label, partial(rerank_with, choice))
 
 
 def jaccard_distance(query: Tensor, gallery: Tensor, k1: int, k2: int) -> np.ndarray:

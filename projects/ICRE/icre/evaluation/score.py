@@ -16,7 +16,9 @@ from tqdm import tqdm
 from icre.datasets.sysu import Permutation
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
-from icre.evaluation.records import record
+from icre.evaluation.records import Scores, record
+from icre.evaluation.rerank import reranker as as_reranker
+from icre.evaluation.rerank_options import Reranking
 from icre.evaluation.reranked import Reranker, reranked_scores
 from icre.evaluation.trials import Trials, build_trials, exclusion_on
 from icre.utils.errors import UserError
@@ -44,44 +46,67 @@ def score_trials(
 
 
 def score(
-    features: FeatureSet,
-    protocols: Sequence[str] | None = None,
+    features: FeatureSet | str | Path | np.ndarray | Tensor,
+    protocols: str | Sequence[str] | None = None,
     draw: str | None = None,
     perm: str | Path | Permutation | None = None,
     device: str | torch.device = "cpu",
-    reranker: Reranker | None = None,
+    reranker: Reranker | Reranking | str | None = None,
+    *,
+    pids: Any = None,
+    camids: Any = None,
+    modalities: Any = None,
+    paths: Any = None,
     **labels: Any,
-) -> list[dict[str, Any]]:
+) -> Scores:
     """Score features under test protocols.
 
     Args:
-        features: a whole test set, rows in any order.
-        protocols: names; None: the default ones of the paths' data set, with every gallery sampling
-            in use (SYSU-MM01's official one needs `perm`).
+        features: a whole test set, rows in any order: a FeatureSet, a feature file or run folder
+            (`FeatureSet.load`), or an array or tensor (N, D).
+        protocols: a name or several; None: the default ones of the paths' data set, with every
+            gallery sampling in use (SYSU-MM01's official one needs `perm`); without paths both of
+            `icre.datasets.any`.
         draw: "official", "seeded" or None, see `protocol.settings`.
         perm: SYSU-MM01's rand_perm_cam.mat, or its content from `read_permutation`.
         device: where to compute; results do not depend on it beyond rounding.
-        reranker: score re-ranked distances too.
+        reranker: score re-ranked distances too: "fastreid" or "original", or their numbers.
+        pids, camids, modalities, paths: (N,) columns of an array, see `FeatureSet`.
         labels: fields of the record that the caller knows: split, flip, seed, epoch.
 
     Returns:
-        One record per protocol and sampling (`records.record`); then, with a re-ranker, one more
-        each, with its label in the field `rerank`.
+        A list that prints as a table and has a `frame()`: one record per protocol and sampling
+        (`records.record`); then, with a re-ranker, one more each, with its label in the field
+        `rerank`. Rank-k, mAP and mINP are in percent.
 
     Raises:
         UserError: protocol, sampling, permutation and features do not fit each other.
+
+    >>> import numpy as np, icre
+    >>> pids, modalities = np.repeat(np.arange(6), 4), np.tile([0, 0, 1, 1], 6)
+    >>> features = np.eye(6)[pids] + np.random.default_rng(0).normal(0, 0.5, (24, 6))
+    >>> scores = icre.score(
+    ...     features, pids=pids, camids=modalities, modalities=modalities, protocols="any-i2v"
+    ... )
+    >>> scores[0]["protocol"], scores[0]["queries"], round(scores[0]["mAP"]["mean"], 2)
+    ('any-i2v', 12, 60.19)
+    >>> print(scores)  # doctest: +ELLIPSIS
+    Not re-ranked, in percent:
+    | protocol   | draw   | trials   | std over   | rerank   | queries   | gallery   | Rank-1 ...
     """
-    data, chosen = build_trials(features, protocols, draw, perm)
+    data = FeatureSet.of(features, pids=pids, camids=camids, modalities=modalities, paths=paths)
+    protocols = [protocols] if isinstance(protocols, str) else protocols
+    reranker = as_reranker(reranker)
+    data, chosen = build_trials(data, protocols, draw, perm)
     results = score_trials(data, chosen, device)
-    plain = [_record(data, one, values, labels) for one, values in zip(chosen, results)]
+    plain = Scores(_record(data, one, values, labels) for one, values in zip(chosen, results))
     if reranker is None:
         return plain
     labels = labels | {"rerank": reranker.label}
     bar = tqdm(chosen, "re-ranking", leave=False, disable=None)
-    return plain + [
-        _record(data, one, reranked_scores(data, one, reranker, torch.device(device)), labels)
-        for one in bar
-    ]
+    reranked = (reranked_scores(data, one, reranker, torch.device(device)) for one in bar)
+    plain.extend(_record(data, one, values, labels) for one, values in zip(chosen, reranked))
+    return plain
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from icre.data.loader import modalities_of
 from icre.evaluation import breakdown, records
-from icre.evaluation.compare import compare, difference, verdict
+from icre.evaluation.compare import compare
+from icre.evaluation.comparison import difference, verdict
 from icre.inference.run import Run
 from icre.modality import NAMES
 from icre.report.inputs import Options, gather

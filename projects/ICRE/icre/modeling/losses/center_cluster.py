@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from icre.modeling.losses.centres import group_means, masked_mean, push_apart
-from icre.modeling.losses.feature_loss import FeatureLoss
+from icre.modeling.losses.feature_loss import ConfiguredLoss, FeatureLoss
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
@@ -33,13 +33,41 @@ def center_cluster(features: Tensor, targets: Tensor, margin: float) -> tuple[Te
     return pull, push_apart(centres, same_id, margin)
 
 
-@LOSS_REGISTRY.register()
-class CenterClusterLoss(FeatureLoss):
-    """`center_cluster`; MODEL.LOSSES.CENTER_CLUSTER."""
+class CenterCluster(FeatureLoss):
+    """Centre cluster loss (MPANet: Wu et al., CVPR 2021); blind to modality.
 
-    node = "CENTER_CLUSTER"
+    mean_i ||f_i - c_{y_i}|| + mean_{k != l} [ margin - ||c_k - c_l|| ]_+, of the centres c of the
+    identities k, l.
 
-    def terms(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
+    Args:
+        margin: distance below which two centres repel each other, in the unit of the features.
+        normalize, gather: see `FeatureLoss`.
+
+    Call it as `loss(features (B, C), labels (B,), modalities (B,))`; see `FeatureLoss.forward`.
+
+    >>> import torch, icre
+    >>> features = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    >>> loss = icre.losses.CenterCluster(margin=2)
+    >>> batch = features, torch.tensor([7, 7, 9, 9]), torch.tensor([0, 1, 0, 1])
+    >>> loss.terms(*batch)
+    {'pull': tensor(0.7071), 'push': tensor(0.5858)}
+    >>> loss(*batch)
+    tensor(1.2929)
+    """
+
+    margin: float
+
+    def __init__(self, margin: float = 0.7, *, normalize: bool = False, gather: bool = False):
+        super().__init__(normalize=normalize, gather=gather, margin=margin)
+
+    def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """Pull and push."""
-        pull, push = center_cluster(features, targets, self.options["margin"])
-        return {"loss_cluster_pull": pull, "loss_cluster_push": push}
+        pull, push = center_cluster(features, labels, self.margin)
+        return {"pull": pull, "push": push}
+
+
+@LOSS_REGISTRY.register()
+class CenterClusterLoss(ConfiguredLoss):
+    """`CenterCluster` in a model; MODEL.LOSSES.CENTER_CLUSTER."""
+
+    node, plain, prefix = "CENTER_CLUSTER", CenterCluster, "loss_cluster"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icre.modeling.losses.centres import masked_mean, modality_centres, nearest, pairwise_distances
-from icre.modeling.losses.feature_loss import FeatureLoss
+from icre.modeling.losses.feature_loss import ConfiguredLoss, FeatureLoss
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
@@ -37,13 +37,37 @@ def hetero_center_triplet(
     return masked_mean(F.relu(margin + positive - negative), centres.is_first & found)
 
 
-@LOSS_REGISTRY.register()
-class HeteroCenterTripletLoss(FeatureLoss):
-    """`hetero_center_triplet`; MODEL.LOSSES.HC_TRIPLET."""
+class HeteroCenterTriplet(FeatureLoss):
+    """Hetero-centre triplet loss (Liu, Tan, Zhou, TMM 2021).
 
-    node = "HC_TRIPLET"
+    Mean over all 2P centres [ margin + D(c_k^v, c_k^r) - min_{l != k} D(c_k, c_l) ]_+, of the
+    centres c of each identity k, l in each modality v, r.
 
-    def terms(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
+    Args:
+        margin: of the triplet, in the unit of the features.
+        normalize, gather: see `FeatureLoss`.
+
+    Call it as `loss(features (B, C), labels (B,), modalities (B,))`; see `FeatureLoss.forward`.
+
+    >>> import torch, icre
+    >>> features = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    >>> loss = icre.losses.HeteroCenterTriplet(margin=0.3)
+    >>> loss(features, labels=torch.tensor([7, 7, 9, 9]), modalities=torch.tensor([0, 1, 0, 1]))
+    tensor(0.3000)
+    """
+
+    margin: float
+
+    def __init__(self, margin: float = 0.3, *, normalize: bool = False, gather: bool = False):
+        super().__init__(normalize=normalize, gather=gather, margin=margin)
+
+    def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """One term."""
-        loss = hetero_center_triplet(features, targets, modalities, self.options["margin"])
-        return {"loss_hc_triplet": loss}
+        return {"triplet": hetero_center_triplet(features, labels, modalities, self.margin)}
+
+
+@LOSS_REGISTRY.register()
+class HeteroCenterTripletLoss(ConfiguredLoss):
+    """`HeteroCenterTriplet` in a model; MODEL.LOSSES.HC_TRIPLET."""
+
+    node, plain, prefix = "HC_TRIPLET", HeteroCenterTriplet, "loss_hc"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icre.modeling.losses.centres import masked_mean, pairwise_distances
-from icre.modeling.losses.feature_loss import FeatureLoss
+from icre.modeling.losses.feature_loss import ConfiguredLoss, FeatureLoss
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
@@ -38,12 +38,34 @@ def _softmax(x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask, torch.finfo(x.dtype).min).softmax(dim=1) * mask
 
 
-@LOSS_REGISTRY.register()
-class WeightedRegularizedTripletLoss(FeatureLoss):
-    """`weighted_regularized_triplet`; MODEL.LOSSES.WRT."""
+class WeightedRegularizedTriplet(FeatureLoss):
+    """Weighted regularised triplet loss (AGW: Ye et al., TPAMI 2021); blind to modality.
 
-    node = "WRT"
+    mean_i log(1 + exp(sum_p w_ip d_ip - sum_n w_in d_in)) with the weights w of
+    `weighted_regularized_triplet`; it has no margin and is never 0.
 
-    def terms(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
+    Args:
+        normalize, gather: see `FeatureLoss`.
+
+    Call it as `loss(features (B, C), labels (B,), modalities (B,))`; see `FeatureLoss.forward`.
+
+    >>> import torch, icre
+    >>> features = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    >>> loss = icre.losses.WeightedRegularizedTriplet()
+    >>> loss(features, labels=torch.tensor([7, 7, 9, 9]), modalities=torch.tensor([0, 1, 0, 1]))
+    tensor(0.4794)
+    """
+
+    def __init__(self, *, normalize: bool = False, gather: bool = False):
+        super().__init__(normalize=normalize, gather=gather)
+
+    def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """One term."""
-        return {"loss_wrt": weighted_regularized_triplet(features, targets)}
+        return {"wrt": weighted_regularized_triplet(features, labels)}
+
+
+@LOSS_REGISTRY.register()
+class WeightedRegularizedTripletLoss(ConfiguredLoss):
+    """`WeightedRegularizedTriplet` in a model; MODEL.LOSSES.WRT."""
+
+    node, plain, prefix = "WRT", WeightedRegularizedTriplet, "loss"
