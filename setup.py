@@ -81,6 +81,7 @@ setup(
         "frame": ["pandas"],  # .frame() of scores and comparisons
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm>=1.0.31,<1.1"],
+        "parquet": ["pyarrow"],
         "test": ["pytest", "pytest-xdist", "hypothesis"],
     },
 )

@@ -15,12 +15,12 @@ def parser() -> argparse.ArgumentParser:
         "Every image that a split file lists is decoded. Exit status: 0 training can run (perhaps "
         "on another set than the published one), 1 it would stop, 2 bad arguments."
     )
-    result.add_argument("layout", metavar="{sysu,regdb,llcm}")
+    result.add_argument("layout", metavar="{sysu,regdb,llcm,table}")
     result.add_argument(
         "root",
         metavar="ROOT",
         type=Path,
-        help="the data set's own folder, or the one that holds it",
+        help="the data set's own folder, or the one that holds it; of a table the file",
     )
     result.add_argument("--json", metavar="OUT", help="write counts, errors and warnings")
     return result
@@ -35,11 +35,14 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Examine the data set; 1 where training would stop."""
     import icre.datasets  # noqa: F401  (registers the data sets)
-    from icre.datasets.doctor import examine, find_folder, text
+    from icre.datasets.doctor import examine, examine_table, find_folder, text
     from icre.evaluation import records
 
     check_output(args.json)
-    report = examine(args.layout, find_folder(args.layout, args.root))
+    if args.layout == "table":
+        report = examine_table(args.root)
+    else:
+        report = examine(args.layout, find_folder(args.layout, args.root))
     cli.show(text(report))
     if args.json:
         records.save(report.as_json(), args.json)

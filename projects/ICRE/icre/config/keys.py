@@ -181,6 +181,13 @@ LOSSES = (
 DATA = (
     Key("DATASETS.ROOT", "datasets", "folder that holds SYSU-MM01/, RegDB/, LLCM/"),
     Key(
+        "DATASETS.TABLE",
+        "",
+        "a .csv, .tsv or .parquet of path, identity, camera, modality (visible or infrared) and "
+        "split (train, val or test): the data set of DATASETS.NAMES and TESTS, unless one of them "
+        "names Table among others",
+    ),
+    Key(
         "DATASETS.REGDB_SPLIT",
         1,
         "RegDB's split; published results are the mean of all ten",

@@ -22,6 +22,7 @@ MAX_BASES = 16
 
 # Importing these registers data sets, models and losses with fast-reid, and checks with CHECKS.
 REGISTERING = ("icre.datasets", "icre.modeling", "icre.evaluation.check")
+TABLE = "Table"  # the data set of DATASETS.TABLE
 CHECKS: list[Callable[[CfgNode], None]] = []
 
 
@@ -93,6 +94,8 @@ def load_config(
         merge_option(cfg, key, value, defaults)
     if untrusted:
         imports.leave_out(cfg)
+    if cfg.DATASETS.TABLE and TABLE not in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS):
+        cfg.DATASETS.NAMES = cfg.DATASETS.TESTS = (TABLE,)
     for entry in KEYS:
         check_value(entry, functools.reduce(getattr, entry.name.split("."), cfg))
     for check in CHECKS:

@@ -104,7 +104,7 @@ class VisibleInfraredSet(ImageDataset):
         self.check(self.folder, items)
         test = items.pop(TEST)
         if validation:
-            test = _hold_out(items)
+            test = hold_out(items)
         self.validation = validation
         train = [
             (path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}")
@@ -207,7 +207,7 @@ def register_set(dataset: type[VisibleInfraredSet]) -> type[VisibleInfraredSet]:
     return dataset
 
 
-def _hold_out(items: dict[str, list[Item]]) -> list[Item]:
+def hold_out(items: dict[str, list[Item]]) -> list[Item]:
     """Take the validation identities' images out of {role: images}, and return them."""
     if VAL in items:
         return items.pop(VAL)

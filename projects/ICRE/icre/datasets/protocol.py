@@ -1,18 +1,29 @@
 """Test protocols: query and gallery images, gallery sampling, excluded matches, CMC counting.
 
-Each data set's file lists its own protocols; this module has what they are made of.
+Each data set's file lists its own protocols; this module has what they are made of. A set without
+published protocols (a table, features of any origin) has those that its names say:
+
+    <set>-i2v                every infrared image against every visible one
+    <set>-v2i                every visible image against every infrared one
+    ...-single               a gallery of one image per identity and camera, in ten seeded trials
+    ...-other-cameras        without a query's matches of its own camera
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
+from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
 
 OFFICIAL, SEEDED = "official", "seeded"
-ANY = "any"  # in place of a data set: protocols for features of any origin
+ANY = "any"  # the set of features that name none
+_DIRECTIONS = {"i2v": (INFRARED, VISIBLE), "v2i": (VISIBLE, INFRARED)}
+_SINGLE, _OTHER_CAMERAS = "-single", "-other-cameras"
+_BY_NAME = re.compile(rf"(.+)-({'|'.join(_DIRECTIONS)})({_SINGLE})?({_OTHER_CAMERAS})?")
 
 
 @dataclass(frozen=True)
@@ -92,9 +103,29 @@ def find(name: str) -> Protocol:
     Raises:
         UserError: unknown; lists the names.
     """
-    if name not in PROTOCOLS:
-        raise UserError(f"unknown protocol '{name}'; the names are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    match = _BY_NAME.fullmatch(name)
+    if match is None or match[1] in DEFAULTS:
+        raise UserError(
+            f"unknown protocol '{name}'; the names are {', '.join(PROTOCOLS)}, and those of a "
+            f"table, <its name>-i2v or -v2i, then {_SINGLE} and {_OTHER_CAMERAS} where wanted"
+        )
+    dataset, direction, single, other_cameras = match.groups()
+    query, gallery = _DIRECTIONS[direction]
+    return Protocol(
+        dataset,
+        Side(query),
+        Side(gallery),
+        draws=(SEEDED,) if single else (),
+        excluded="same-identity-and-camera" if other_cameras else "none",
+        dedup=False,
+    )
+
+
+def default_names(layout: str) -> tuple[str, ...]:
+    """Names of the protocols that a data set is scored by unless others are asked for."""
+    return DEFAULTS.get(layout) or tuple(f"{layout}-{direction}" for direction in _DIRECTIONS)
 
 
 def settings(
@@ -103,8 +134,8 @@ def settings(
     """Which protocol to score with which gallery sampling.
 
     Args:
-        layout: that of the features; None: not known, and no data set's protocol is for them;
-            those of ANY must be named.
+        layout: name of the features' data set; None: not known, and only the protocols of ANY are
+            for them, where they are named.
         names: protocol names; None: `DEFAULTS` of the layout, with every sampling in use.
         draw: only this sampling; None: all defaults, or for given names the official one if there
             is a permutation file, else the seeded one.
@@ -123,13 +154,12 @@ def settings(
         find(name)
     if layout is None and names and all(find(name).dataset == ANY for name in names):
         layout = ANY
-    if layout is None or layout not in DEFAULTS:
+    if layout is None:
         asked = f"{names[0]} is a protocol of {find(names[0]).dataset}, but " if names else ""
         raise UserError(
             f"{asked}the paths are in no layout of a data set with protocols "
-            f"({', '.join(one for one in DEFAULTS if one != ANY)}): write them as that set's "
-            "folders are, register a data set with protocols of its own, or name "
-            f"{' or '.join(DEFAULTS[ANY])}"
+            f"({', '.join(DEFAULTS)}): write them as that set's folders are, register a data set "
+            f"with protocols of its own, or name {' or '.join(default_names(ANY))}"
         )
     if names is None:
         found = _default_settings(layout, draw, official)
@@ -160,7 +190,7 @@ def _default_settings(
     return [
         (name, kind)
         for kind in kinds
-        for name in DEFAULTS[layout]
+        for name in default_names(layout)
         if kind in (find(name).draws or (None,))
     ]
 

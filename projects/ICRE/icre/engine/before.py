@@ -89,7 +89,8 @@ def _check_test_set(cfg: CfgNode, name: str, data: Any, official: bool) -> None:
 
 def _check_protocols(cfg: CfgNode, data: Any, items: list[tuple], official: bool) -> None:
     """Make the trials of all protocols, as scoring does after the last epoch."""
-    if data.layout not in SETS:
+    name = getattr(data, "name_in_features", "")
+    if not name and data.layout not in SETS:
         raise UserError(
             f"no data set with layout {data.layout!r} is registered, so it has no protocols: "
             "decorate its class with icre.datasets.base.register_set"
@@ -101,6 +102,7 @@ def _check_protocols(cfg: CfgNode, data: Any, items: list[tuple], official: bool
         np.array(camids),
         np.array([data.modality_of(path) for path in paths]),
         np.array([Path(path).relative_to(data.folder).as_posix() for path in paths]),
+        name,
     )
     if features.layout != data.layout:
         raise UserError(

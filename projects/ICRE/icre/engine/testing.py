@@ -84,6 +84,7 @@ def protocol_evaluator(cfg: CfgNode, data: Any) -> ProtocolEvaluator:
         # held-out identities have no official gallery sampling
         None if validation else getattr(data, "permutation_file", None),
         device=resolve_device(cfg.MODEL.DEVICE),
+        dataset=getattr(data, "name_in_features", ""),
         seed=cfg.SEED,
         flip=cfg.TEST.FLIP.ENABLED,
         split="val" if validation else getattr(data, "split", None),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from icre.datasets.protocol import DEFAULTS
+from icre.datasets.protocol import default_names
 from icre.datasets.sysu import Permutation
 from icre.evaluation import rank
 from icre.evaluation.breakdown import (
@@ -88,7 +88,7 @@ def compare(
     names = tuple(str(one) if isinstance(one, (str, Path)) else "" for one in (first, second))
     first, second = FeatureSet.of(first), FeatureSet.of(second)
     if name is None and first.layout is not None:
-        name = DEFAULTS[first.layout][0]
+        name = default_names(first.layout)[0]
     first, (trials,) = build_trials(first, None if name is None else [name], draw, perm)
     second = second.ordered()
     check_same_data(first, second)

@@ -30,12 +30,14 @@ class FeatureCollector(DatasetEvaluator):
 
     Args:
         root: the data set's folder; image paths are taken relative to it.
+        dataset: see FeatureSet.
 
     After `evaluate`, on the first rank: `features`, a FeatureSet.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, dataset: str = ""):
         self.root = root
+        self.dataset = dataset
         self.reset()
 
     def reset(self) -> None:
@@ -55,7 +57,7 @@ class FeatureCollector(DatasetEvaluator):
         if comm.is_main_process():
             parts = list(itertools.chain.from_iterable(gathered))
             columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            self.features = FeatureSet(**columns)
+            self.features = FeatureSet(**columns, dataset=self.dataset)
         return OrderedDict()
 
 
@@ -63,7 +65,7 @@ class ProtocolEvaluator(FeatureCollector):
     """Scores every protocol from features that are gathered once.
 
     Args:
-        root: see FeatureCollector.
+        root, dataset: see FeatureCollector.
         protocols: names, or empty for the data set's own list.
         permutation_file: the official gallery sampling; used if the file exists.
         device: where to rank.
@@ -80,9 +82,10 @@ class ProtocolEvaluator(FeatureCollector):
         permutation_file: Path | None = None,
         device: str | torch.device = "cpu",
         reranker: Reranker | None = None,
+        dataset: str = "",
         **labels,
     ):
-        super().__init__(root)
+        super().__init__(root, dataset)
         self.protocols = list(protocols) or None
         found = permutation_file is not None and permutation_file.is_file()
         self.permutation_file = permutation_file if found else None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from icre.datasets.paths import check_columns, parse_path
-from icre.datasets.protocol import ANY
+from icre.datasets.protocol import ANY, DEFAULTS
 from icre.evaluation import matlab
 from icre.modality import NAMES
 from icre.utils.errors import UserError
@@ -20,7 +20,8 @@ from icre.utils.files import replaced
 from icre.utils.unpack import unpacking_limit
 
 _COLUMNS = ("features", "pids", "camids", "modalities", "paths")
-_UNNAMED = "unnamed/"  # first folder of the paths of images that were given without
+_LONGEST_NAME = 200  # characters
+_DATASET = "dataset"  # in a file where it is not empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,9 @@ class FeatureSet:
             not all zero. Rows of very small or large numbers are scaled, which changes no cosine.
         pids, camids, modalities: (N,) integers; modalities are those of `icre.modality`.
         paths: N posix paths relative to the data set's root, each once: they say of which data set
-            the images are, and so which protocols are for them. None: of none, the protocols
-            are those of `icre.datasets.any`.
+            the images are, and so which protocols are for them. None: numbers are written.
+        dataset: name of the data set where paths cannot say it, as a table's; then the columns are
+            not compared with them. Without paths it is "any".
 
     Raises:
         UserError: one line that names the first offending row, its path and what is wrong. Where
@@ -54,13 +56,15 @@ class FeatureSet:
     camids: np.ndarray
     modalities: np.ndarray
     paths: np.ndarray = None  # type: ignore[assignment]  # an array once it is made
+    dataset: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _real_numbers("features", self.features))
         if self.paths is None:
             rows = len(self.features) if self.features.ndim else 0
-            names = [f"{_UNNAMED}{row:09d}" for row in range(rows)]
+            names = [f"{row:09d}" for row in range(rows)]
             object.__setattr__(self, "paths", np.array(names, dtype=np.str_))
+            object.__setattr__(self, "dataset", self.dataset or ANY)
         object.__setattr__(self, "paths", _text("paths", self.paths))
         for name in _COLUMNS[1:4]:
             object.__setattr__(self, name, _integers(name, getattr(self, name)))
@@ -68,22 +72,25 @@ class FeatureSet:
         self._check_paths()
         self._check_modalities()
         self._check_values()
-        check_columns(self.paths, self.pids, self.camids, self.modalities)
+        if self.dataset in DEFAULTS:
+            raise UserError(
+                f"dataset {self.dataset!r} is a published one, which paths say: leave it empty"
+            )
+        if not self.dataset:
+            check_columns(self.paths, self.pids, self.camids, self.modalities)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @cached_property
     def layout(self) -> str | None:
-        """ "sysu", "regdb" or "llcm", read from the paths; "any" without paths; else None."""
-        if str(self.paths[0]).startswith(_UNNAMED):
-            return ANY
-        labels = parse_path(str(self.paths[0]))
-        return labels.layout if labels else None
+        """`dataset`; where it is empty "sysu", "regdb" or "llcm" by the paths; None: unknown."""
+        labels = None if self.dataset else parse_path(str(self.paths[0]))
+        return labels.layout if labels else self.dataset or None
 
     def take(self, rows: np.ndarray) -> Self:
         """The given rows (indices or a mask), in that order."""
-        return type(self)(*(getattr(self, name)[rows] for name in _COLUMNS))
+        return type(self)(*(getattr(self, name)[rows] for name in _COLUMNS), self.dataset)
 
     def ordered(self) -> Self:
         """The rows by identity, camera and path: the order of gallery sampling, and of ties."""
@@ -148,7 +155,10 @@ class FeatureSet:
         if Path(path).suffix != ".npz":
             raise UserError(f"{path}: features are saved as .npz, name the file so")
         with replaced(path) as temporary:
-            np.savez_compressed(temporary, **{name: getattr(self, name) for name in _COLUMNS})
+            columns = {name: getattr(self, name) for name in _COLUMNS}
+            if self.dataset:
+                columns[_DATASET] = np.array(self.dataset)
+            np.savez_compressed(temporary, **columns)
 
     def _row(self, row: int) -> str:
         return f"row {row} ({self.paths[row]})"
@@ -241,13 +251,22 @@ def _real_numbers(name: str, values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32, copy=False)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _name(value: np.ndarray) -> str:
+    if value.shape != () or value.dtype.kind != "U" or not 0 < value.itemsize <= 4 * _LONGEST_NAME:
+        raise ValueError(f"array '{_DATASET}' is no name of a data set")
+    return str(value)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; features are an .npz or a folder of *_cam<k>.mat")
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, unpacking_limit(path.stat().st_size))
-            return {name: _read_array(archive, members[name]) for name in _COLUMNS}
+            columns = {name: _read_array(archive, members[name]) for name in _COLUMNS}
+            if _DATASET in members:
+                columns[_DATASET] = _name(_read_array(archive, members[_DATASET]))
+            return columns
     except Exception as error:  # NumPy, zipfile and zlib each raise their own on a damaged file
         raise UserError(f"{path}: not a feature .npz ({error})") from None
 
@@ -267,7 +286,7 @@ def _members(archive: zipfile.ZipFile, limit: int) -> dict[str, zipfile.ZipInfo]
     missing = [name for name in _COLUMNS if name not in members]
     if missing:
         raise ValueError(f"no array '{missing[0]}', it holds {', '.join(members)}")
-    size = sum(members[name].file_size for name in _COLUMNS)
+    size = sum(members[name].file_size for name in (*_COLUMNS, _DATASET) if name in members)
     if size > limit:
         raise ValueError(f"it unpacks to {size} bytes; {limit} are the most for its size")
     return members

@@ -65,8 +65,8 @@ def score(
         features: a whole test set, rows in any order: a FeatureSet, a feature file or run folder
             (`FeatureSet.load`), or an array or tensor (N, D).
         protocols: a name or several; None: the default ones of the paths' data set, with every
-            gallery sampling in use (SYSU-MM01's official one needs `perm`); without paths both of
-            `icre.datasets.any`.
+            gallery sampling in use (SYSU-MM01's official one needs `perm`); without paths
+            "any-i2v" and "any-v2i", see `icre.datasets.protocol`.
         draw: "official", "seeded" or None, see `protocol.settings`.
         perm: SYSU-MM01's rand_perm_cam.mat, or its content from `read_permutation`.
         device: where to compute; results do not depend on it beyond rounding.

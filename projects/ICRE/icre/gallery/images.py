@@ -11,12 +11,14 @@ from typing import Self
 import numpy as np
 
 from icre.datasets.paths import parse_path
-from icre.gallery.tables import COLUMNS, SUFFIXES, read_list, read_table
+from icre.datasets.table_file import SUFFIXES, read_list, read_table
 from icre.modality import NAMES
 from icre.utils.errors import UserError, printable
 from icre.utils.image import is_image
 
 logger = logging.getLogger("fastreid.icre")
+
+COLUMNS = ("path", "modality", "camera", "identity")
 
 
 @dataclass(frozen=True, eq=False)

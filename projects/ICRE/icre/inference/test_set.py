@@ -51,7 +51,9 @@ def extract_test_set(
         device, flip = resolve_device(cfg.MODEL.DEVICE), cfg.TEST.FLIP.ENABLED
     check_split(cfg, checkpoint, weights or exported)
     data = load_dataset(cfg, cfg.DATASETS.TESTS[0])
-    collector = FeatureCollector(getattr(data, "folder", Path(cfg.DATASETS.ROOT)))
+    collector = FeatureCollector(
+        getattr(data, "folder", Path(cfg.DATASETS.ROOT)), getattr(data, "name_in_features", "")
+    )
     run_inference(model, build_test_loader(cfg, data), collector, device, flip)
     return collector.features if comm.is_main_process() else None
 

@@ -1,10 +1,13 @@
 """Examine a data set on disk: find every fault, where loading would stop at the first."""
 
+import itertools
 from pathlib import Path
 
 from icre.datasets.base import SETS, TEST, VisibleInfraredSet, absent_identities
 from icre.datasets.doctor.report import Report, Seen, count
 from icre.datasets.files import Item, missing_files
+from icre.datasets.table import TRAIN, name_of, read_set
+from icre.modality import NAMES
 from icre.utils.errors import UserError
 from icre.utils.image import find_faults
 
@@ -59,6 +62,36 @@ def examine(layout: str, folder: Path, progress: bool = True) -> Report:
     # Ten splits may give the same line ten times.
     report.errors = list(dict.fromkeys(report.errors))
     report.warnings = list(dict.fromkeys(report.warnings))
+    return report
+
+
+def examine_table(file: Path, progress: bool = True) -> Report:
+    """Count, compare and decode all images of a table (DATASETS.TABLE).
+
+    Args:
+        file: the table.
+        progress: show a progress bar.
+    """
+    report = Report("table", file)
+    try:
+        name_of(file)
+        modalities, items = read_set(file)
+    except UserError as error:  # of a table that is half right no count would be
+        report.errors.append(str(error))
+        return report
+    report.images = len(modalities)
+    report.errors += [
+        f"{path}: {reason}" for path, reason in find_faults(set(modalities), progress)
+    ]
+    for role, modality in itertools.product((TRAIN, TEST), NAMES):
+        if not any(modalities[path] == NAMES.index(modality) for path, *_ in items[role]):
+            report.warnings.append(f"no {modality} image has split {role}")
+    seen = [
+        Seen(role, modalities[path], camera, pid)
+        for role, listed in items.items()
+        for path, pid, camera in listed
+    ]
+    report.rows += count({}, None, seen)
     return report
 
 

@@ -83,7 +83,8 @@ class Report:
                 f"USABLE, BUT NOT THE PUBLISHED SET: {counts} (a demo tree's do), so its results "
                 "compare with no published ones."
             )
-        return f"COMPLETE: {self.images} images, all readable, and every published count is met."
+        met = ", and every published count is met" if self.compared else ""
+        return f"COMPLETE: {self.images} images, all readable{met}."
 
     def as_json(self) -> dict:
         """The whole report in plain types."""

@@ -2,14 +2,16 @@
 
 import csv
 import difflib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from icre.utils.errors import UserError
 from icre.utils.image import is_image
 
-COLUMNS = ("path", "modality", "camera", "identity")
-SUFFIXES = (".csv", ".tsv")
+COLUMNS = ("path", "modality", "camera", "identity", "split", "time")
+SUFFIXES = (".csv", ".tsv", ".parquet")
 _SEPARATORS = ",;\t"
 _SYNONYMS = {
     "pid": "identity",
@@ -37,41 +39,82 @@ def read_list(source: Path) -> Iterator[Row]:
     for number, line in enumerate(_lines(source), start=1):
         path, where = line.strip(), f"{source}, line {number}"
         if path:
-            _require_image(path, where)
-            yield {"path": path}, where
+            yield {"path": _resolve(path, Path(), where)}, where
 
 
 def read_table(source: Path) -> Iterator[Row]:
     """Read a table: a header with the column path and any other of COLUMNS, then a row per image.
 
     Cells are separated by commas, semicolons or tabs; blanks around them do not count, blank lines
-    are skipped.
+    are skipped. A `.parquet` file has the columns of its own (extra `parquet`). A relative path is
+    below the table's folder or, where it is no file there, below the current one.
 
     Raises:
         UserError: names the line that is no UTF-8 text, has another number of cells than the
             header or no image file, or the column that is unknown or repeated.
     """
+    if source.suffix.lower() == ".parquet":
+        columns, rows = _parquet_rows(source)
+    else:
+        columns, rows = _text_rows(source)
+    for cells, where in rows:
+        row = dict(zip(columns, cells))
+        row["path"] = _resolve(row["path"], source.parent, where)
+        yield row, where
+
+
+def _text_rows(source: Path) -> tuple[list[str], Iterator[tuple[list[str], str]]]:
+    """Columns, and (cells, file and line) of each row."""
     lines = _lines(source)
     header = next(lines, "")
     separator = max(_SEPARATORS, key=header.count)  # the first of equals, a comma
     columns = _cells(next(csv.reader([header], delimiter=separator), []))
     _check_columns(columns, f"{source}, line 1")
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+
+    def rows() -> Iterator[tuple[list[str], str]]:
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+        try:
+            for line in reader:
+                cells, where = _cells(line), f"{source}, line {reader.line_num + 1}"
+                if not any(cells):
+                    continue
+                if len(cells) != len(columns):
+                    raise UserError(
+                        f"{where}: {len(cells)} cells in a table of {len(columns)} columns "
+                        f"({', '.join(columns)}); put values with {separator!r} in quotes"
+                    )
+                yield cells, where
+        except csv.Error as error:
+            raise UserError(f"{source}, line {reader.line_num + 1}: {error}") from None
+
+    return columns, rows()
+
+
+def _parquet_rows(source: Path) -> tuple[list[str], Iterator[tuple[list[str], str]]]:
     try:
-        for line in reader:
-            cells, where = _cells(line), f"{source}, line {reader.line_num + 1}"
-            if not any(cells):
-                continue
-            if len(cells) != len(columns):
-                raise UserError(
-                    f"{where}: {len(cells)} cells in a table of {len(columns)} columns "
-                    f"({', '.join(columns)}); put values with {separator!r} in quotes"
-                )
-            row = dict(zip(columns, cells))
-            _require_image(row["path"], where)
-            yield row, where
-    except csv.Error as error:
-        raise UserError(f"{source}, line {reader.line_num + 1}: {error}") from None
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError(
+            f"{source} needs the package pyarrow: pip install 'icre[parquet]', or save it as .csv"
+        ) from None
+    try:
+        table = pyarrow.parquet.read_table(source)
+        columns = [str(name) for name in table.column_names]
+        _check_columns(columns, str(source))
+        values = [table.column(name).to_pylist() for name in columns]
+    except UserError:
+        raise
+    except Exception as error:  # pyarrow raises several kinds for a damaged file
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{source} is no Parquet file ({reason})") from None
+
+    def text(value: Any) -> str:
+        if isinstance(value, float) and value.is_integer():
+            return str(int(value))  # integers with gaps are kept as floats
+        return "" if value is None else str(value).strip()
+
+    cells = ([text(value) for value in row] for row in zip(*values))
+    return columns, ((row, f"{source}, row {number}") for number, row in enumerate(cells, start=1))
 
 
 def _lines(source: Path) -> Iterator[str]:
@@ -112,8 +155,12 @@ def _check_columns(columns: Sequence[str], where: str) -> None:
         raise UserError(f"{where}: the header has no column path; columns: {', '.join(COLUMNS)}")
 
 
-def _require_image(path: str, where: str) -> None:
+def _resolve(path: str, folder: Path, where: str) -> str:
+    """The path of a row's image, which must be an image file."""
     if not path:
         raise UserError(f"{where}: no path")
-    if not is_image(Path(path).name) or not Path(path).is_file():
+    beside = os.path.join(folder, path)
+    found = beside if os.path.isfile(beside) else path
+    if not is_image(os.path.basename(path)) or not os.path.isfile(found):
         raise UserError(f"{where}: {path} is no image file")
+    return found
