@@ -165,6 +165,13 @@ def test_batches_are_the_samplers_and_epochs_go_on():
     assert first + second == [list(itertools.islice(stream, 8)) for _ in range(12)]
     resumed = icre.IdentityBatchSampler(torch.tensor(pids), modalities, **options, start_batch=6)
     assert list(resumed) == second
+    ranks = [
+        icre.IdentityBatchSampler(
+            pids, modalities, batch_size=4, num_instances=2, seed=3, rank=rank, world_size=2
+        )
+        for rank in (0, 1)
+    ]
+    assert [one + other for one, other in zip(*ranks)] == first
 
 
 @pytest.mark.parametrize(
@@ -176,6 +183,7 @@ def test_batches_are_the_samplers_and_epochs_go_on():
         ("aabb", [0, 1, 0, 1], {"batch_size": 12}, "batch_size asks for 3 identities per batch"),
         ("aabb", [0, 1, 0, 1], {"num_instances": 0}, "num_instances is 0: give an integer"),
         ("aabb", [0, 1, 0, 1], {"seed": -1}, "seed is -1: give an integer from 0 on"),
+        ("aabb", [0, 1, 0, 1], {"rank": 1}, "rank is 1: with world_size 1 it must be below"),
         (np.zeros((4, 1)), [0, 1, 0, 1], {}, "pids and modalities must be (N,)"),
     ],
 )
@@ -242,7 +250,10 @@ def test_score_re_ranks_by_name():
     [
         ({"protocols": "sysu-al"}, "unknown protocol 'sysu-al'; the names are sysu-all-single"),
         ({"protocols": "any-i2v"}, "any-i2v is a protocol of any, the paths are those of sysu"),
-        ({"modalities": None}, "features are given as ndarray, without modalities: give pids,"),
+        (
+            {"modalities": None},
+            "features are given as ndarray, without modalities: give icre.FeatureSet(",
+        ),
         ({"pids": [1, 2]}, "pids has shape (2,), but there are"),
         ({"paths": ["a"]}, "paths has shape (1,), but there are"),
         ({"features": np.zeros(5)}, "features must be (N, D), not (5,)"),
@@ -269,6 +280,9 @@ def test_a_comparison_prints_as_the_command_does(tmp_path):
     names = str(tmp_path / "a.npz"), str(tmp_path / "b.npz")
     assert str(of_files) == report(of_sets, names)
     assert "A = first\nB = second" in str(of_sets)
+    with pytest.raises(UserError) as error:
+        icre.compare(first, second.features)
+    assert "give icre.FeatureSet(features, pids, camids, modalities)" in said(error)
 
 
 @pytest.mark.slow

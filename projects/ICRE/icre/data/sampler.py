@@ -115,10 +115,11 @@ class IdentityBatchSampler(Sampler[list[int]]):
     Args:
         pids: (N,) identity per image of the data set: integers or text.
         modalities: (N,) integers per image, 0 visible and 1 infrared.
-        batch_size: images per batch, P x 2K; a multiple of 2 x num_instances.
+        batch_size: images per batch (of each process), P x 2K; a multiple of 2 x num_instances.
         num_instances: K, images per identity and modality.
         seed: of the stream, from 0 on.
         start_batch: batches of the stream to skip, for a training that is resumed.
+        rank, world_size: this process among all, which take disjoint identities.
 
     Raises:
         UserError: names the argument that does not fit: columns of other lengths, a modality that
@@ -147,6 +148,8 @@ class IdentityBatchSampler(Sampler[list[int]]):
         num_instances: int = 4,
         seed: int = 0,
         start_batch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ):
         self.batch_size = count("batch_size", batch_size)
         identity_size = 2 * count("num_instances", num_instances)
@@ -157,6 +160,9 @@ class IdentityBatchSampler(Sampler[list[int]]):
             )
         seed = count("seed", seed, least=0)
         start_batch = count("start_batch", start_batch, least=0)
+        world_size = count("world_size", world_size)
+        if count("rank", rank, least=0) >= world_size:
+            raise UserError(f"rank is {rank}: with world_size {world_size} it must be below that")
         pids, modalities = _as_list(pids), _as_list(modalities)
         _check_columns(pids, modalities)
         sampler = CrossModalitySampler(
@@ -165,9 +171,11 @@ class IdentityBatchSampler(Sampler[list[int]]):
             num_pids=self.batch_size // identity_size,
             num_instances=num_instances,
             seed=seed,
+            rank=rank,
+            world_size=world_size,
             keys=("batch_size", "num_instances"),
         )
-        self._length = batches_per_epoch(modalities, self.batch_size)
+        self._length = batches_per_epoch(modalities, self.batch_size * world_size)
         self._stream = itertools.islice(sampler, start_batch * self.batch_size, None)
 
     def __len__(self) -> int:

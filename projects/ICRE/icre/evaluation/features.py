@@ -113,8 +113,8 @@ class FeatureSet:
             if missing:
                 raise UserError(
                     f"features are given as {type(source).__name__}, without {missing[0]}: give "
-                    "pids, camids and modalities too, each (N,) (or a feature file, a run folder, "
-                    "an icre.FeatureSet)"
+                    "icre.FeatureSet(features, pids, camids, modalities), a feature file or a run "
+                    "folder; icre.score takes these columns, each (N,), beside the features too"
                 )
             return cls(source, **given)
         if given:
