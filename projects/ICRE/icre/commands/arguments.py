@@ -31,6 +31,27 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """--import, in `imports`."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module of your own, with losses, backbones or data sets; as the config key "
+        "IMPORTS",
+    )
+
+
+def import_modules(args: argparse.Namespace) -> None:
+    """Import what `--import` names, for commands that read no config."""
+    if args.imports:
+        from icre.config import load_config
+
+        load_config(options=["IMPORTS", str(tuple(args.imports))])
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """KEY VALUE pairs after all other arguments, in `opts`."""
     parser.add_argument(

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from icre.commands import arguments
 from icre.utils import cli
 from icre.utils.files import check_output
 
@@ -23,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
         help="the data set's own folder, or the one that holds it; of a table the file",
     )
     result.add_argument("--json", metavar="OUT", help="write counts, errors and warnings")
+    arguments.add_import(result)
     return result
 
 
@@ -34,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Examine the data set; 1 where training would stop."""
+    arguments.import_modules(args)
     import icre.datasets  # noqa: F401  (registers the data sets)
     from icre.datasets.doctor import examine, examine_table, find_folder, text
     from icre.evaluation import records

@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
     arguments.add_device(result, "cpu")
     result.add_argument("--json", metavar="OUT", help="write the comparison")
+    arguments.add_import(result)
     return result
 
 
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from icre.evaluation.features import FeatureSet
 
     check_output(args.json)
+    arguments.import_modules(args)
     first, second = (FeatureSet.load(path, args.test_ids) for path in (args.first, args.second))
     bootstrap = Bootstrap(args.samples, args.seed)
     result = compare(first, second, args.protocol, args.draw, args.perm, bootstrap, args.device)

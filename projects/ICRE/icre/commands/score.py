@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         help="also TAR at given FAR, per comparison and per search for a person who is not there",
     )
     arguments.add_device(result, "cpu")
+    arguments.add_import(result)
     result.add_argument("--json", metavar="OUT", help="write the list of result records")
     return result
 
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
     choice = from_arguments(args)
     check_output(args.json)
+    arguments.import_modules(args)
     features = FeatureSet.load(args.features, args.test_ids)
     results = score(
         features,

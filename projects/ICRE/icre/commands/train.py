@@ -18,14 +18,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--untrained", action="store_true", help="with --eval-only: score initial weights"
     )
-    result.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        metavar="MODULE",
-        help="import a module of your own, with losses, backbones or data sets; as the config key "
-        "IMPORTS",
-    )
+    arguments.add_import(result)
     arguments.add_launch(result)
     arguments.add_options(result)
     return result

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from PIL import Image
 from torchvision import transforms as T
 
 import icre.compat  # noqa: F401
@@ -34,7 +35,9 @@ class Batched:
         self.augmentation, self.cache = augmentation, cache
         self.resize = T.Resize(size, interpolation=T.InterpolationMode.BICUBIC)
 
-    def __call__(self, index: int, path: str, modality: int, seed: int | None) -> Fields:
+    def __call__(
+        self, index: int, path: str | Image.Image, modality: int, seed: int | None
+    ) -> Fields:
         """`images` (H, W, 3) uint8 and, in training, `augment` (len(ROW),) float32."""
         pixels = self.cache.get(index, lambda: np.array(self.resize(read_image(path))))
         fields = {"images": torch.from_numpy(pixels)}
@@ -54,7 +57,9 @@ class ImageByImage:
     def __init__(self, transforms: dict[int, Callable]):
         self.transforms = transforms
 
-    def __call__(self, index: int, path: str, modality: int, seed: int | None) -> Fields:
+    def __call__(
+        self, index: int, path: str | Image.Image, modality: int, seed: int | None
+    ) -> Fields:
         """`images` (3, H, W) float32 in 0..255."""
         with _seeded(seed):
             return {"images": self.transforms[modality](read_image(path))}

@@ -90,7 +90,8 @@ class FeatureSet:
 
     def take(self, rows: np.ndarray) -> Self:
         """The given rows (indices or a mask), in that order."""
-        return type(self)(*(getattr(self, name)[rows] for name in _COLUMNS), self.dataset)
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        return type(self)(**columns, dataset=self.dataset)
 
     def ordered(self) -> Self:
         """The rows by identity, camera and path: the order of gallery sampling, and of ties."""
@@ -263,7 +264,9 @@ def _read_npz(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, unpacking_limit(path.stat().st_size))
-            columns = {name: _read_array(archive, members[name]) for name in _COLUMNS}
+            columns: dict[str, Any] = {
+                name: _read_array(archive, members[name]) for name in _COLUMNS
+            }
             if _DATASET in members:
                 columns[_DATASET] = _name(_read_array(archive, members[_DATASET]))
             return columns

@@ -55,7 +55,8 @@ class _Settings(Open):
 
 
 # what tables and figures read of a result record
-Record = create_model("Record", __base__=_Settings, **dict.fromkeys(METRICS, (Metric, ...)))
+_COLUMNS: dict[str, Any] = dict.fromkeys(METRICS, (Metric, ...))
+Record = create_model("Record", __base__=_Settings, **_COLUMNS)
 
 
 def read_scalars(path: str | Path) -> Scalars:
@@ -66,7 +67,8 @@ def read_scalars(path: str | Path) -> Scalars:
     Raises:
         UserError: no such file, or a line that is no JSON object of numbers with an iteration.
     """
-    path, found = Path(path), {}
+    path = Path(path)
+    found: Scalars = {}
     if not path.is_file():
         raise UserError(f"{path}: no such file; a run writes it while it trains")
     with open(path, "rb") as file:

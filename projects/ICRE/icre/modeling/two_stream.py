@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fastreid.config import CfgNode
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone, build_resnet_backbone
 
-from icre.modality import INFRARED, NAMES, VISIBLE
+from icre.modality import NAMES
 from icre.modeling.backbone import STAGES, Stages, staged
 from icre.modeling.pretrained import load_pretrained, pretrained_file, without_pretrained
 from icre.utils.choice import one_of
@@ -83,11 +83,12 @@ class TwoStream(nn.Module):
         A stem sees only its own images, so neither modality leaks into the other's batch
         statistics; a modality that is not in the batch leaves its stem untouched.
         """
-        indices = [torch.nonzero(modalities == m).flatten() for m in (VISIBLE, INFRARED)]
+        indices = [torch.nonzero(modalities == m).flatten() for m in range(len(NAMES))]
         order = torch.cat(indices)  # (B,), visible first
         if modalities.shape != images.shape[:1] or len(order) != len(images):
+            known = " or ".join(map(str, range(len(NAMES))))
             raise UserError(
-                f"modalities must hold {VISIBLE} or {INFRARED} for each of {len(images)} images, "
+                f"modalities must hold {known} for each of {len(images)} images, "
                 f"not {modalities.tolist()}"
             )
         parts = [

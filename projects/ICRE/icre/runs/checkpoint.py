@@ -79,7 +79,7 @@ class SafeCheckpointer(Checkpointer):
         self.continues = resume and self.has_checkpoint()
         if not self.continues:
             return self.load(path, checkpointables=[])
-        first = None
+        first: UserError | None = None
         for file in resumable(self.save_dir):
             try:
                 checkpoint = self.load(str(file))
@@ -90,6 +90,7 @@ class SafeCheckpointer(Checkpointer):
             if first and self.save_to_disk:
                 self.tag_last_checkpoint(file.name)
             return checkpoint
+        assert first is not None  # there is a file, or it would not continue
         raise first
 
     def has_checkpoint(self) -> bool:
