@@ -16,6 +16,7 @@ from icre.config import add_icre_config, load_config
 from icre.config.keys import KEEP, KEYS, Key
 from icre.data.dataset import CORRUPT
 from icre.data.loader import SAMPLERS
+from icre.engine.trackers import trackers
 from icre.evaluation.rerank_options import ALGORITHMS
 from icre.modeling import enhance, head, mpfr, sdce, two_stream
 from icre.modeling.losses import auxiliary, icg
@@ -40,6 +41,7 @@ TABLES = {
     "MODEL.SDCE.OUTPUT": enhance.OUTPUTS,
     "MODEL.SDCE.QUERY": sdce.QUERIES,
     "TEST.RERANK.ALGORITHM": ALGORITHMS,
+    "TRACKERS": trackers.TRACKERS,
 }
 # whose values are handed to code that is not ours, or is one line
 WITHOUT_TABLE = {

@@ -32,6 +32,14 @@ RUN = (
     ),
     Key("MODEL.DEVICE", "auto", "auto (a GPU where there is one), cpu, cuda or cuda:N"),
     Key(
+        "TRACKERS",
+        ("tensorboard",),
+        "where a training's scalars, config and final scores go besides scalars.json; wandb and "
+        "mlflow: extras of the installation, offline in OUTPUT_DIR unless a login (wandb) or "
+        "MLFLOW_TRACKING_URI says otherwise",
+        choices=("tensorboard", "wandb", "mlflow"),
+    ),
+    Key(
         "DIST_TIMEOUT",
         1800,
         "how long ranks wait for each other; must exceed the time that the "
