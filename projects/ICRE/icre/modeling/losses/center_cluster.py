@@ -35,7 +35,10 @@ def center_cluster(features: Tensor, targets: Tensor, margin: float) -> tuple[Te
 
 @LOSS_REGISTRY.register()
 class CenterClusterLoss(FeatureLoss):
-    """`center_cluster`; MODEL.LOSSES.CENTER_CLUSTER."""
+    """Pulls features to their identity's centre, pushes the centres apart (MPANet, CVPR 2021).
+
+    `center_cluster`; keys: MODEL.LOSSES.CENTER_CLUSTER.
+    """
 
     node = "CENTER_CLUSTER"
 

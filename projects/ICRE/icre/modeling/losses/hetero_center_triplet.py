@@ -39,7 +39,10 @@ def hetero_center_triplet(
 
 @LOSS_REGISTRY.register()
 class HeteroCenterTripletLoss(FeatureLoss):
-    """`hetero_center_triplet`; MODEL.LOSSES.HC_TRIPLET."""
+    """Triplets of the identities' centres in each modality (Liu et al., TMM 2021).
+
+    `hetero_center_triplet`; keys: MODEL.LOSSES.HC_TRIPLET.
+    """
 
     node = "HC_TRIPLET"
 

@@ -40,7 +40,10 @@ def _softmax(x: Tensor, mask: Tensor) -> Tensor:
 
 @LOSS_REGISTRY.register()
 class WeightedRegularizedTripletLoss(FeatureLoss):
-    """`weighted_regularized_triplet`; MODEL.LOSSES.WRT."""
+    """Softly weighted triplets without a margin (AGW, TPAMI 2021).
+
+    `weighted_regularized_triplet`; keys: MODEL.LOSSES.WRT.
+    """
 
     node = "WRT"
 
