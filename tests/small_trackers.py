@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import time
 import types
 from collections import defaultdict
 from pathlib import Path
@@ -94,8 +95,18 @@ def fake_packages(patch: pytest.MonkeyPatch) -> tuple[list[FakeRun], dict]:
 
 
 def offline_wandb(folder: Path) -> list[dict[str, Any]]:
-    """The runs that wandb wrote below `folder`, oldest first: id, config, lines and summary."""
-    return [_read_offline(file) for file in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+    """The runs that wandb wrote below `folder`, oldest first: id, config, lines and summary.
+
+    wandb writes from a process of its own, so the last record is waited for.
+    """
+    files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+    for _ in range(300):
+        found = [_read_offline(file) for file in files]
+        if all("exit" in one and "id" in one for one in found):
+            return found
+        time.sleep(0.1)
+    sizes = {file.parent.name: file.stat().st_size for file in files}
+    raise AssertionError(f"wandb has not finished writing: {sizes}, {found}")
 
 
 def _read_offline(file: Path) -> dict[str, Any]:

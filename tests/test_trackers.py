@@ -70,6 +70,7 @@ def test_both_get_config_scalars_and_scores(fakes, tmp_path):
     (wandb,), (mlflow,) = fakes[0], fakes[1].values()
     assert wandb.options["name"] == mlflow.name == tmp_path.name
     assert wandb.options["dir"] == str(tmp_path) and wandb.offline
+    assert wandb.options["settings"]["finish_timeout"] == 600
     assert wandb.options["config"]["MODEL.MPFR.DIM"] == 128
     assert mlflow.data.params["MODEL.MPFR.DIM"] == "128"
     assert wandb.lines == [

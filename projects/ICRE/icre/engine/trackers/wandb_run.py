@@ -13,6 +13,7 @@ from icre.engine.trackers.tracker import DEFAULT_PROJECT, FINISHED, without_secr
 from icre.utils.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.icre")
+FINISH_TIMEOUT = 600.0  # seconds; by itself wandb waits for ever for a network that is gone
 STEP = "iteration"  # name of the x-axis, as in scalars.json
 
 
@@ -37,6 +38,9 @@ class WandbRun:
             "name": None if "WANDB_NAME" in os.environ else run.path.resolve().name,
             "project": None if "WANDB_PROJECT" in os.environ else DEFAULT_PROJECT,
         }
+        settings: dict[str, Any] = {"console": "off"}  # log.txt has it
+        if "WANDB_FINISH_TIMEOUT" not in os.environ:
+            settings["finish_timeout"] = FINISH_TIMEOUT
         start = functools.partial(
             wandb.init,
             **free,
@@ -45,7 +49,7 @@ class WandbRun:
             resume="allow" if known else None,
             allow_val_change=True,  # keys that a resumed training may change
             reinit="create_new",  # leaves a run alone that the caller has open
-            settings=wandb.Settings(console="off"),  # log.txt has it
+            settings=wandb.Settings(**settings),
         )
         if "WANDB_MODE" in os.environ:
             self._run = start()
