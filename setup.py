@@ -36,6 +36,12 @@ REQUIREMENTS = [
     "numba",  # compiled loops of re-ranking on a CPU
 ]
 
+# The key TRACKERS. The whole of mlflow is needed for its pages only (`mlflow ui`), not for writing.
+TRACKERS = {
+    "wandb": ["wandb>=0.31,<1"],
+    "mlflow": ["mlflow-skinny>=3.17,<4", "sqlalchemy>=2,<3", "alembic>=1.20,<2"],  # local store
+}
+
 
 def require_fastreid() -> None:
     """Stop an installation that could not run.
@@ -81,7 +87,9 @@ setup(
         "frame": ["pandas"],  # .frame() of scores and comparisons
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm>=1.0.31,<1.1"],
-        "parquet": ["pyarrow"],
+        "parquet": ["pyarrow>=17,<27"],
+        **TRACKERS,
+        "trackers": sorted({one for extra in TRACKERS.values() for one in extra}),
         "test": ["pytest", "pytest-xdist", "hypothesis"],
     },
 )

@@ -24,6 +24,7 @@ TEXTS = {
     "experiments": "ablations, RegDB's splits",
     "report": "one page of runs, figures",
     "benchmark": "speed beside others",
+    "listing": "what a config can name",
     "inference": "run folders, icre.load",
     "engine": "trainer, step, hooks, processes",
     "export": "ONNX, TorchScript",

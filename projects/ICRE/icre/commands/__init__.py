@@ -8,6 +8,7 @@ import icre
 # name -> (module, what it does)
 COMMANDS = {
     "train": ("train", "train, resume or evaluate any fast-reid model"),
+    "list": ("list", "models, losses, data sets, protocols, config keys"),
     "extract": ("extract", "write the features of a test set"),
     "score": ("score", "score features under the test protocols"),
     "compare": ("compare", "difference of two models with intervals"),

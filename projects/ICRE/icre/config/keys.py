@@ -32,6 +32,14 @@ RUN = (
     ),
     Key("MODEL.DEVICE", "auto", "auto (a GPU where there is one), cpu, cuda or cuda:N"),
     Key(
+        "TRACKERS",
+        ("tensorboard",),
+        "where a training's scalars, config and final scores go besides scalars.json; wandb and "
+        "mlflow: extras of the installation, offline in OUTPUT_DIR unless a login (wandb) or "
+        "MLFLOW_TRACKING_URI says otherwise",
+        choices=("tensorboard", "wandb", "mlflow"),
+    ),
+    Key(
         "DIST_TIMEOUT",
         1800,
         "how long ranks wait for each other; must exceed the time that the "
@@ -62,7 +70,13 @@ MODEL = (
         choices=("layer1", "layer2", "layer3", "layer4"),
         source=f"{_ICRE} (its stages 2-4)",
     ),
-    Key("MODEL.MPFR.DIM", 512, "channels of the clue map and of SDCE's tokens [d]", minimum=1),
+    Key(
+        "MODEL.MPFR.DIM",
+        512,
+        "width of the clue map and of SDCE's tokens [d]",
+        minimum=1,
+        unit="channels",
+    ),
     Key(
         "MODEL.MPFR.ALIGN",
         "avg",
@@ -158,13 +172,13 @@ LOSSES = (
     Key(
         "MODEL.LOSSES.HC_TRIPLET.SCALE", 1.0, "weight of the hetero-centre triplet loss", minimum=0
     ),
-    Key("MODEL.LOSSES.HC_TRIPLET.MARGIN", 0.3, "its margin", source=_HCTRI),
+    Key("MODEL.LOSSES.HC_TRIPLET.MARGIN", 0.3, "margin between distances", source=_HCTRI),
     Key("MODEL.LOSSES.HC_TRIPLET.NORM", False, "L2-normalise the features first"),
     Key("MODEL.LOSSES.CENTER_CLUSTER.SCALE", 1.0, "weight of the centre cluster loss", minimum=0),
     Key(
         "MODEL.LOSSES.CENTER_CLUSTER.MARGIN",
         0.7,
-        "its margin",
+        "distance below which two centres repel each other",
         source="MPANet, Wu et al., CVPR 2021",
     ),
     Key("MODEL.LOSSES.CENTER_CLUSTER.NORM", False, "L2-normalise the features first"),
@@ -253,11 +267,17 @@ SOLVER = (
     Key(
         "SOLVER.CHECKPOINT_ITERS",
         0,
-        "steps between two writings of model_last inside an epoch; 0: at its end only",
+        "time between two writings of model_last inside an epoch; 0: at its end only",
         minimum=0,
         unit="steps",
     ),
-    Key("SOLVER.CHECKPOINT_KEEP", 2, "how many of model_last's checkpoints are kept", minimum=1),
+    Key(
+        "SOLVER.CHECKPOINT_KEEP",
+        2,
+        "how many of model_last's checkpoints are kept",
+        minimum=1,
+        unit="files",
+    ),
     Key(
         "SOLVER.LAYOUT",
         "auto",
@@ -275,7 +295,13 @@ SOLVER = (
 )
 
 TEST = (
-    Key("TEST.EVAL_PERIOD", 0, "epochs between evaluations; 0: after the last one only", minimum=0),
+    Key(
+        "TEST.EVAL_PERIOD",
+        0,
+        "time between evaluations; 0: after the last one only",
+        minimum=0,
+        unit="epochs",
+    ),
     Key("TEST.PROTOCOLS", (), "test protocols; empty: the data set's own list"),
     Key(
         "TEST.SPLIT",

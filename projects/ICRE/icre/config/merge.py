@@ -13,7 +13,7 @@ from fastreid.config import CfgNode
 
 from icre.utils.errors import UserError
 
-_WORDS = {
+WORDS = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
@@ -99,7 +99,7 @@ def _typed(key: str, value: Any, default: Any, where: str) -> Any:
     if type(decoded) is not type(default):
         example = f", such as {default}" if default and isinstance(default, (list, tuple)) else ""
         raise UserError(
-            f"{where}{key} is {_described(decoded)}, it must be {_WORDS[type(default)]}{example}"
+            f"{where}{key} is {_described(decoded)}, it must be {WORDS[type(default)]}{example}"
         )
     _require_finite(key, decoded, where)
     return decoded
@@ -116,7 +116,7 @@ def _entries(key: str, entries: Any, default: Any, where: str) -> list[Any]:
         kinds = tuple(known) or (str, int, float)
     for entry in entries:
         if type(entry) not in kinds:
-            words = " or ".join(_WORDS[kind] for kind in kinds)
+            words = " or ".join(WORDS[kind] for kind in kinds)
             raise UserError(f"{where}{key}: entry {_described(entry)} must be {words}")
         _require_finite(key, entry, where)
     return list(entries)
@@ -147,5 +147,5 @@ def _float(value: int) -> float:
 
 def _described(value: Any) -> str:
     """The value, shortened, and its kind in plain words."""
-    words = _WORDS.get(type(value), f"of type {type(value).__name__}")
+    words = WORDS.get(type(value), f"of type {type(value).__name__}")
     return f"{reprlib.repr(value)} ({words})"

@@ -13,6 +13,7 @@ from icre.data.loader import verify_datasets
 from icre.engine.before import check_data
 from icre.engine.launch import checks_input, launch, owns_output
 from icre.engine.setup import start_run
+from icre.engine.trackers import check_trackers
 from icre.engine.trainer import Trainer
 from icre.evaluation.records import UNTRAINED
 from icre.runs import output
@@ -44,6 +45,7 @@ def check(args: argparse.Namespace, cfg: CfgNode | None = None) -> CfgNode:
         output.check_evaluation(cfg, untrained)
         check_data(cfg, train=False)
     else:
+        check_trackers(cfg)
         output.require_fresh(cfg, args.resume)
         people = check_data(cfg, train=True)
         if args.resume:

@@ -17,7 +17,7 @@ from fastreid.engine.train_loop import TrainerBase
 from fastreid.evaluation import DatasetEvaluator, ReidEvaluator
 from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
-from fastreid.utils.events import EventStorage, JSONWriter, TensorboardXWriter
+from fastreid.utils.events import EventStorage, JSONWriter
 
 from icre.data import loader as loaders
 from icre.data.batch import DeviceLoader
@@ -40,6 +40,7 @@ from icre.engine.schedule import finish_early, replan
 from icre.engine.step import Step, compile_model
 from icre.engine.stop import StopSignal
 from icre.engine.testing import protocol_evaluator, score_model
+from icre.engine.trackers import Trackers
 from icre.engine.validation import BestOnValidation
 from icre.evaluation import records
 from icre.modeling.build import build_model
@@ -110,8 +111,8 @@ class Trainer(DefaultTrainer):
         self.start_epoch = self.epoch = self.start_iter = 0
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
-        self.warmup_iters = cfg.SOLVER.WARMUP_ITERS
-        self.delay_epochs = cfg.SOLVER.DELAY_EPOCHS
+        self.warmup_iters, self.delay_epochs = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.DELAY_EPOCHS
+        self.trackers = Trackers(cfg)
         self._last_eval_results: OrderedDict = OrderedDict()
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -141,7 +142,7 @@ class Trainer(DefaultTrainer):
         """
         if comm.is_main_process():
             check_space(self.cfg, self.model, self.optimizer)
-        with self.stop:
+        with self.stop, self.trackers.running(self.start_iter):
             self.best = BestOnValidation(RunFolder(self.cfg.OUTPUT_DIR), self.start_epoch)
             if self._lacks_validation():
                 with self.stop.immediate():
@@ -150,12 +151,13 @@ class Trainer(DefaultTrainer):
                 self.register_hooks(self.build_hooks())
                 self._train_epochs()
                 if not self.cfg.DATASETS.VALIDATION:
-                    return self._last_eval_results
+                    return self.trackers.finish(self._last_eval_results)
             else:
                 logger.info("epoch %d was the last one: scoring again", self.start_epoch)
                 finish_early(self.checkpointer)
             with self.stop.immediate():
-                return self._test_best() if self.cfg.DATASETS.VALIDATION else self._evaluate()
+                validated = self.cfg.DATASETS.VALIDATION
+                return self.trackers.finish(self._test_best() if validated else self._evaluate())
 
     def _train_epochs(self) -> None:
         """`TrainerBase.train`, which cannot begin in the middle of an epoch."""
@@ -242,13 +244,13 @@ class Trainer(DefaultTrainer):
         return [*ret, ProgressBar()]
 
     def build_writers(self) -> list:
-        """Plain lines for the log; fast-reid's writers of TensorBoard events and scalars.json."""
+        """Plain lines for the log, fast-reid's writer of scalars.json, and those of TRACKERS."""
         scalars = RunFolder(self.cfg.OUTPUT_DIR).scalars
         truncate_scalars(scalars, self.start_iter)
         return [
             LinePrinter(self.max_iter, self.iters_per_epoch),
             JSONWriter(str(scalars)),
-            TensorboardXWriter(self.cfg.OUTPUT_DIR, purge_step=self.start_iter or None),
+            *self.trackers.writers(self.start_iter),
         ]
 
     def _evaluate(self) -> OrderedDict:

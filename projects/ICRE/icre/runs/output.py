@@ -45,6 +45,7 @@ FREE_IF_KEPT = (
     "TEST.IMS_PER_BATCH",
     "CUDNN_BENCHMARK",
     "DIST_TIMEOUT",
+    "TRACKERS",
 )
 ANOTHER = "name another OUTPUT_DIR"
 

@@ -79,6 +79,7 @@ FREE = (
     "SOLVER.MAX_EPOCH",  # re-planned, see `icre.engine.schedule`
     "CUDNN_BENCHMARK",
     "DIST_TIMEOUT",
+    "TRACKERS",
 )
 
 
@@ -91,7 +92,7 @@ def changed_key(
         old, new: nested; keys that only one of them has are left out (another version's).
         free: names that may differ; those that end in a dot or an underscore: beginnings of names.
     """
-    olds, news = _flat(old), _flat(new)
+    olds, news = flat(old), flat(new)
     by_epochs = bool(news.get("SOLVER.WARMUP_EPOCHS"))
     for key in (key for key in olds if key in news):
         if key in free or any(key.startswith(one) for one in free if one[-1] in "._"):
@@ -105,12 +106,12 @@ def changed_key(
     return None
 
 
-def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested config -> {dotted key: value}, tuples as lists."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return found

@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "validation.json"
 
     @property
+    def trackers(self) -> Path:
+        """Ids of the training's runs in the services that TRACKERS names."""
+        return self.path / "trackers.json"
+
+    @property
     def final(self) -> Path:
         """Checkpoint after the last epoch."""
         return self.path / "model_final.pth"

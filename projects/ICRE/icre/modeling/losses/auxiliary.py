@@ -22,7 +22,7 @@ MAPS = ("deep", "clues")  # X_4, F_c
 
 @LOSS_REGISTRY.register()
 class AuxiliaryIDLoss(nn.Module):
-    """scale * cross-entropy on W BN(GeM(map)), for each map, each with its own neck and classifier.
+    """ID losses of single maps: scale * cross-entropy on W BN(GeM(map)), W and BN of each its own.
 
     They are parameters of the loss: trained as the head is, and not used afterwards.
 

@@ -68,6 +68,9 @@ class CenterCluster(FeatureLoss):
 
 @LOSS_REGISTRY.register()
 class CenterClusterLoss(ConfiguredLoss):
-    """`CenterCluster` in a model; MODEL.LOSSES.CENTER_CLUSTER."""
+    """Pulls features to their identity's centre, pushes the centres apart (MPANet, CVPR 2021).
+
+    `CenterCluster` in a model; keys: MODEL.LOSSES.CENTER_CLUSTER.
+    """
 
     node, plain, prefix = "CENTER_CLUSTER", CenterCluster, "loss_cluster"

@@ -68,6 +68,9 @@ class HeteroCenterTriplet(FeatureLoss):
 
 @LOSS_REGISTRY.register()
 class HeteroCenterTripletLoss(ConfiguredLoss):
-    """`HeteroCenterTriplet` in a model; MODEL.LOSSES.HC_TRIPLET."""
+    """Triplets of the identities' centres in each modality (Liu et al., TMM 2021).
+
+    `HeteroCenterTriplet` in a model; keys: MODEL.LOSSES.HC_TRIPLET.
+    """
 
     node, plain, prefix = "HC_TRIPLET", HeteroCenterTriplet, "loss_hc"

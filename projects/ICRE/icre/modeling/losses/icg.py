@@ -62,7 +62,7 @@ MAPS = ("enhanced", "clues")  # whose pooled features the loss works on: f, GeM(
 
 @LOSS_REGISTRY.register()
 class ICGLoss(nn.Module):
-    """scale * (all terms of the variant, on each map), in float32; logged term by term.
+    """The paper's ICG loss: scale * (the terms of the variant, on each map), in float32.
 
     Args:
         scale: weight of the loss (lambda).

@@ -66,6 +66,9 @@ class WeightedRegularizedTriplet(FeatureLoss):
 
 @LOSS_REGISTRY.register()
 class WeightedRegularizedTripletLoss(ConfiguredLoss):
-    """`WeightedRegularizedTriplet` in a model; MODEL.LOSSES.WRT."""
+    """Softly weighted triplets without a margin (AGW, TPAMI 2021).
+
+    `WeightedRegularizedTriplet` in a model; keys: MODEL.LOSSES.WRT.
+    """
 
     node, plain, prefix = "WRT", WeightedRegularizedTriplet, "loss"

@@ -1,0 +1,1 @@
+"""What there is: registered names, config files, and the reference of all config keys."""
