@@ -11,10 +11,15 @@ from conftest import CONFIGS
 from icre.config import load_config
 from icre.data.augment import ROW, Augmentation, apply, batched_augmentation
 from icre.data.cache import ImageCache
+from icre.data.transforms import build_modality_transforms
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 SIZE = (24, 12)
-FULL = Augmentation(SIZE, pad=3, mirror=0.5, erase=0.5, erase_value=(7, 8, 9), channels=True)
+FULL = Augmentation(
+    SIZE, pad=3, mirror=0.5, erase=0.5, erase_value=(7, 8, 9), channels=True,
+    area=(0.05, 0.5), jitter=0.5, local=0.5,
+)  # fmt: skip
 
 
 def slow(image: np.ndarray, row: np.ndarray, pad: int) -> torch.Tensor:
@@ -29,6 +34,12 @@ def slow(image: np.ndarray, row: np.ndarray, pad: int) -> torch.Tensor:
     if any(weights):
         gray = sum(w * channel for w, channel in zip(weights, result))
         result = torch.stack([gray] * 3)
+    if (value["brightness"], value["contrast"]) != (1, 1):
+        bright = result * value["brightness"]
+        result = (bright.mean() + (bright - bright.mean()) * value["contrast"]).clamp(0, 255)
+    y, x, h, w = (int(value[f"part_{name}"]) for name in "yxhw")
+    part = result[:, y : y + h, x : x + w]
+    part.copy_((part * value["factor"]).clamp(0, 255))
     y, x, h, w = (int(value[name]) for name in "yxhw")
     if h:
         colour = torch.tensor([value[name] for name in ("r0", "g0", "b0")]).double()
@@ -110,3 +121,38 @@ def test_a_failing_decode_leaves_the_place_empty():
     with pytest.raises(OSError):
         cache.get(0, lambda: (_ for _ in ()).throw(OSError("broken")))
     assert (cache.get(0, lambda: np.ones((4, 2, 3), np.uint8)) == 1).all()
+
+
+def test_jitter_is_of_infrared_images_and_parts_of_any():
+    augmentation = Augmentation(SIZE, jitter=0.3, local=0.4, area=(0.1, 0.3))
+    for modality, expected in ((VISIBLE, 0.0), (INFRARED, 0.3)):
+        drawn = dict(zip(ROW, rows(augmentation, modality, 3000).T))
+        assert abs((drawn["brightness"] != 1).mean() - expected) < 0.03
+        assert drawn["contrast"].min() >= 0.5 and drawn["contrast"].max() <= 1.5
+        shares = drawn["part_h"] * drawn["part_w"] / (SIZE[0] * SIZE[1])
+        assert abs((shares > 0).mean() - 0.4) < 0.04
+        assert shares[shares > 0].min() > 0.05 and shares.max() < 0.35
+        inside = drawn["factor"][shares > 0]
+        assert inside.min() >= 0.5 and inside.max() <= 1.5 and abs(inside.mean() - 1) < 0.03
+
+
+def test_what_is_off_changes_no_other_number():
+    plain = Augmentation(SIZE, pad=3, mirror=0.5, erase=0.5, channels=True)
+    more = Augmentation(SIZE, pad=3, mirror=0.5, erase=0.5, channels=True, jitter=1.0, local=1.0)
+    for modality in (VISIBLE, INFRARED):
+        assert (rows(plain, modality, 50)[:, :13] == rows(more, modality, 50)[:, :13]).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["INPUT.INFRARED_JITTER.PROB", "0.5"],
+        ["INPUT.LOCAL_LINEAR.PROB", "0.5"],
+        ["INPUT.REA.AREA", "[0.2, 0.8]"],
+    ],
+)
+def test_what_only_whole_batches_have_is_refused_image_by_image(options):
+    cfg = load_config(str(CONFIGS / "SYSU/icre_r50.yml"), [*options, "INPUT.BATCHED", "False"])
+    with pytest.raises(UserError, match=r"INPUT\..* of whole batches"):
+        build_modality_transforms(cfg, is_train=True)
+    build_modality_transforms(cfg, is_train=False)

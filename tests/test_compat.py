@@ -94,7 +94,7 @@ def test_the_sysu_schedule_is_what_the_config_says():
     rates = learning_rates("SYSU/icre_r50.yml", iters=3, epochs=125)
     assert rates[0] == pytest.approx(0.001)  # WARMUP_FACTOR 0.1
     assert rates[5] == pytest.approx(0.01 * (0.1 + 0.9 * 0.5))
-    expected = {10: 0.01, 19: 0.01, 20: 1e-3, 59: 1e-3, 60: 1e-4, 119: 1e-4, 120: 1e-5}
+    expected = {10: 0.01, 24: 0.01, 25: 1e-3, 89: 1e-3, 90: 1e-4, 119: 1e-4, 120: 1e-5}
     assert {epoch: rates[epoch] for epoch in expected} == pytest.approx(expected)
 
 

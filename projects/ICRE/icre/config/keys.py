@@ -221,10 +221,38 @@ DATA = (
         source="CAJ, Ye et al., ICCV 2021",
     ),
     Key(
+        "INPUT.REA.AREA",
+        (0.02, 0.33),
+        "least and largest share of the image that REA erases",
+        above=0.0,
+        maximum=1.0,
+        lengths=(2,),
+        source="DEEN: 0.2 to 0.8; CAJ: 0.02 to 0.4",
+    ),
+    Key(
+        "INPUT.INFRARED_JITTER.PROB",
+        0.0,
+        "chance that an infrared image gets another brightness and contrast, each by a factor of "
+        "0.5 to 1.5",
+        minimum=0.0,
+        maximum=1.0,
+        source="CAJ, MSCMNet",
+    ),
+    Key(
+        "INPUT.LOCAL_LINEAR.PROB",
+        0.0,
+        "chance that a random part of an image (of INPUT.REA.AREA) is multiplied by a factor of "
+        "0.5 to 1.5",
+        minimum=0.0,
+        maximum=1.0,
+        source="local linear enhancement, RLE, Tan et al., NeurIPS 2024",
+    ),
+    Key(
         "INPUT.BATCHED",
         True,
         "augment whole 8-bit batches on the device where INPUT asks for no "
-        "more than PADDING, FLIP, REA and CHANNEL_AUG; else image by image, as fast-reid does",
+        "more than PADDING, FLIP, REA, CHANNEL_AUG, INFRARED_JITTER and LOCAL_LINEAR; else image "
+        "by image, as fast-reid does",
     ),
     Key(
         "DATALOADER.CACHE_GB",

@@ -19,16 +19,19 @@ import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
 
-from icre.modality import VISIBLE
+from icre.modality import INFRARED, VISIBLE
 
 # The row of an image: where its crop starts (pixels of the unpadded image, may be negative),
 # mirrored (0 or 1), weights of R, G and B in the gray image (all 0: none), the erased box (h = 0:
-# none) and its colour (0..255).
-ROW = ("top", "left", "mirror", "red", "green", "blue", "y", "x", "h", "w", "r0", "g0", "b0")
+# none) and its colour (0..255); factors of brightness and contrast; a part (part_h = 0: none) and
+# the factor of its pixels.
+ROW = ("top", "left", "mirror", "red", "green", "blue", "y", "x", "h", "w", "r0", "g0", "b0",
+       "brightness", "contrast", "part_y", "part_x", "part_h", "part_w", "factor")  # fmt: skip
 # Other keys of fast-reid's INPUT that change training images.
 _OTHERS = ("AUTOAUG", "CROP", "CJ", "AUGMIX", "RPT", "AFFINE")
 _ERASE_TRIES = 10  # torchvision's RandomErasing
-_ERASE_SCALE, _ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)
+_ERASE_RATIO = 0.3, 3.3
+_FACTORS = 0.5, 1.5  # of brightness, contrast, and the pixels of a part
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Augmentation:
         erase: probability.
         erase_value: (R, G, B) in 0..255.
         channels: channel augmentation of visible images.
+        area: least and largest share of the image that is erased, or multiplied.
+        jitter: probability that an infrared image's brightness and contrast change.
+        local: probability that a part of an image is multiplied by a factor.
     """
 
     size: tuple[int, int]
@@ -50,6 +56,9 @@ class Augmentation:
     erase: float = 0.0
     erase_value: tuple[float, float, float] = (0.0, 0.0, 0.0)
     channels: bool = False
+    area: tuple[float, float] = (0.02, 0.33)
+    jitter: float = 0.0
+    local: float = 0.0
 
     def sample(self, modality: int, seed: int) -> np.ndarray:
         """One image's row, (len(ROW),) float32, a function of `seed` alone.
@@ -66,8 +75,14 @@ class Augmentation:
         if self.channels and modality == VISIBLE:
             row[3:6] = _channel_weights(random)
         if random.random() < self.erase:
-            row[6:10] = _erased_box(random, *self.size)
-            row[10:] = self.erase_value
+            row[6:10] = _box(random, *self.size, self.area)
+            row[10:13] = self.erase_value
+        row[13:15] = 1
+        if self.jitter and modality == INFRARED and random.random() < self.jitter:
+            row[13:15] = random.uniform(*_FACTORS, size=2)
+        if self.local and random.random() < self.local:
+            row[15:19] = _box(random, *self.size, self.area)
+            row[19] = random.uniform(*_FACTORS)
         return row
 
 
@@ -85,15 +100,21 @@ def batched_augmentation(cfg: CfgNode) -> Augmentation | None:
         erase=node.REA.PROB if node.REA.ENABLED else 0.0,
         erase_value=tuple(node.REA.VALUE),
         channels=node.CHANNEL_AUG.ENABLED,
+        area=tuple(node.REA.AREA),
+        jitter=node.INFRARED_JITTER.PROB,
+        local=node.LOCAL_LINEAR.PROB,
     )
 
 
-def apply(images: Tensor, rows: Tensor) -> Tensor:
-    """Crop, mirror, mix channels, erase.
+def apply(images: Tensor, rows: Tensor, host_rows: Tensor | None = None) -> Tensor:
+    """Crop, mirror, mix channels, change brightness and contrast, multiply a part, erase.
+
+    Contrast is the distance from the image's mean gray. Pixels stay in 0..255.
 
     Args:
         images: (B, H, W, 3), 8 bits.
         rows: (B, len(ROW)) on the same device.
+        host_rows: the same on the CPU, which say what no image needs; a GPU would be waited for.
 
     Returns:
         (B, 3, H, W) float32 in 0..255.
@@ -102,7 +123,15 @@ def apply(images: Tensor, rows: Tensor) -> Tensor:
     weights = rows[:, 3:6]
     gray = torch.einsum("bc,bchw->bhw", weights, cropped).unsqueeze(1)
     mixed = torch.where((weights.sum(1) > 0)[:, None, None, None], gray, cropped)
-    return torch.where(_inside_box(mixed, rows[:, 6:10]), rows[:, 10:, None, None], mixed)
+    asked = rows if host_rows is None else host_rows
+    if (asked[:, 13:15] != 1).any():
+        brightness, contrast = rows[:, 13:15, None, None, None].unbind(1)  # (B, 1, 1, 1) each
+        mean = (mixed * brightness).mean(dim=(1, 2, 3), keepdim=True)
+        mixed = (mean + (mixed * brightness - mean) * contrast).clamp(0, 255)
+    if (asked[:, 17] > 0).any():
+        multiplied = (mixed * rows[:, 19, None, None, None]).clamp(0, 255)
+        mixed = torch.where(_inside_box(mixed, rows[:, 15:19]), multiplied, mixed)
+    return torch.where(_inside_box(mixed, rows[:, 6:10]), rows[:, 10:13, None, None], mixed)
 
 
 def _channel_weights(random: np.random.Generator) -> np.ndarray:
@@ -116,10 +145,12 @@ def _channel_weights(random: np.random.Generator) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _erased_box(random: np.random.Generator, height: int, width: int) -> tuple[int, ...]:
+def _box(
+    random: np.random.Generator, height: int, width: int, share: tuple[float, float]
+) -> tuple[int, ...]:
     """(y, x, h, w) as torchvision's RandomErasing samples it; all 0 if no try fitted."""
     for _ in range(_ERASE_TRIES):
-        area = height * width * random.uniform(*_ERASE_SCALE)
+        area = height * width * random.uniform(*share)
         ratio = math.exp(random.uniform(*np.log(_ERASE_RATIO)))
         h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if h < height and w < width:

@@ -36,7 +36,7 @@ def to_device(
     }
     rows, images = moved.pop("augment", None), moved["images"]
     if rows is not None:
-        images = apply(images, rows)
+        images = apply(images, rows, batch["augment"])
     elif images.dtype == torch.uint8:
         images = images.permute(0, 3, 1, 2).float()
     return {**moved, "images": images.contiguous(memory_format=memory_format)}

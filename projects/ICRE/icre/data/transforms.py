@@ -52,6 +52,17 @@ def build_modality_transforms(cfg: CfgNode, is_train: bool) -> dict[int, Callabl
         raise UserError(
             "INPUT.AFFINE.ENABLED: fast-reid's call needs torchvision < 0.13; set False"
         )
+    node = cfg.INPUT
+    if is_train and (node.INFRARED_JITTER.PROB or node.LOCAL_LINEAR.PROB):
+        raise UserError(
+            "INPUT.INFRARED_JITTER and LOCAL_LINEAR are of whole batches, which INPUT.BATCHED "
+            "False or another augmentation of INPUT switches off: leave them out"
+        )
+    if is_train and node.REA.ENABLED and tuple(node.REA.AREA) != (0.02, 0.33):
+        raise UserError(
+            f"INPUT.REA.AREA {tuple(node.REA.AREA)} is of whole batches, which INPUT.BATCHED False "
+            "or another augmentation of INPUT switches off: leave it as it was"
+        )
     infrared = build_transforms(cfg, is_train=is_train)
     if not (is_train and cfg.INPUT.CHANNEL_AUG.ENABLED):
         return {VISIBLE: infrared, INFRARED: infrared}
