@@ -10,6 +10,7 @@ from torchvision.transforms import functional as F
 from conftest import CONFIGS
 from icre.config import load_config
 from icre.data.augment import ROW, Augmentation, apply, batched_augmentation
+from icre.data.batch import to_device
 from icre.data.cache import ImageCache
 from icre.data.transforms import build_modality_transforms
 from icre.modality import INFRARED, VISIBLE
@@ -149,6 +150,7 @@ def test_what_is_off_changes_no_other_number():
         ["INPUT.INFRARED_JITTER.PROB", "0.5"],
         ["INPUT.LOCAL_LINEAR.PROB", "0.5"],
         ["INPUT.REA.AREA", "[0.2, 0.8]"],
+        ["INPUT.VIEWS", "2"],
     ],
 )
 def test_what_only_whole_batches_have_is_refused_image_by_image(options):
@@ -156,3 +158,39 @@ def test_what_only_whole_batches_have_is_refused_image_by_image(options):
     with pytest.raises(UserError, match=r"INPUT\..* of whole batches"):
         build_modality_transforms(cfg, is_train=True)
     build_modality_transforms(cfg, is_train=False)
+
+
+def test_two_views_are_the_plain_and_the_changed_image():
+    augmentation = Augmentation(SIZE, channels=True, views=2)
+    drawn = rows(augmentation, VISIBLE, 600)  # (600, 2, R)
+    weights = drawn[:, :, 3:6]
+    assert not weights[:, 0].any() and np.allclose(weights[:, 1].sum(1), 1)
+    assert abs((weights[:, 1].max(1) == 1).mean() - 0.5) < 0.06
+    assert not rows(augmentation, INFRARED, 20)[:, :, 3:6].any()
+
+
+def test_a_batch_of_two_views_has_the_second_ones_behind():
+    augmentation = Augmentation(SIZE, pad=3, mirror=0.5, channels=True, views=2)
+    modalities = torch.tensor([VISIBLE, INFRARED, VISIBLE, INFRARED])
+    drawn = np.stack([augmentation.sample(m, seed) for seed, m in enumerate(modalities.tolist())])
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), dtype=np.uint8)
+    batch = {
+        "images": torch.from_numpy(pixels),
+        "augment": torch.from_numpy(drawn),
+        "modalities": modalities,
+        "targets": torch.tensor([5, 5, 6, 6]),
+        "img_paths": ["a", "b", "c", "d"],
+    }
+    result = to_device(batch, torch.device("cpu"))
+    assert result["targets"].tolist() == [5, 5, 6, 6, 5, 6]
+    assert result["modalities"].tolist() == [0, 1, 0, 1, 0, 0]
+    assert result["img_paths"] == ["a", "b", "c", "d", "a", "c"] and "augment" not in result
+    expected = [slow(pixels[row], drawn[row, 0], 3) for row in range(4)]
+    expected += [slow(pixels[row], drawn[row, 1], 3) for row in (0, 2)]
+    torch.testing.assert_close(result["images"].double(), torch.stack(expected), rtol=0, atol=1e-4)
+
+
+def test_two_views_need_a_change_of_channels():
+    options = ["INPUT.VIEWS", "2", "INPUT.CHANNEL_AUG.ENABLED", "False"]
+    with pytest.raises(UserError, match=r"INPUT\.VIEWS 2 needs INPUT\.CHANNEL_AUG"):
+        batched_augmentation(load_config(str(CONFIGS / "SYSU/icre_r50.yml"), options))

@@ -221,6 +221,15 @@ DATA = (
         source="CAJ, Ye et al., ICCV 2021",
     ),
     Key(
+        "INPUT.VIEWS",
+        1,
+        "views of each visible training image in a step: 2 are the image as it is and one with "
+        "its channels changed (CHANNEL_AUG), both seen by every loss; a step has half as many "
+        "images more",
+        choices=(1, 2),
+        source="CAJ, Ye et al., ICCV 2021",
+    ),
+    Key(
         "INPUT.REA.AREA",
         (0.02, 0.33),
         "least and largest share of the image that REA erases",

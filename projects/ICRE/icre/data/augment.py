@@ -20,6 +20,7 @@ import icre.compat  # noqa: F401
 from fastreid.config import CfgNode
 
 from icre.modality import INFRARED, VISIBLE
+from icre.utils.errors import UserError
 
 # The row of an image: where its crop starts (pixels of the unpadded image, may be negative),
 # mirrored (0 or 1), weights of R, G and B in the gray image (all 0: none), the erased box (h = 0:
@@ -48,6 +49,7 @@ class Augmentation:
         area: least and largest share of the image that is erased, or multiplied.
         jitter: probability that an infrared image's brightness and contrast change.
         local: probability that a part of an image is multiplied by a factor.
+        views: of a visible image: 2 are one as it is and one with its channels changed.
     """
 
     size: tuple[int, int]
@@ -59,21 +61,35 @@ class Augmentation:
     area: tuple[float, float] = (0.02, 0.33)
     jitter: float = 0.0
     local: float = 0.0
+    views: int = 1
 
     def sample(self, modality: int, seed: int) -> np.ndarray:
-        """One image's row, (len(ROW),) float32, a function of `seed` alone.
+        """One image's row, (len(ROW),) float32, a function of `seed` alone; (2, len(ROW)) of views.
 
         Args:
-            modality: VISIBLE or INFRARED.
+            modality: VISIBLE or INFRARED; of an infrared image the second view is not used.
             seed: of this image at this position of the stream.
         """
-        random = np.random.default_rng(seed)
+        if self.views == 1:
+            return self._row(np.random.default_rng(seed), modality, (0, 1, 2))
+        chances = (0,), (1, 2)
+        return np.stack(
+            [
+                self._row(np.random.default_rng((seed, view)), modality, chances[view])
+                for view in range(2)
+            ]
+        )
+
+    def _row(
+        self, random: np.random.Generator, modality: int, changes: tuple[int, ...]
+    ) -> np.ndarray:
+        """`changes`: of the channels that have equal chances, see `_channel_weights`."""
         row = np.zeros(len(ROW), dtype=np.float32)
         if self.pad:
             row[:2] = random.integers(-self.pad, self.pad + 1, size=2)
         row[2] = random.random() < self.mirror
         if self.channels and modality == VISIBLE:
-            row[3:6] = _channel_weights(random)
+            row[3:6] = _channel_weights(random, changes)
         if random.random() < self.erase:
             row[6:10] = _box(random, *self.size, self.area)
             row[10:13] = self.erase_value
@@ -89,6 +105,11 @@ class Augmentation:
 def batched_augmentation(cfg: CfgNode) -> Augmentation | None:
     """cfg.INPUT as an Augmentation; None if it has any other transform, or INPUT.BATCHED is off."""
     node, size = cfg.INPUT, tuple(cfg.INPUT.SIZE_TRAIN)
+    if node.VIEWS > 1 and not node.CHANNEL_AUG.ENABLED:
+        raise UserError(
+            f"INPUT.VIEWS {node.VIEWS} needs INPUT.CHANNEL_AUG.ENABLED True, which changes the "
+            "second view"
+        )
     black_border = not node.PADDING.ENABLED or node.PADDING.MODE == "constant"
     others = any(getattr(node, name).ENABLED for name in _OTHERS)
     if others or not (node.BATCHED and black_border and len(size) == 2 and min(size) > 0):
@@ -103,6 +124,7 @@ def batched_augmentation(cfg: CfgNode) -> Augmentation | None:
         area=tuple(node.REA.AREA),
         jitter=node.INFRARED_JITTER.PROB,
         local=node.LOCAL_LINEAR.PROB,
+        views=node.VIEWS,
     )
 
 
@@ -134,9 +156,9 @@ def apply(images: Tensor, rows: Tensor, host_rows: Tensor | None = None) -> Tens
     return torch.where(_inside_box(mixed, rows[:, 6:10]), rows[:, 10:13, None, None], mixed)
 
 
-def _channel_weights(random: np.random.Generator) -> np.ndarray:
-    """CAJ's three equal chances: as it is (all 0), one channel, a gray of random weights."""
-    choice = random.integers(3)
+def _channel_weights(random: np.random.Generator, changes: tuple[int, ...]) -> np.ndarray:
+    """CAJ's equal chances: 0 as it is (all 0), 1 one channel, 2 a gray of random weights."""
+    choice = changes[random.integers(len(changes))]
     if choice == 0:
         return np.zeros(3)
     if choice == 1:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from icre.data.augment import apply
+from icre.modality import VISIBLE
 
 Batch = dict[str, Any]
 
@@ -26,7 +27,8 @@ def to_device(
         memory_format: of the images.
 
     Returns:
-        The same keys without `augment`; `images` are (B, 3, H, W) float32 in 0..255.
+        The same keys without `augment`; `images` are (B, 3, H, W) float32 in 0..255. With
+        INPUT.VIEWS 2 the second views of the visible images are behind the others.
     """
     moved = {
         key: value.to(device, non_blocking=True)
@@ -34,12 +36,40 @@ def to_device(
         else value
         for key, value in batch.items()
     }
+    host_rows = batch.get("augment")
+    if host_rows is not None and host_rows.dim() == 3:
+        moved, host_rows = _two_views(moved, host_rows)
     rows, images = moved.pop("augment", None), moved["images"]
     if rows is not None:
-        images = apply(images, rows, batch["augment"])
+        images = apply(images, rows, host_rows)
     elif images.dtype == torch.uint8:
         images = images.permute(0, 3, 1, 2).float()
     return {**moved, "images": images.contiguous(memory_format=memory_format)}
+
+
+def _two_views(batch: Batch, host_rows: torch.Tensor) -> tuple[Batch, torch.Tensor]:
+    """Add the second view of each visible image behind a batch of B images (INPUT.VIEWS).
+
+    Args:
+        batch: moved, with `augment` (B, 2, R).
+        host_rows: the same on the CPU.
+
+    Returns:
+        Every entry with the rows of the second views behind it, and such rows on the CPU.
+    """
+    visible = torch.nonzero(batch["modalities"].cpu() == VISIBLE).flatten()
+    on_device = visible.to(batch["images"].device, non_blocking=True)
+    rows = batch["augment"]
+    more: Batch = {"augment": torch.cat([rows[:, 0], rows[on_device, 1]])}
+    for key, value in batch.items():
+        if key == "augment":
+            continue
+        if isinstance(value, torch.Tensor):
+            index = on_device if value.device == on_device.device else visible
+            more[key] = torch.cat([value, value[index]])
+        else:
+            more[key] = [*value, *(value[row] for row in visible.tolist())]
+    return more, torch.cat([host_rows[:, 0], host_rows[visible, 1]])
 
 
 class DeviceLoader:

@@ -53,6 +53,11 @@ def build_modality_transforms(cfg: CfgNode, is_train: bool) -> dict[int, Callabl
             "INPUT.AFFINE.ENABLED: fast-reid's call needs torchvision < 0.13; set False"
         )
     node = cfg.INPUT
+    if is_train and node.VIEWS > 1:
+        raise UserError(
+            f"INPUT.VIEWS {node.VIEWS} is of whole batches, which INPUT.BATCHED False or another "
+            "augmentation of INPUT switches off: set it to 1"
+        )
     if is_train and (node.INFRARED_JITTER.PROB or node.LOCAL_LINEAR.PROB):
         raise UserError(
             "INPUT.INFRARED_JITTER and LOCAL_LINEAR are of whole batches, which INPUT.BATCHED "
