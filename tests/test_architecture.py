@@ -16,14 +16,16 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "projects").rglob("*.py"))
 # model -> its configs, of any data set and depth
 MODELS: dict[str, list[Path]] = {}
-for path in sorted(CONFIGS.rglob("*_r[15]*.yml")):
+for path in sorted(CONFIGS.rglob("*.yml")):
+    if path.name.startswith("Base-") or path.parent.name == "ablations":
+        continue
     MODELS.setdefault(re.sub("^(llcm_|regdb_)|_r[0-9]+$", "", path.stem), []).append(path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_every_config_builds_and_trains_a_step(model):
-    """With ResNet-18, except for MGN, whose branches need bottleneck blocks."""
+    """With ResNet-18 in place of deeper ones, but for MGN, whose branches need bottlenecks."""
     options = [
         "MODEL.DEVICE",
         "cpu",
@@ -32,7 +34,9 @@ def test_every_config_builds_and_trains_a_step(model):
         "MODEL.HEADS.NUM_CLASSES",
         "4",
     ]
-    if model != "mgn":
+    if model == "icre_regnet":
+        pytest.importorskip("timm")
+    if model not in ("mgn", "icre_osnet", "icre_regnet"):
         options += words("MODEL.BACKBONE.DEPTH 18x MODEL.BACKBONE.FEAT_DIM 512")
     trained = set()
     for path in MODELS[model]:
@@ -54,12 +58,6 @@ def train_a_step(model: torch.nn.Module) -> tuple[torch.Tensor, list[torch.Tenso
         loss = sum(model(batch).values())
     loss.backward()
     return loss.detach(), [p.grad for p in model.parameters() if p.grad is not None]
-
-
-def test_no_config_is_left_out():
-    known = {path for paths in MODELS.values() for path in paths}
-    others = set(CONFIGS.rglob("*.yml")) - known - set((CONFIGS / "ablations").iterdir())
-    assert all(path.name.startswith("Base-") for path in others)
 
 
 def test_files_are_short():
