@@ -204,6 +204,7 @@ REFUSED_TIMM = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "said"), REFUSED)
 def test_backbones_that_do_not_fit_are_one_line(backbone, said):
     with pytest.raises(UserError, match=said) as caught:

@@ -202,6 +202,7 @@ def test_flops_of_a_product_are_counted_by_hand():
     assert profile.gemm_peak(CPU, torch.float32, seconds=0.0) > 0
 
 
+@pytest.mark.slow
 def test_peak_memory_is_of_what_is_built_and_used():
     uses = []
 

@@ -172,6 +172,7 @@ def test_bases_are_merged_from_the_first_on(tmp_path):
     assert (cfg.SEED, cfg.SOLVER.OPT, cfg.SOLVER.MAX_EPOCH, cfg.OUTPUT_DIR) == (3, "SGD", 8, "d")
 
 
+@pytest.mark.slow
 def test_circles_and_long_chains_of_bases_are_refused(tmp_path):
     for one, other in ("ab", "bc", "ca"):
         (tmp_path / f"{one}.yml").write_text(f"_BASE_: {other}.yml\n")

@@ -59,6 +59,7 @@ def own_counts(data) -> dict:
     return {key: (len(set(found)), len(found)) for key, found in pids.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["regdb", "llcm"])
 def test_counts_are_the_loaders(rendered, layout):
     folder = rendered[layout]

@@ -170,6 +170,7 @@ def test_feat_dim_of_another_depth_is_named():
         small_model("MODEL.BACKBONE.FEAT_DIM", 2048)
 
 
+@pytest.mark.slow
 def test_resnet50_has_the_papers_shapes():
     model = small_model(
         "MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.FEAT_DIM", 2048, "MODEL.MPFR.DIM", 512

@@ -303,6 +303,7 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(tmp_path, monkeypa
     assert_refused(path, "3840 x 2160")
 
 
+@pytest.mark.slow
 def test_the_pixel_limit_is_raised_by_the_environment():
     code = "from icre.utils import image; print(image.MAX_PIXELS, image.Image.MAX_IMAGE_PIXELS)"
 

@@ -108,6 +108,7 @@ def test_masks_stay_in_range_and_finite_for_extreme_maps(mask):
     assert all(((mask >= 0) & (mask <= 1)).all() for mask in masks.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

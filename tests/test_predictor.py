@@ -154,6 +154,7 @@ def stock_run(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_fast_reids_models_need_no_modality(stock_run, demo_root):
     stock = icre.load(stock_run, "cpu")
     image = Image.open(files(demo_root, 1)[0])

@@ -169,6 +169,7 @@ def test_an_array_that_is_there_twice_is_refused(tmp_path):
     refused(lambda: FeatureSet.load(tmp_path / "f.npz"), "f.npz", "pids", "twice")
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     columns = columns_of(small_features("sysu"))
     zeros = npy_header((2**22, 8)) + bytes(2**27)
@@ -182,6 +183,7 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     refused(lambda: FeatureSet.load(tmp_path / "f.npz"), "f.npz", "bytes")
 
 
+@pytest.mark.slow
 def test_matlab_bombs_are_refused(tmp_path, monkeypatch):
     file = tmp_path / "test_id.mat"
     zeros = np.zeros((2**23, 2), np.float64)
@@ -280,6 +282,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_nothing_outside_of_a_v73_file_is_read(change, v73, tmp_path):
     assert len(FeatureSet.load(tmp_path, None)) == 6 * 3 * 2

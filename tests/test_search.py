@@ -235,6 +235,7 @@ def test_another_model_is_refused(own_gallery, finished_run, demo_root, tmp_path
     assert "none.pth is missing" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bad_calls_end_in_one_line(gallery, finished_run, demo_root, tmp_path, capsys):
     path, plain = pictures(demo_root, (3,))[0], tmp_path / "plain.jpg"
     shutil.copy(path, plain)

@@ -48,6 +48,7 @@ def ids_of(root: Path, name: str) -> list[int]:
     return [int(word) for word in (root / "exp" / f"{name}_id.txt").read_text().split(",")]
 
 
+@pytest.mark.slow
 def test_sysu_layout_is_exact(sysu):
     train, val, test = (ids_of(sysu, name) for name in ("train", "val", "test"))
     assert sorted(train + val + test) == list(range(1, 7))
