@@ -21,11 +21,14 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import scipy.io
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from fastreid.modeling.backbones import build_backbone
 
@@ -271,12 +274,20 @@ def _checkpoints(folder: Path, prepared: Path) -> list[Kind]:
     backbone = build_backbone(small_cfg(*NARROW))
     pretrained = folder / "pretrained.pth"
     torch.save(backbone.state_dict(), pretrained)
+    safe = folder / "pretrained.safetensors"
+    save_file(backbone.state_dict(), safe)
     return [
         Kind("checkpoints", path, broken(path.read_bytes()), read),
         Kind(
             "pretrained weights",
             pretrained,
             broken(pretrained.read_bytes()),
+            lambda path: load_pretrained(backbone, path),
+        ),
+        Kind(
+            "pretrained weights (safetensors)",
+            safe,
+            broken(safe.read_bytes()),
             lambda path: load_pretrained(backbone, path),
         ),
     ]
@@ -422,6 +433,11 @@ def _galleries(folder: Path, prepared: Path) -> list[Kind]:
     for path in (table, names):
         text = broken_text(path.read_text())
         kinds.append(Kind(f"tables ({path.suffix})", path, text, lambda path: collect([path])))
+    packed = folder / "people.parquet"
+    columns = {"path": [str(image)], "modality": ["visible"], "camera": [1], "identity": [7.0]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), packed)
+    data = broken(packed.read_bytes())
+    kinds.append(Kind("tables (.parquet)", packed, data, lambda path: collect([path])))
     return kinds
 
 

@@ -39,7 +39,9 @@ FASTREID = "fast-reid Baseline"
 # As configs/Demo/bagtricks_r18.yml: one stream, fast-reid's own head and losses.
 FASTREID_OPTIONS = (
     *("MODEL.META_ARCHITECTURE", "Baseline"),
+    *("MODEL.HEADS.TEST_FEAT", "after"),
     *("MODEL.BACKBONE.NAME", "build_resnet_backbone"),
+    *("MODEL.BACKBONE.TIMM", ""),
     *("MODEL.HEADS.NAME", "EmbeddingHead"),
     *("MODEL.HEADS.POOL_LAYER", "GlobalAvgPool"),
     *("MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'TripletLoss')"),

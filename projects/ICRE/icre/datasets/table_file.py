@@ -24,6 +24,7 @@ _SYNONYMS = {
     "filename": "path",
     "image": "path",
 }
+MAX_ROWS = 20_000_000  # of a Parquet file
 _LINE = 1 << 16  # bytes; longer ones are of no text file
 
 # row of the columns that a table has, and its file and line for error messages
@@ -98,9 +99,14 @@ def _parquet_rows(source: Path) -> tuple[list[str], Iterator[tuple[list[str], st
             f"{source} needs the package pyarrow: pip install 'icre[parquet]', or save it as .csv"
         ) from None
     try:
-        table = pyarrow.parquet.read_table(source)
-        columns = [str(name) for name in table.column_names]
-        _check_columns(columns, str(source))
+        with pyarrow.parquet.ParquetFile(source) as file:  # a directory is no file to it
+            columns = [str(name) for name in file.schema_arrow.names]
+            _check_columns(columns, str(source))
+            if file.metadata.num_rows > MAX_ROWS:  # few bytes can declare very many
+                raise UserError(
+                    f"{source} has {file.metadata.num_rows} rows, at most {MAX_ROWS} are read"
+                )
+            table = file.read()
         values = [table.column(name).to_pylist() for name in columns]
     except UserError:
         raise
