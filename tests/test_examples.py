@@ -1,5 +1,6 @@
 """The examples of docs/extend.md, by the page's own commands, in an empty folder."""
 
+import json
 import re
 import shlex
 import shutil
@@ -81,3 +82,15 @@ def test_the_trainings_of_the_page(command, place, demo_root):
     assert code in icre(place, "score", "run", *own)
     if own:
         icre(place, "check", "doors", "datasets", *own)
+
+
+def test_the_table_of_small_backbones_is_of_its_records():
+    found = json.loads((ROOT / "docs/results/small_backbones.json").read_text())
+    for row in found["rows"]:
+        record, speed = row["record"], row["images_per_second"]
+        assert (ROOT / row["config"]).is_file()
+        assert (
+            f"| {row['backbone']} | {speed['training']} | {speed['features_64']}; "
+            f"{speed['features_1']} | {record['Rank-1']['mean']:.1f} ± "
+            f"{record['Rank-1']['std']:.1f} | {record['mAP']['mean']:.1f} |\n"
+        ) in PAGE
