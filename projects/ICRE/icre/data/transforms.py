@@ -12,6 +12,7 @@ from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from fastreid.data.transforms.transforms import ToTensor
 
+from icre.data.augment import Augmentation
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
 
@@ -63,7 +64,7 @@ def build_modality_transforms(cfg: CfgNode, is_train: bool) -> dict[int, Callabl
             "INPUT.INFRARED_JITTER and LOCAL_LINEAR are of whole batches, which INPUT.BATCHED "
             "False or another augmentation of INPUT switches off: leave them out"
         )
-    if is_train and node.REA.ENABLED and tuple(node.REA.AREA) != (0.02, 0.33):
+    if is_train and node.REA.ENABLED and tuple(node.REA.AREA) != Augmentation.area:
         raise UserError(
             f"INPUT.REA.AREA {tuple(node.REA.AREA)} is of whole batches, which INPUT.BATCHED False "
             "or another augmentation of INPUT switches off: leave it as it was"

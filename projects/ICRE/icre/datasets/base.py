@@ -102,9 +102,13 @@ class VisibleInfraredSet(ImageDataset):
             items.setdefault(part.role, []).extend(found)
         self._require_files([item[0] for listed in items.values() for item in listed])
         self.check(self.folder, items)
+        self._fill(items, validation, **kwargs)
+
+    def _fill(self, items: dict[str, list[Item]], validation: bool, **kwargs: Any) -> None:
+        """Set train, query and gallery from {role: images}; arguments as of the class."""
         test = items.pop(TEST)
         if validation:
-            test = hold_out(items)
+            test = _hold_out(items)
         self.validation = validation
         train = [
             (path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}")
@@ -113,7 +117,7 @@ class VisibleInfraredSet(ImageDataset):
         ]
         query = [item for item in test if self.modality_of(item[0]) == INFRARED]
         gallery = [item for item in test if self.modality_of(item[0]) == VISIBLE]
-        super().__init__(train, query, gallery, **kwargs)
+        ImageDataset.__init__(self, train, query, gallery, **kwargs)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, **options: Any) -> Self:
@@ -207,7 +211,7 @@ def register_set(dataset: type[VisibleInfraredSet]) -> type[VisibleInfraredSet]:
     return dataset
 
 
-def hold_out(items: dict[str, list[Item]]) -> list[Item]:
+def _hold_out(items: dict[str, list[Item]]) -> list[Item]:
     """Take the validation identities' images out of {role: images}, and return them."""
     if VAL in items:
         return items.pop(VAL)

@@ -10,13 +10,12 @@ import icre.compat  # noqa: F401
 
 from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
-from fastreid.data.datasets.bases import ImageDataset
 
-from icre.datasets.base import TEST, VAL, VisibleInfraredSet, hold_out
+from icre.datasets.base import TEST, VAL, VisibleInfraredSet
 from icre.datasets.files import Item, require_disjoint
-from icre.datasets.protocol import DEFAULTS
+from icre.datasets.protocol import ANY, DEFAULTS
 from icre.datasets.table_file import SUFFIXES, read_table
-from icre.modality import INFRARED, NAMES, VISIBLE
+from icre.modality import NAMES
 from icre.utils.errors import UserError
 
 TRAIN = "train"
@@ -51,18 +50,7 @@ class Table(VisibleInfraredSet):
         self.layout = self.name_in_features = self.dataset_name = name_of(file)
         self.modalities, items = read_set(file)
         self.folder = Path(os.path.commonpath([os.path.dirname(path) for path in self.modalities]))
-        test = items.pop(TEST)
-        if validation:
-            test = hold_out(items)
-        self.validation = validation
-        train = [
-            (path, f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}")
-            for listed in items.values()
-            for path, pid, camid in listed
-        ]
-        query = [item for item in test if self.modalities[item[0]] == INFRARED]
-        gallery = [item for item in test if self.modalities[item[0]] == VISIBLE]
-        ImageDataset.__init__(self, train, query, gallery, **kwargs)
+        self._fill(items, validation, **kwargs)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, **options: Any) -> Self:
@@ -91,7 +79,7 @@ def name_of(file: Path) -> str:
             f"DATASETS.TABLE {file}: the file's name names the data set and its protocols, so it "
             "must be letters, digits and _"
         )
-    if name.lower() in DEFAULTS or name.lower() == "any":
+    if name.lower() in DEFAULTS or name.lower() == ANY:
         raise UserError(
             f"DATASETS.TABLE {file}: {name} is the name of another set: rename the file"
         )

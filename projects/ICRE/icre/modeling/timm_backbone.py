@@ -32,7 +32,7 @@ class TimmStages(nn.Module):
     """A timm network without its first layers: their result -> its maps by name.
 
     Args:
-        model: whose first layers are replaced by ones that do nothing.
+        model: the network; where it is a part, its first layers do nothing.
         indices: of its four maps, in timm's numbering.
     """
 
@@ -43,7 +43,10 @@ class TimmStages(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, C0, h0, w0) -> layer1..layer4, each (B, C, h, w)."""
-        return dict(zip(STAGES, _maps(self.model, x, self.indices)))
+        maps = self.model.forward_intermediates(  # type: ignore[operator]
+            x, indices=self.indices, norm=False, output_fmt="NCHW", intermediates_only=True
+        )
+        return dict(zip(STAGES, maps))
 
 
 class PatchMap(nn.Module):
@@ -143,19 +146,18 @@ def _take_apart(model: Any, size: tuple[int, int]) -> tuple[StagedBackbone, list
     if hasattr(model, "prune_intermediate_layers"):  # a layer without use would get no gradient
         indices = model.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
     image = torch.linspace(-2, 2, 3 * size[0] * size[1]).view(1, 3, *size)
-    whole = _run(model, image, indices)
+    stages = TimmStages(model, indices)
+    whole = run_once(stages, image)
     stem = _cut_stem(model)
-    backbone = StagedBackbone(
-        stem, TimmStages(model, indices), {s: x.shape[1] for s, x in zip(STAGES, whole)}
-    )
+    backbone = StagedBackbone(stem, stages, {name: x.shape[1] for name, x in whole.items()})
     maps = run_once(backbone.stages, run_once(backbone.stem, image))
-    for name, expected in zip(STAGES, whole):
+    for name, expected in whole.items():
         if not torch.allclose(maps[name], expected, rtol=1e-4, atol=1e-5):
             raise UserError(
                 f"timm's {type(model).__name__} does not begin with its first layer, so two "
                 "streams of it cannot be made; take another network"
             )
-    return backbone, [f"{s} {x.shape[1]}x{x.shape[2]}x{x.shape[3]}" for s, x in zip(STAGES, whole)]
+    return backbone, [f"{s} {x.shape[1]}x{x.shape[2]}x{x.shape[3]}" for s, x in whole.items()]
 
 
 def _cut_stem(model: Any) -> nn.Module:
@@ -178,17 +180,3 @@ def _cut_stem(model: Any) -> nn.Module:
 def _is_norm(module: nn.Module) -> bool:
     """Whether a layer's parameters are all vectors: a scale and an offset per channel."""
     return all(parameter.dim() == 1 for parameter in module.parameters())
-
-
-def _run(model: Any, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
-    training = model.training
-    with torch.no_grad():
-        maps = _maps(model.eval(), x, indices)
-    model.train(training)
-    return maps
-
-
-def _maps(model: Any, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
-    return model.forward_intermediates(
-        x, indices=list(indices), norm=False, output_fmt="NCHW", intermediates_only=True
-    )
