@@ -299,6 +299,14 @@ def test_own_backbones_under_icre(backbone, specific, register):
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+def test_only_backbones_of_separate_stages_are_enhanced_at_layer3(register):
+    at_layer3 = ("MODEL.SDCE.PLACE", "layer3")
+    model = build_model(small_cfg(*options(register(Own), "50x", 20), *at_layer3))
+    assert model.train()(small_batch())["loss_cls"].isfinite()
+    with pytest.raises(UserError, match="PLACE layer3 needs a backbone.*OwnTwoStreams has not"):
+        build_model(small_cfg(*options(register(OwnTwoStreams), "50x", 20), *at_layer3))
+
+
 def test_own_backbones_under_fastreids_baseline(register, images):
     stock = ("MODEL.META_ARCHITECTURE", "Baseline", "MODEL.HEADS.NAME", "EmbeddingHead")
     losses = ("MODEL.LOSSES.NAME", ("CrossEntropyLoss",))

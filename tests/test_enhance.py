@@ -37,6 +37,24 @@ def test_both_off_is_the_deep_map():
     assert torch.equal(enhance(maps).map, maps["layer4"])
 
 
+def test_at_layer3_the_clues_and_the_enhanced_map_have_its_grid_and_channels():
+    maps = random_maps()
+    maps["layer4"] = maps["layer4"][..., ::2, ::2]  # a last stride of 2
+    enhance = build_enhancement(small_cfg("MODEL.SDCE.PLACE", "layer3"), CHANNELS)
+    del maps["layer4"]  # not needed
+    enhanced = enhance(maps)
+    assert enhanced.deep is maps["layer3"] and enhanced.map.shape == maps["layer3"].shape
+    assert enhanced.clues.shape[2:] == maps["layer3"].shape[2:]
+    assert torch.equal(enhanced.map, maps["layer3"] + enhanced.branch)
+
+
+def test_without_mpfr_the_clues_are_of_the_stage_before_the_place():
+    for place, stage in (("layer4", "layer3"), ("layer3", "layer2")):
+        options = ("MODEL.MPFR.ENABLED", False, "MODEL.SDCE.PLACE", place)
+        enhance = build_enhancement(small_cfg(*options), CHANNELS)
+        assert (enhance.clues.align.stage, enhance.clues.align.place) == (stage, place)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_zero_init_scale_is_exactly_the_deep_map(training):
     enhance = build_enhancement(small_cfg("MODEL.SDCE.INIT_SCALE", 0.0), CHANNELS).train(training)

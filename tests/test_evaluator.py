@@ -9,6 +9,7 @@ import torch
 from icre.datasets.sysu import SYSUMM01
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.ranking_lists import ranking_lists
+from icre.evaluation.records import table
 from icre.evaluation.score import score
 from icre.modality import INFRARED
 
@@ -77,6 +78,50 @@ def test_without_the_permutation_file_only_seeded_draws_are_scored(data, feature
 def test_a_chosen_protocol_is_the_only_one(data, features):
     evaluator = evaluated(data, features, protocols=("sysu-indoor-multi",))
     assert [r["protocol"] for r in evaluator.records] == ["sysu-indoor-multi"]
+
+
+def several(features):
+    return {"after": features, "before": features.flip(1) ** 3, "both": features + 1}
+
+
+@pytest.mark.parametrize("chosen", ["after", "both"])
+def test_every_feature_is_scored_as_if_it_were_alone(data, features, chosen):
+    named = several(features)
+    evaluator = ProtocolEvaluator(
+        data.folder, permutation_file=data.permutation_file, feature=chosen, score_others=True
+    )
+    for rows in torch.arange(len(features)).split(20):
+        (batch,) = batches(data, features, len(features))
+        part = {
+            k: [v[i] for i in rows] if isinstance(v, list) else v[rows] for k, v in batch[0].items()
+        }
+        evaluator.process(part, {name: x[rows] for name, x in named.items()})
+    results = evaluator.evaluate()
+    alone = {name: evaluated(data, x).records for name, x in named.items()}
+    order = [chosen, *(name for name in named if name != chosen)]
+    expected = [{**one, "feature": name} for name in order for one in alone[name]]
+    assert evaluator.records == expected
+    assert np.array_equal(
+        evaluator.features.features, evaluated(data, named[chosen]).features.features
+    )
+    assert results["sysu-all-single/official/mAP"] == alone[chosen][0]["mAP"]["mean"]
+    assert results["sysu-all-single/official/before/mAP"] == alone["before"][0]["mAP"]["mean"]
+    printed = table(evaluator.records)
+    assert all(f"| {name} " in printed for name in named)
+
+
+def test_other_features_are_not_scored_unless_asked_for(data, features):
+    evaluator = ProtocolEvaluator(data.folder, feature="after")
+    for inputs, _ in batches(data, features, len(features)):
+        evaluator.process(inputs, several(features))
+    evaluator.evaluate()
+    assert {one["feature"] for one in evaluator.records} == {"after"}
+
+
+def test_the_table_says_which_feature_and_flip_only_where_it_is_known(data, features):
+    assert "test feature" not in table(evaluated(data, features).records)
+    flipped = evaluated(data, features, flip=True).records
+    assert "test feature" in table(flipped) and "| flip " in table(flipped)
 
 
 def test_reset_forgets(data, features):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from fastreid.modeling.heads import build_heads
 
 from icre.modeling import ICREHead
+from icre.modeling.head import TEST_FEATURES, all_test_features
 from icre.utils.errors import UserError
 from small_model import randomise_norms, small_cfg
 
@@ -74,6 +75,29 @@ def test_test_feature_before_or_behind_the_neck():
     head.test_feat = "after"
     torch.testing.assert_close(head(x), head.bottleneck(found[..., None, None])[..., 0, 0])
     assert not torch.allclose(head(x), found)
+
+
+def test_both_averages_the_cosines_of_the_two(head):
+    x = torch.randn(6, 16, 4, 2)
+    head.eval()
+    cosines = {}
+    for name in ("before", "after", "both"):
+        head.test_feat = name
+        unit = F.normalize(head(x))
+        cosines[name] = unit @ unit.T
+    expected = (cosines["before"] + cosines["after"]) / 2
+    torch.testing.assert_close(cosines["both"], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_all_test_features_are_those_that_each_name_gives(head):
+    x = torch.randn(4, 16, 4, 2)
+    head.eval()
+    with all_test_features(torch.nn.Sequential(head)):
+        found = head(x)
+    assert set(found) == set(TEST_FEATURES)
+    for name, feature in found.items():
+        head.test_feat = name
+        assert torch.equal(head(x), feature), name
 
 
 def test_unknown_test_feature_lists_the_names():

@@ -115,6 +115,23 @@ def test_zero_init_scale_is_exactly_the_baseline_at_step_0(dtype):
         assert torch.equal(full.eval()(batch), baseline.eval()(batch))
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_enhanced_at_layer3_layer4_follows(scale):
+    options = ("MODEL.SDCE.PLACE", "layer3", "MODEL.SDCE.INIT_SCALE", scale)
+    model, batch = narrow_model(*options).eval(), small_batch()
+    calls = []
+    model.backbone.stages["layer4"].register_forward_hook(lambda *args: calls.append(args[1:]))
+    found = model(batch)
+    ((given,), final) = calls[0]
+    assert len(calls) == 1 and torch.equal(found, model.heads(final))
+    images = (batch["images"] - model.pixel_mean) / model.pixel_std
+    plain = model.backbone(images, batch["modalities"])
+    assert torch.equal(given, plain["layer3"]) == (scale == 0)
+    assert torch.allclose(final, plain["layer4"], atol=1e-5) == (scale == 0)
+    baseline = narrow_model("MODEL.SDCE.PLACE", "layer3", *BASELINE).eval()
+    assert baseline.enhance.place == "layer4"  # nothing is enhanced
+
+
 def test_health_figures():
     model, batch = narrow_model("MODEL.SDCE.INIT_SCALE", 0.0), small_batch()
     assert model.health == {}

@@ -37,6 +37,17 @@ OPTIONS = [
     (f"{SDCE}.OUTPUT", "replace"),
     (f"{SDCE}.OUTPUT", "concat"),
     (f"{SDCE}.ENABLED", False, f"{SDCE}.OUTPUT", "concat"),
+    (f"{SDCE}.PLACE", "layer3"),
+    (f"{SDCE}.PLACE", "layer3", f"{SDCE}.OUTPUT", "concat", "MODEL.BACKBONE.SPECIFIC_STAGES", 1),
+    (f"{SDCE}.PLACE", "layer3", f"{MPFR}.ENABLED", False),
+    (
+        f"{SDCE}.PLACE",
+        "layer3",
+        f"{SDCE}.ENABLED",
+        False,
+        f"{LOSSES}.NAME",
+        (ID, "AuxiliaryIDLoss"),
+    ),
     (f"{LOSSES}.ICG.VARIANT", "rank"),
     (f"{LOSSES}.ICG.VARIANT", "guided"),
     (f"{LOSSES}.ICG.VARIANT", "soft_rank", f"{LOSSES}.ICG.MAPS", ("enhanced", "clues")),
@@ -48,6 +59,7 @@ OPTIONS = [
     (f"{LOSSES}.NAME", (ID, "TripletLoss")),
     (f"{LOSSES}.NAME", (ID, "CircleLoss")),
     ("MODEL.HEADS.TEST_FEAT", "before"),
+    ("MODEL.HEADS.TEST_FEAT", "both"),
     ("MODEL.HEADS.NECK_FEAT", "after"),
     ("MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPoolingP"),
 ]
@@ -219,6 +231,7 @@ def test_an_unknown_value_is_refused_with_the_known_ones(key):
         ("MODEL.SDCE.QUERY", sdce.QUERIES),
         ("MODEL.SDCE.ORDER", sdce.ORDERS),
         ("MODEL.SDCE.OUTPUT", enhance.OUTPUTS),
+        ("MODEL.SDCE.PLACE", enhance.PLACES),
         ("MODEL.HEADS.TEST_FEAT", head.TEST_FEATURES),
         ("MODEL.LOSSES.ICG.VARIANT", icg.VARIANTS),
         ("MODEL.LOSSES.ICG.MAPS", icg.MAPS),
@@ -236,6 +249,7 @@ ICRE_PARTS = (
     "build_two_stream_resnet_backbone",
 )
 ICG = (*ICRE_PARTS, "MODEL.LOSSES.NAME", "('ICGLoss',)")
+AT_LAYER3 = (*ICG, "MODEL.SDCE.PLACE", "layer3")
 ICG_CLUES = (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'clues')")
 
 
@@ -298,6 +312,24 @@ ICG_CLUES = (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'clues')")
             "ICG.MAPS: no clues with MODEL.MPFR and MODEL.SDCE off",
         ),
         ((*ICG_CLUES, "MODEL.LOSSES.ICG.VARIANT", "guided"), "ICG.MAPS: VARIANT guided compares"),
+        (
+            (*AT_LAYER3, "MODEL.MPFR.STAGES", "('layer3', 'layer4')"),
+            "with MODEL.SDCE.PLACE layer3 it must name some of layer1, layer2, layer3, each once",
+        ),
+        (
+            (*AT_LAYER3, "MODEL.LOSSES.ICG.VARIANT", "guided"),
+            "VARIANT guided needs layer4's map without the enhancement",
+        ),
+        (
+            (
+                *AT_LAYER3,
+                "MODEL.LOSSES.NAME",
+                "('AuxiliaryIDLoss',)",
+                "MODEL.LOSSES.AUX_ID.MAPS",
+                "('deep',)",
+            ),
+            "AUX_ID.MAPS deep needs layer4's map .* take PLACE layer4",
+        ),
         (
             (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'enhanced')"),
             "some of enhanced, clues, each once",

@@ -116,6 +116,13 @@ MODEL = (
         choices=("residual", "replace", "concat"),
     ),
     Key(
+        "MODEL.SDCE.PLACE",
+        "layer4",
+        "stage whose map is enhanced: layer4 (our reading of the paper) or layer3, where "
+        "published modules of this kind gain most (MSCMNet, MDGRN, MFEN)",
+        choices=("layer4", "layer3"),
+    ),
+    Key(
         "MODEL.SDCE.INIT_SCALE",
         0.0,
         "initial weight of BN0 in a residual: 0 with pretrained weights "
@@ -125,9 +132,10 @@ MODEL = (
     Key(
         "MODEL.HEADS.TEST_FEAT",
         "after",
-        "ICREHead's test feature: after (b) or before (f) the "
-        "BNNeck; MODEL.HEADS.NECK_FEAT is what the metric losses see",
-        choices=("after", "before"),
+        "ICREHead's test feature: after (b) or before (f) the BNNeck, or both (each L2-normalised, "
+        "one behind the other, as DEEN); all three are scored on the test set. "
+        "MODEL.HEADS.NECK_FEAT is what the metric losses see",
+        choices=("after", "before", "both"),
     ),
 )
 

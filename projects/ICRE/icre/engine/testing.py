@@ -2,6 +2,7 @@
 
 import logging
 from collections import OrderedDict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.extraction import run_inference
 from icre.evaluation.rerank import reranker
 from icre.evaluation.rerank_options import reranking
+from icre.modeling.head import all_test_features
 from icre.plots.ranking import save_rankings
 from icre.runs.checkpoint import weights_hash
 from icre.utils.device import resolve_device
@@ -60,7 +62,9 @@ def score_model(
             if weights is None and comm.is_main_process():
                 weights = weights_hash(model)
             evaluator.labels |= {"epoch": epoch, "weights": weights}
-        results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
+        own = isinstance(evaluator, ProtocolEvaluator)
+        with all_test_features(model) if own else nullcontext():
+            results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
         if not comm.is_main_process():
             continue
         if not isinstance(evaluator, ProtocolEvaluator):
@@ -85,6 +89,8 @@ def protocol_evaluator(cfg: CfgNode, data: Any) -> ProtocolEvaluator:
         None if validation else getattr(data, "permutation_file", None),
         device=resolve_device(cfg.MODEL.DEVICE),
         dataset=getattr(data, "name_in_features", ""),
+        feature=cfg.MODEL.HEADS.TEST_FEAT,
+        score_others=not validation,
         seed=cfg.SEED,
         flip=cfg.TEST.FLIP.ENABLED,
         split="val" if validation else getattr(data, "split", None),

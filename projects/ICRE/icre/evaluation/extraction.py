@@ -21,21 +21,22 @@ if TYPE_CHECKING:  # fastreid.evaluation imports scikit-learn
 
 def extract_features(
     model: nn.Module, batches: Iterable[dict], device: torch.device, flip: bool = False
-) -> Iterator[tuple[dict[str, Any], Tensor]]:
+) -> Iterator[tuple[dict[str, Any], Any]]:
     """Features batch by batch, in evaluation mode and without gradients; with a progress bar.
 
     fast-reid's `inference_on_dataset` normalises flipped images twice (its models normalise the
     batch in place); here the flipped copy is made before the first pass.
 
     Args:
-        model: batch -> features (B, D). Under DDP its buffers become those of the first rank: batch
-            norms of each rank have seen other images, but one model is scored.
+        model: batch -> features (B, D), or {name: (B, D)} of several. Under DDP its buffers become
+            those of the first rank: batch norms of each rank have seen other images, but one model
+            is scored.
         batches: with a length; a test loader, or any iterable of batches.
         device: of the model.
         flip: average the features of each image and its mirror image.
 
     Yields:
-        The batch on the device, and its features (B, D) as the model gives them.
+        The batch on the device, and its features as the model gives them.
     """
     _share_buffers(model)
     # No bar for a single batch; None shows it on a terminal only.
@@ -76,12 +77,15 @@ def run_inference(
 
 
 @torch.no_grad()
-def _features(model: nn.Module, batch: dict[str, Any], flip: bool) -> Tensor:
+def _features(model: nn.Module, batch: dict[str, Any], flip: bool) -> Any:
     mirrored = batch["images"].flip(dims=[3]) if flip else None
     features = model(batch)
     if mirrored is None:
         return features
-    return (features + model({**batch, "images": mirrored})) / 2
+    others = model({**batch, "images": mirrored})
+    if isinstance(features, Tensor):
+        return (features + others) / 2
+    return {name: (one + others[name]) / 2 for name, one in features.items()}
 
 
 def _share_buffers(model: nn.Module) -> None:

@@ -22,7 +22,8 @@ _FIELDS = (
     "std_over",
     "split",
     "rerank",
-    "flip",
+    "feature",  # the model's test feature, MODEL.HEADS.TEST_FEAT; null: it has one, or unknown
+    "flip",  # averaged with that of the mirror image
     "queries",
     "valid_queries",
     "gallery",
@@ -108,17 +109,16 @@ def save(records: list[dict[str, Any]] | dict[str, Any], path: str | Path) -> No
 def _one_table(records: list[dict[str, Any]]) -> str:
     # A split is RegDB's matter; elsewhere the column would be empty.
     split = any(one["split"] is not None for one in records)
+    feature = any(feature_label(one) != "-" for one in records)
     rows = []
     for one in records:
         row = {"protocol": one["protocol"], "draw": one["draw"] or "-", "trials": one["trials"]}
         if split:
             row["split"] = "-" if one["split"] is None else one["split"]
-        row |= {
-            "std over": one["std_over"] or "-",
-            "rerank": rerank_label(one["rerank"]),
-            "queries": one["valid_queries"],
-            "gallery": one["gallery"],
-        }
+        row |= {"std over": one["std_over"] or "-", "rerank": rerank_label(one["rerank"])}
+        if feature:
+            row["test feature"] = feature_label(one)
+        row |= {"queries": one["valid_queries"], "gallery": one["gallery"]}
         rows.append(row | {name: mean_std(one[name]) for name in METRICS})
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
@@ -127,6 +127,12 @@ def mean_std(metric: dict[str, float | None]) -> str:
     """A metric of a record, with its standard deviation if there is one."""
     mean, std = metric["mean"], metric["std"]
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def feature_label(record: dict[str, Any]) -> str:
+    """A record's fields `feature` and `flip`, for people; records of old runs have the latter."""
+    flip = "flip" if record["flip"] else None
+    return " + ".join(filter(None, (record.get("feature"), flip))) or "-"
 
 
 def rerank_label(rerank: dict[str, Any] | None) -> str:

@@ -57,11 +57,16 @@ def over_splits(per_split: list[list[dict]]) -> list[dict]:
         per_split: the records of each split's metrics.json, the same protocols in each.
 
     Raises:
-        UserError: the splits were not scored by the same protocols and re-rankings.
+        UserError: the splits were not scored by the same protocols, re-rankings and test features.
     """
-    names = [[(record["protocol"], record["rerank"]) for record in one] for one in per_split]
+    names = [
+        [(record["protocol"], record["rerank"], record.get("feature")) for record in one]
+        for one in per_split
+    ]
     if any(one != names[0] for one in names):
-        raise UserError(f"the splits were scored by different protocols or re-rankings: {names}")
+        raise UserError(
+            f"the splits were scored by different protocols, re-rankings or features: {names}"
+        )
     return [_mean(rows) for rows in zip(*per_split)]
 
 

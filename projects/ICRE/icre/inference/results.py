@@ -49,6 +49,7 @@ class _Settings(Open):
     draw: str | None
     split: int | None
     rerank: Rerank | None
+    feature: str | None = None  # old records have none
     trials: int
     valid_queries: int
     gallery: float

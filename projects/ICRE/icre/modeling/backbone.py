@@ -39,11 +39,13 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 class Stages(nn.ModuleDict):
     """Named modules, each of which takes the map of the one before."""
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The stem's result (B, C0, h0, w0) -> {name: (B, C, h, w)}."""
-        maps = {}
+    def forward(self, x: Tensor, last: str = "layer4") -> dict[str, Tensor]:
+        """The stem's result (B, C0, h0, w0) -> {name: (B, C, h, w)}, up to the stage `last`."""
+        maps: dict[str, Tensor] = {}
         for name, stage in self.items():
             x = maps[name] = stage(x)
+            if name == last:
+                break
         return maps
 
 

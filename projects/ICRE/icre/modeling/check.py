@@ -107,7 +107,7 @@ def _check_parts(cfg: CfgNode) -> None:
 def _check_icre(cfg: CfgNode) -> None:
     model = cfg.MODEL
     if model.MPFR.ENABLED:
-        check_stages(model.MPFR.STAGES)
+        check_stages(model.MPFR.STAGES, model.SDCE.PLACE)
     if model.MPFR.ENABLED and not model.SDCE.ENABLED and model.SDCE.OUTPUT == "replace":
         raise UserError(
             "MODEL.SDCE.OUTPUT replace with MODEL.SDCE.ENABLED False would leave layer4 without "

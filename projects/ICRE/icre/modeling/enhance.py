@@ -4,9 +4,10 @@
 
 or another way to join the two (MODEL.SDCE.OUTPUT). `build_enhancement` chooses the parts: `clues`
 is MPFR, or layer3 alone if MPFR is off; `distil` is SDCE, or the clue map itself if SDCE is off;
-with both off F_e = X_4, the two-stream baseline.
+with both off F_e = X_4, the two-stream baseline. With MODEL.SDCE.PLACE layer3 the same is done to
+X_3, and layer4 follows.
 
-Shapes: B images, C channels of layer4, d clue channels, (h, w) = grid of layer4.
+Shapes: B images, C channels of the place (layer4), d clue channels, (h, w) = its grid.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from icre.modeling.sdce import SDCE, CluesOnly
 from icre.utils.choice import one_of
 
 OUTPUTS = ("residual", "replace", "concat")  # MODEL.SDCE.OUTPUT
+PLACES = ("layer4", "layer3")  # MODEL.SDCE.PLACE
 
 
 @dataclass
@@ -31,13 +33,15 @@ class Enhanced:
 
     Attributes:
         map: F_e, (B, C, h, w), float32.
-        branch: BN0's result, which a residual adds to X_4, (B, C, h, w), float32; None for the
+        deep: the map that was enhanced, X_4, (B, C, h, w).
+        branch: BN0's result, which a residual adds to `deep`, (B, C, h, w), float32; None for the
             baseline.
         clues: F_c, (B, d, h, w); None for the baseline.
         masks: {stage: (B, 1, h, w) in 0..1}; empty without MPFR.
     """
 
     map: Tensor
+    deep: Tensor
     branch: Tensor | None = None
     clues: Tensor | None = None
     masks: dict[str, Tensor] = field(default_factory=dict)
@@ -57,6 +61,7 @@ class Enhancement(nn.Module):
         init_scale: BN0's initial weight in a residual; 0 makes step 0 the baseline. Other outputs
             start at 1, as they have no X_4 beside the branch.
         norm: fast-reid's name of the normalisation.
+        place: stage whose map is enhanced.
         output: F_e. "residual": X_4 + BN0(Conv(T)); "replace": BN0(Conv(T)); "concat":
             BN0(Conv([X_4; T])).
     """
@@ -70,9 +75,11 @@ class Enhancement(nn.Module):
         out_channels: int,
         init_scale: float = 0.0,
         norm: str = "BN",
+        place: str = "layer4",
         output: str = "residual",
     ):
         super().__init__()
+        self.place = one_of("MODEL.SDCE.PLACE", place, PLACES)
         self.clues = clues
         self.distil = distil
         self.output = one_of("MODEL.SDCE.OUTPUT", output, OUTPUTS)
@@ -83,8 +90,8 @@ class Enhancement(nn.Module):
         nn.init.constant_(self.bn0.weight, init_scale if output == "residual" else 1.0)
 
     def forward(self, maps: Mapping[str, Tensor]) -> Enhanced:
-        """{name: (B, C_s, H_s, W_s)} with layer4 -> Enhanced."""
-        deep = maps["layer4"]  # X_4: (B, C, h, w)
+        """{name: (B, C_s, H_s, W_s)} up to the place -> Enhanced."""
+        deep = maps[self.place]  # X_4: (B, C, h, w)
         clues, masks = self.clues(maps)  # F_c: (B, d, h, w), {stage: (B, 1, h, w)}
         branch = self.distil(deep, clues)  # (B, d, h, w)
         if self.output == "concat":
@@ -92,15 +99,17 @@ class Enhancement(nn.Module):
         # autocast leaves norms and sums in the type of their inputs
         branch = self.bn0(self.project(branch).float())  # (B, C, h, w)
         enhanced = deep.float() + branch if self.output == "residual" else branch
-        return Enhanced(enhanced, branch, clues, masks)
+        return Enhanced(enhanced, deep, branch, clues, masks)
 
 
 class NoEnhancement(nn.Module):
     """The baseline: F_e = X_4."""
 
+    place = "layer4"
+
     def forward(self, maps: Mapping[str, Tensor]) -> Enhanced:
         """{"layer4": (B, C, h, w), ...} -> Enhanced with its float32 copy."""
-        return Enhanced(maps["layer4"].float())
+        return Enhanced(maps["layer4"].float(), maps["layer4"])
 
 
 def build_enhancement(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
@@ -116,7 +125,7 @@ def build_enhancement(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
     distil: nn.Module = CluesOnly()
     if sdce.ENABLED:
         distil = SDCE(
-            in_channels=channels["layer4"],
+            in_channels=channels[sdce.PLACE],
             dim=dim,
             heads=sdce.HEADS,
             ffn_ratio=sdce.FFN_RATIO,
@@ -128,8 +137,9 @@ def build_enhancement(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
         clues=build_clues(cfg, channels),
         distil=distil,
         dim=dim,
-        out_channels=channels["layer4"],
+        out_channels=channels[sdce.PLACE],
         init_scale=sdce.INIT_SCALE,
         norm=cfg.MODEL.BACKBONE.NORM,
+        place=sdce.PLACE,
         output=sdce.OUTPUT,
     )

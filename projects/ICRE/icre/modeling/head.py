@@ -5,17 +5,20 @@ CVPRW 2019). All of that is fast-reid's EmbeddingHead with MODEL.HEADS.POOL_LAYE
 "GeneralizedMeanPooling", WITH_BNNECK True and CLS_LAYER "Linear".
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 
 from icre.utils.choice import one_of
 
-TEST_FEATURES = ("after", "before")  # MODEL.HEADS.TEST_FEAT
+TEST_FEATURES = ("after", "before", "both")  # MODEL.HEADS.TEST_FEAT
 
 
 @REID_HEADS_REGISTRY.register()
@@ -23,7 +26,9 @@ class ICREHead(EmbeddingHead):
     """Pooling, neck and classifier; built from a config or from keywords.
 
     Args:
-        test_feat: feature in evaluation: "after" the neck (b) or "before" it (f).
+        test_feat: feature in evaluation: "after" the neck (b), "before" it (f), or "both": the two,
+            each L2-normalised, one behind the other, so that their cosines are averaged (as DEEN,
+            Zhang et al., CVPR 2023, adds them).
         stock: keywords of EmbeddingHead.
     """
 
@@ -31,6 +36,7 @@ class ICREHead(EmbeddingHead):
     def __init__(self, *, test_feat: str = "after", **stock: Any):
         super().__init__(**stock)
         self.test_feat = one_of("MODEL.HEADS.TEST_FEAT", test_feat, TEST_FEATURES)
+        self.gives_all = False  # see `all_test_features`
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -49,16 +55,37 @@ class ICREHead(EmbeddingHead):
             targets: (B,) identities, in training.
 
         Returns:
-            In evaluation the neck feature b or the pooled feature f, (B, C), not L2-normalised (the
-            evaluation compares by cosine). In training a dict: `features` f (B, C),
-            `pred_class_logits` and `cls_outputs` (B, classes), without and with the margin of
-            `CLS_LAYER`.
+            In evaluation the test feature, (B, C) or for "both" (B, 2C), not L2-normalised (the
+            evaluation compares by cosine); within `all_test_features` a dict of all. In training a
+            dict: `features` f (B, C), `pred_class_logits` and `cls_outputs` (B, classes), without
+            and with the margin of `CLS_LAYER`.
         """
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
             if self.training:
                 return super().forward(features, targets)
-            x = self.pool_layer(features)  # f: (B, C, 1, 1)
-            if self.test_feat == "after":
-                x = self.bottleneck(x)  # b: (B, C, 1, 1)
-            return x[..., 0, 0]
+            f = self.pool_layer(features)  # (B, C, 1, 1)
+            if self.gives_all:
+                return {name: self._test_feature(name, f) for name in TEST_FEATURES}
+            return self._test_feature(self.test_feat, f)
+
+    def _test_feature(self, name: str, f: Tensor) -> Tensor:
+        if name == "before":
+            return f[..., 0, 0]
+        b = self.bottleneck(f)[..., 0, 0]
+        if name == "after":
+            return b
+        return torch.cat([F.normalize(f[..., 0, 0]), F.normalize(b)], dim=1)
+
+
+@contextmanager
+def all_test_features(model: nn.Module) -> Iterator[None]:
+    """While it lasts, a model with an ICREHead evaluates to {name of TEST_FEATURES: feature}."""
+    heads = [module for module in model.modules() if isinstance(module, ICREHead)]
+    for head in heads:
+        head.gives_all = True
+    try:
+        yield
+    finally:
+        for head in heads:
+            head.gives_all = False

@@ -17,9 +17,11 @@ from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import EmbeddingHead, build_heads
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
+from icre.modeling.backbone import Stages
 from icre.modeling.enhance import Enhanced, build_enhancement
 from icre.modeling.losses import Outputs, build_losses
 from icre.modeling.two_stream import build_two_stream
+from icre.utils.errors import UserError
 
 # Parameters that were renamed: prefix in old checkpoints -> prefix today
 RENAMED = {
@@ -37,7 +39,7 @@ class ICRE(nn.Module):
 
     Args:
         backbone: (images, modalities) -> {stage: map}; the contract is in `icre.modeling.backbone`.
-        enhance: {stage: map} -> Enhanced.
+        enhance: {stage: map} -> Enhanced; its `place` is the stage whose map it enhances.
         heads: map -> test feature, or the dict of outputs in training.
         losses: each (Outputs, targets, modalities) -> {name: scalar}.
         pixel_mean: per channel, in 0..255.
@@ -47,6 +49,7 @@ class ICRE(nn.Module):
         health: detached 0-d tensors of the last training step (see `_health`), for a hook to log.
     """
 
+    backbone: Any
     pixel_mean: Tensor  # (1, 3, 1, 1)
     pixel_std: Tensor
 
@@ -74,9 +77,16 @@ class ICRE(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Build the parts from `cfg.MODEL`."""
         backbone = build_two_stream(cfg)
+        enhance = build_enhancement(cfg, backbone.channels)
+        if enhance.place != "layer4" and not isinstance(getattr(backbone, "stages", 0), Stages):
+            raise UserError(
+                f"MODEL.SDCE.PLACE {enhance.place} needs a backbone whose stages are modules of "
+                f"their own, which MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME} has not: take "
+                "layer4"
+            )
         return {
             "backbone": backbone,
-            "enhance": build_enhancement(cfg, backbone.channels),
+            "enhance": enhance,
             "heads": build_heads(cfg),
             "losses": build_losses(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -100,19 +110,18 @@ class ICRE(nn.Module):
         """
         images = self._normalise(_get(batch, "images"))  # (B, 3, H, W)
         modalities = _get(batch, "modalities")  # (B,)
-        maps = self.backbone(images, modalities)  # layer1 .. layer4: (B, C_s, H_s, W_s)
-        enhanced: Enhanced = self.enhance(maps)  # F_e: (B, C, h, w)
+        enhanced, final = self._maps(images, modalities)
         if not self.training:
-            return self.heads(enhanced.map)  # (B, C)
+            return self.heads(final)  # (B, C)
 
         targets = _get(batch, "targets").to(self.device, non_blocking=True)  # (B,)
         modalities = modalities.to(self.device, non_blocking=True)
-        predicted = self.heads(enhanced.map, targets)  # features (B, C), cls_outputs (B, classes)
-        self.health = _health(maps["layer4"], enhanced, predicted, targets)
+        predicted = self.heads(final, targets)  # features (B, C), cls_outputs (B, classes)
+        self.health = _health(enhanced, predicted, targets)
         outputs = Outputs(
             features=predicted["features"],
             cls_outputs=predicted["cls_outputs"],
-            deep=maps["layer4"],
+            deep=enhanced.deep,
             clues=enhanced.clues,
             pool=self.heads.pool_layer,
         )
@@ -120,6 +129,15 @@ class ICRE(nn.Module):
         for loss in self.losses:
             losses.update(loss(outputs, targets, modalities))
         return losses
+
+    def _maps(self, images: Tensor, modalities: Tensor) -> tuple[Enhanced, Tensor]:
+        """The enhancement, and the map that the heads pool, (B, C, h, w)."""
+        place = self.enhance.place
+        if place == "layer4":
+            enhanced = self.enhance(self.backbone(images, modalities))
+            return enhanced, enhanced.map
+        enhanced = self.enhance(self.backbone(images, modalities, place))
+        return enhanced, self.backbone.stages["layer4"](enhanced.map)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Called by torch's `load_state_dict`: accept the names of old checkpoints."""
@@ -155,14 +173,14 @@ def _get(batch: Mapping[str, Tensor], key: str) -> Tensor:
 
 @torch.no_grad()
 def _health(
-    deep: Tensor, enhanced: Enhanced, outputs: Mapping[str, Tensor], targets: Tensor
+    enhanced: Enhanced, outputs: Mapping[str, Tensor], targets: Tensor
 ) -> dict[str, Tensor]:
     """Detached 0-d tensors, left on the device, that show a dead module or a collapsed feature.
 
     Returns:
         cls_accuracy: share of images that the classifier gets right.
         feature_spread: standard deviation of f over the batch, mean over its dimensions.
-        sdce_share: root mean square of BN0's result over that of X_4.
+        sdce_share: root mean square of BN0's result over that of the map that is enhanced.
         mask_mean_<stage>: mean of the stage's mask.
         mask_saturation: share of all mask values below 0.05 or above 0.95.
     """
@@ -171,7 +189,7 @@ def _health(
         "feature_spread": outputs["features"].std(dim=0, correction=0).mean(),
     }
     if enhanced.branch is not None:
-        health["sdce_share"] = _rms(enhanced.branch) / _rms(deep).clamp_min(1e-12)
+        health["sdce_share"] = _rms(enhanced.branch) / _rms(enhanced.deep).clamp_min(1e-12)
     for stage, mask in enhanced.masks.items():
         health[f"mask_mean_{stage}"] = mask.float().mean()
     if enhanced.masks:

@@ -4,7 +4,8 @@ Multi-Perception Feature Refinement of ICRE (arXiv 2512.04522). The paper states
 scale and width, a spatial importance mask per stage, one fused clue map); the equations are our
 reading of it (method card, projects/ICRE/README.md).
 
-Shapes: B images, S stages of C_s channels, d clue channels, (h, w) = grid of layer4.
+Shapes: B images, S stages of C_s channels, d clue channels, (h, w) = grid of the place where the
+clues are used (MODEL.SDCE.PLACE, layer4).
 """
 
 import functools
@@ -41,7 +42,7 @@ class ConvNormReLU(nn.Sequential):
 
 
 class AlignedStage(nn.Module):
-    """A_s: one stage's map, resized to layer4's grid and projected to d channels.
+    """A_s: one stage's map, resized to the grid of `place` and projected to d channels.
 
     A_s = ReLU(BN(Conv1x1(resize_{h,w}(X_s))))
 
@@ -51,19 +52,27 @@ class AlignedStage(nn.Module):
         dim: channels d of the result.
         norm: fast-reid's name of the normalisation.
         align: one of ALIGNMENTS.
+        place: stage whose map has the grid.
     """
 
     def __init__(
-        self, *, stage: str, channels: int, dim: int, norm: str = "BN", align: str = "avg"
+        self,
+        *,
+        stage: str,
+        channels: int,
+        dim: int,
+        norm: str = "BN",
+        align: str = "avg",
+        place: str = "layer4",
     ):
         super().__init__()
-        self.stage = stage
+        self.stage, self.place = stage, place
         self.resize = pick("MODEL.MPFR.ALIGN", align, ALIGNMENTS)
         self.project = ConvNormReLU(channels, dim, norm)
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """{name: (B, C_s, H_s, W_s)} with layer4 -> (B, d, h, w)."""
-        h, w = maps["layer4"].shape[-2:]
+        """{name: (B, C_s, H_s, W_s)} -> (B, d, h, w)."""
+        h, w = maps[self.place].shape[-2:]
         return self.project(self.resize(maps[self.stage], (h, w)))
 
 
@@ -79,7 +88,7 @@ class StageClues(nn.Module):
         self.align = AlignedStage(**options)
 
     def forward(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """{name: (B, C_s, H_s, W_s)} with layer4 -> clue map (B, d, h, w) and no masks."""
+        """{name: (B, C_s, H_s, W_s)} -> clue map (B, d, h, w) and no masks."""
         return self.align(maps), {}
 
 
@@ -132,6 +141,7 @@ class MPFR(nn.Module):
         dim: channels d of the aligned maps and of the clue map.
         norm: fast-reid's name of the normalisation.
         align: one of ALIGNMENTS.
+        place: stage whose map has the grid of the clue map.
         mask: one of MASKS.
         fuse: one of FUSIONS.
         instance_norm: instance-normalise A_s before the masks and the fusion, which removes what
@@ -145,16 +155,15 @@ class MPFR(nn.Module):
         dim: int,
         norm: str = "BN",
         align: str = "avg",
+        place: str = "layer4",
         mask: str = "sigmoid",
         fuse: str = "sum",
         instance_norm: bool = False,
     ):
         super().__init__()
+        shared: dict[str, Any] = {"dim": dim, "norm": norm, "align": align, "place": place}
         self.align = nn.ModuleDict(
-            {
-                s: AlignedStage(stage=s, channels=c, dim=dim, norm=norm, align=align)
-                for s, c in channels.items()
-            }
+            {s: AlignedStage(stage=s, channels=c, **shared) for s, c in channels.items()}
         )
         self.instance_norms = nn.ModuleList(
             nn.InstanceNorm2d(dim, affine=True) for _ in channels if instance_norm
@@ -168,7 +177,7 @@ class MPFR(nn.Module):
         """Refine the stages' maps.
 
         Args:
-            maps: {name: (B, C_s, H_s, W_s)}, at least MPFR's stages and layer4.
+            maps: {name: (B, C_s, H_s, W_s)}, at least MPFR's stages and the place.
 
         Returns:
             The clue map (B, d, h, w), and {stage: mask (B, 1, h, w) with values in 0..1}.
@@ -188,27 +197,30 @@ class MPFR(nn.Module):
         return functools.reduce(torch.add, masked)
 
 
-def check_stages(stages: Sequence[str], known: Sequence[str] = STAGES) -> None:
-    """Raise UserError unless `stages` names one or more of `known`, none twice."""
+def check_stages(stages: Sequence[str], place: str = "layer4") -> None:
+    """Raise UserError unless `stages` are some of those up to `place`, none of them twice."""
+    known = STAGES[: STAGES.index(place) + 1]
     if not stages or len(set(stages)) < len(stages) or not set(stages) <= set(known):
         raise UserError(
-            f"MODEL.MPFR.STAGES is {tuple(stages)}; it must name some of {', '.join(known)}, "
-            "each once"
+            f"MODEL.MPFR.STAGES is {tuple(stages)}; with MODEL.SDCE.PLACE {place} it must name "
+            f"some of {', '.join(known)}, each once"
         )
 
 
 def build_clues(cfg: CfgNode, channels: Mapping[str, int]) -> nn.Module:
-    """Build MPFR from `cfg.MODEL.MPFR`, or its replacement on layer3 if it is off.
+    """Build MPFR from `cfg.MODEL.MPFR`; if it is off, StageClues of the stage before the place.
 
     Args:
         cfg: the configuration.
         channels: stage name -> channels, of all maps that the backbone returns.
     """
-    node = cfg.MODEL.MPFR
-    shared = {"dim": node.DIM, "norm": cfg.MODEL.BACKBONE.NORM, "align": node.ALIGN}
+    node, place = cfg.MODEL.MPFR, cfg.MODEL.SDCE.PLACE
+    norm = cfg.MODEL.BACKBONE.NORM
+    shared = {"dim": node.DIM, "norm": norm, "align": node.ALIGN, "place": place}
     if not node.ENABLED:
-        return StageClues(stage="layer3", channels=channels["layer3"], **shared)
-    check_stages(node.STAGES, tuple(channels))
+        stage = STAGES[STAGES.index(place) - 1]
+        return StageClues(stage=stage, channels=channels[stage], **shared)
+    check_stages(node.STAGES, place)
     return MPFR(
         channels={stage: channels[stage] for stage in node.STAGES},
         **shared,

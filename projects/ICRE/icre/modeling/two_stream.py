@@ -63,19 +63,23 @@ class TwoStream(nn.Module):
         self.stems = nn.ModuleDict({name: copy.deepcopy(stem) for name in NAMES})
         self.stages = stages
 
-    def forward(self, images: Tensor, modalities: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, modalities: Tensor, last: str = "layer4"
+    ) -> dict[str, Tensor]:
         """Map every image through its modality's stem and then the shared stages.
 
         Args:
             images: (B, 3, H, W), normalised.
             modalities: (B,) integers of `icre.modality`, best on the CPU: finding a modality's
                 images in a GPU tensor makes the CPU wait for the GPU.
+            last: stage to stop after; another than layer4 needs `Stages`.
 
         Returns:
             layer1 (B, C1, h1, w1) to layer4 (B, C4, h4, w4); C1..C4 are `channels`. A ResNet's
             are of strides 4, 8, 16 and, with last stride 1, 16.
         """
-        return self.stages(self._stem(images, modalities.cpu()))
+        x = self._stem(images, modalities.cpu())
+        return self.stages(x) if last == "layer4" else self.stages(x, last)
 
     def _stem(self, images: Tensor, modalities: Tensor) -> Tensor:
         """(B, 3, H, W) and (B,) on the CPU -> the stems' results, in the batch's order.

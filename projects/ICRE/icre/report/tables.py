@@ -49,6 +49,8 @@ def results(runs: Sequence[Run], options: Options) -> list[Block]:
 def _setting(record: dict) -> str:
     words = [record["protocol"], f"{record['draw'] or 'no'} draw"]
     words += [f"split {record['split']}"] if record["split"] is not None else []
+    feature = records.feature_label(record)
+    words += [f"feature {feature}"] if feature != "-" else []
     words += [f"re-ranked: {records.rerank_label(record['rerank'])}"] if record["rerank"] else []
     return ", ".join(words)
 

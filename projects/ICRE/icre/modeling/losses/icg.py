@@ -21,7 +21,7 @@ from fastreid.config import CfgNode, configurable
 
 from icre.modeling.losses.feature_loss import FeatureLoss
 from icre.modeling.losses.guided import Guided
-from icre.modeling.losses.outputs import Outputs, check_maps
+from icre.modeling.losses.outputs import Outputs, check_maps, require_deep_map
 from icre.modeling.losses.pull_push import PullPush
 from icre.modeling.losses.rank import Rank
 from icre.modeling.losses.registry import LOSS_REGISTRY
@@ -117,6 +117,8 @@ def check(cfg: CfgNode) -> None:
     """Raise UserError on maps or margins that do not fit the variant or the network."""
     node = cfg.MODEL.LOSSES.ICG
     check_maps(cfg, MAPS_KEY, node.MAPS, MAPS)
+    if node.VARIANT == "guided":
+        require_deep_map(cfg, "MODEL.LOSSES.ICG.VARIANT guided")
     if "clues" in node.MAPS and node.VARIANT == "guided":
         raise UserError(
             f"{MAPS_KEY}: VARIANT guided compares the enhanced feature with the "

@@ -63,3 +63,14 @@ def check_maps(cfg: CfgNode, key: str, names: Sequence[str], known: Sequence[str
         )
     if "clues" in names and not (cfg.MODEL.MPFR.ENABLED or cfg.MODEL.SDCE.ENABLED):
         raise UserError(f"{key}: no clues with MODEL.MPFR and MODEL.SDCE off; leave them out")
+    if "deep" in names:
+        require_deep_map(cfg, f"{key} deep")
+
+
+def require_deep_map(cfg: CfgNode, what: str) -> None:
+    """Raise UserError, which begins with `what`, if this config makes no un-enhanced X_4."""
+    if cfg.MODEL.SDCE.PLACE != "layer4" and (cfg.MODEL.MPFR.ENABLED or cfg.MODEL.SDCE.ENABLED):
+        raise UserError(
+            f"{what} needs layer4's map without the enhancement, which MODEL.SDCE.PLACE "
+            f"{cfg.MODEL.SDCE.PLACE} does not make: take PLACE layer4"
+        )
