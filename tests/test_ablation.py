@@ -330,7 +330,7 @@ def test_sigterm_stops_the_trainings_too(words, tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     console = tmp_path / "ID_loss/seed_0/console.txt"
     deadline = time.monotonic() + 240
-    while not (console.is_file() and " of 500 " in console.read_text()):
+    while not (console.is_file() and " of 500, " in console.read_text()):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
     process.terminate()

@@ -303,7 +303,7 @@ def test_only_backbones_of_separate_stages_are_enhanced_at_layer3(register):
     at_layer3 = ("MODEL.SDCE.PLACE", "layer3")
     model = build_model(small_cfg(*options(register(Own), "50x", 20), *at_layer3))
     assert model.train()(small_batch())["loss_cls"].isfinite()
-    with pytest.raises(UserError, match="PLACE layer3 needs a backbone.*OwnTwoStreams has not"):
+    with pytest.raises(UserError, match=r"PLACE layer3 needs a backbone.*OwnTwoStreams has not"):
         build_model(small_cfg(*options(register(OwnTwoStreams), "50x", 20), *at_layer3))
 
 

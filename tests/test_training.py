@@ -70,9 +70,13 @@ def test_a_run_leaves_everything_behind(finished_run):
 @pytest.mark.slow
 def test_the_records_are_complete(finished_run):
     records = metrics(finished_run)
-    assert [(r["protocol"], r["draw"]) for r in records] == SETTINGS
+    # the test feature first, then the others from the same extraction
+    assert [(r["feature"], (r["protocol"], r["draw"])) for r in records] == [
+        (feature, setting) for feature in ("after", "before", "both") for setting in SETTINGS
+    ]
     for record in records:
-        assert (record["epoch"], record["seed"], record["rerank"]) == (2, 0, None)
+        assert (record["epoch"], record["steps"], record["seed"]) == (2, 20, 0)
+        assert record["rerank"] is None
         assert (record["trials"], record["std_over"], record["flip"]) == (10, "draws", False)
         assert record["queries"] == 24
 
@@ -81,9 +85,11 @@ def test_the_records_are_complete(finished_run):
 def test_metrics_are_those_of_the_saved_features(finished_run, demo_root):
     features = FeatureSet.load(finished_run / "features.npz")
     permutation = demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
-    again = score(features, perm=permutation, seed=0, epoch=2, flip=False)
+    again = score(
+        features, perm=permutation, feature="after", seed=0, epoch=2, steps=20, flip=False
+    )
     weights = {"weights": metrics(finished_run)[0]["weights"]}  # features do not tell
-    assert [record | weights for record in again] == metrics(finished_run)
+    assert [record | weights for record in again] == metrics(finished_run)[: len(SETTINGS)]
     for record in again:
         by_loops = loop_score(
             features.ordered(), record["protocol"], record["draw"], read_permutation(permutation)

@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from icre.utils.environment import environment
 from icre.utils.files import replaced
 
 logger = logging.getLogger("fastreid.icre")
+_SILENCE = 30  # seconds between two lines of the log
 _SHOWN = ("health/cls_accuracy", "health/sdce_share", "health/mask_saturation")
 
 
@@ -86,7 +88,7 @@ class EnvironmentWriter(HookBase):
 
 
 class LinePrinter(EventWriter):
-    """A line of the log: epoch, mean losses, learning rate, health of the modules, time left.
+    """A line of the log: epoch, step, mean losses, learning rate, health of the modules, time left.
 
     fast-reid's CommonMetricPrinter shows medians over its last 200 readings, which with a reading
     every LOG_EVERY steps would be those of many epochs; these are means over the last ten.
@@ -98,9 +100,17 @@ class LinePrinter(EventWriter):
 
     def __init__(self, max_iter: int, iters_per_epoch: int):
         self.max_iter, self.iters_per_epoch = max_iter, iters_per_epoch
+        self._written: float | None = None
+
+    def due(self) -> bool:
+        """Whether half a minute has passed since the last line, or the first's speed is known."""
+        if self._written is None:
+            return "time" in get_event_storage().latest()
+        return time.monotonic() - self._written > _SILENCE
 
     def write(self) -> None:
         """Write the line; called by a PeriodicWriter."""
+        self._written = time.monotonic()
         storage = get_event_storage()
         means = {name: history.avg(10) for name, history in storage.histories().items()}
         if "total_loss" not in means:
@@ -114,9 +124,11 @@ class LinePrinter(EventWriter):
             if "loss" in name or name in _SHOWN
         ]
         logger.info(
-            "epoch %.1f of %d  %s  lr %.2e  %.2f s/step  eta %s",
+            "epoch %.1f of %d, step %d of %d  %s  lr %.2e  %.2f s/step  eta %s",
             done / self.iters_per_epoch,
             self.max_iter // self.iters_per_epoch,
+            done,
+            self.max_iter,
             "  ".join(shown),
             storage.latest()["lr"][0],
             seconds,
@@ -125,18 +137,24 @@ class LinePrinter(EventWriter):
 
 
 class EpochWriter(PeriodicWriter):
-    """fast-reid's PeriodicWriter, which loses what is evaluated after the last step.
+    """fast-reid's PeriodicWriter, which is silent in slow steps and loses the last evaluation.
 
     Its writers skip an iteration that they have already written, and it writes after the last step
     of training, before the evaluation. Here an epoch's last step is written after the epoch's
-    hooks only.
+    hooks only. Where no bar is seen, the log gets a line at once and every half minute.
     """
 
     def after_step(self) -> None:
         """Write every `period` iterations, but not at an epoch's end."""
         done = self.trainer.iter + 1
-        if done % self._period == 0 and done % self.trainer.iters_per_epoch:
+        if done % self.trainer.iters_per_epoch == 0:
+            return
+        if done % self._period == 0:
             self.after_epoch()
+        elif not sys.stderr.isatty():
+            for writer in self._writers:
+                if isinstance(writer, LinePrinter) and writer.due():
+                    writer.write()
 
 
 class TrainingCheckpointer(HookBase):

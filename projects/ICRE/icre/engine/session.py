@@ -93,4 +93,10 @@ def _evaluate(cfg: CfgNode) -> None:
     finished = checkpoint["epoch"] + 1 if "epoch" in checkpoint else None
     if not cfg.MODEL.WEIGHTS:
         logger.warning("MODEL.WEIGHTS is empty: scoring initial weights, as --untrained asks")
-    Trainer.test(cfg, model, epoch=finished, weights=checkpointer.weights or UNTRAINED)
+    Trainer.test(
+        cfg,
+        model,
+        epoch=finished,
+        weights=checkpointer.weights or UNTRAINED,
+        steps=checkpoint.get("iteration"),
+    )

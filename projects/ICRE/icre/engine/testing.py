@@ -34,11 +34,7 @@ logger = logging.getLogger("fastreid.icre")
 
 
 def score_model(
-    trainer: "type[DefaultTrainer]",
-    cfg: CfgNode,
-    model: nn.Module,
-    epoch: int | None,
-    weights: str | None = None,
+    trainer: "type[DefaultTrainer]", cfg: CfgNode, model: nn.Module, **labels: Any
 ) -> tuple[OrderedDict, list[dict]]:
     """Score a model on DATASETS.TESTS by the evaluators of `trainer.build_evaluator`.
 
@@ -46,8 +42,8 @@ def score_model(
         trainer: class whose `build_evaluator` is called.
         cfg: TEST.SPLIT says which identities are scored.
         model: DDP or plain.
-        epoch: finished epochs of the model, for the records.
-        weights: the records' field; None: the checksum of the model's weights.
+        labels: fields of the records that the caller knows: epoch and steps that are finished,
+            weights (else the checksum of the model's weights).
 
     Returns:
         fast-reid's results (a dict of floats with the key `metric`, or one such dict per data set
@@ -59,9 +55,9 @@ def score_model(
     for name in cfg.DATASETS.TESTS:
         loader, evaluator = trainer.build_evaluator(cfg, name)
         if isinstance(evaluator, ProtocolEvaluator):
-            if weights is None and comm.is_main_process():
-                weights = weights_hash(model)
-            evaluator.labels |= {"epoch": epoch, "weights": weights}
+            if "weights" not in labels and comm.is_main_process():
+                labels["weights"] = weights_hash(model)
+            evaluator.labels |= labels
         own = isinstance(evaluator, ProtocolEvaluator)
         with all_test_features(model) if own else nullcontext():
             results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)

@@ -258,14 +258,16 @@ class Trainer(DefaultTrainer):
         epoch = min(self.epoch + 1, self.max_epoch)
         if self.cfg.DATASETS.VALIDATION:
             return self._validate(epoch)
-        self._last_eval_results = self.test(self.cfg, self.model, epoch=epoch)
+        steps = epoch * self.iters_per_epoch
+        self._last_eval_results = self.test(self.cfg, self.model, epoch=epoch, steps=steps)
         return self._last_eval_results
 
     def _validate(self, epoch: int) -> OrderedDict:
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.TEST.SPLIT = "val"
-        results, scored = score_model(type(self), cfg, self.model, epoch)
+        steps = epoch * self.iters_per_epoch
+        results, scored = score_model(type(self), cfg, self.model, epoch=epoch, steps=steps)
         if comm.is_main_process():
             self.best.add(scored, Path(self.checkpointer.get_checkpoint_file()))
         return OrderedDict((f"validation/{name}", value) for name, value in results.items())
@@ -275,7 +277,8 @@ class Trainer(DefaultTrainer):
         comm.synchronize()  # the first rank has written model_best by now
         best = self.checkpointer.load(str(self.best.run.best), checkpointables=[])
         logger.info("epoch %d was best on the validation identities", best["epoch"] + 1)
-        return self.test(self.cfg, self.model, epoch=best["epoch"] + 1)
+        steps = best["iteration"]
+        return self.test(self.cfg, self.model, epoch=best["epoch"] + 1, steps=steps)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -328,21 +331,18 @@ class Trainer(DefaultTrainer):
         return loader, protocol_evaluator(cfg, data)
 
     @classmethod
-    def test(
-        cls, cfg: CfgNode, model: nn.Module, epoch: int | None = None, weights: str | None = None
-    ) -> OrderedDict:
+    def test(cls, cfg: CfgNode, model: nn.Module, **labels: Any) -> OrderedDict:
         """Score the model on DATASETS.TESTS and write metrics.json, features.npz, ranking.png.
 
         Args:
             cfg: with TEST.SPLIT val only metrics_val.json is written.
             model: DDP or plain.
-            epoch: finished epochs of the model, for the records.
-            weights: the records' field; None: the checksum of the model's weights.
+            labels: see `icre.engine.testing.score_model`.
 
         Returns:
             See `icre.engine.testing.score_model`.
         """
-        results, scored = score_model(cls, cfg, model, epoch, weights)
+        results, scored = score_model(cls, cfg, model, **labels)
         if scored:
             run = RunFolder(cfg.OUTPUT_DIR)
             is_test = cfg.TEST.SPLIT == "test"

@@ -30,6 +30,7 @@ _FIELDS = (
     "identities",
     "seed",
     "epoch",
+    "steps",
     "weights",  # checksum of the checkpoint's weights, or UNTRAINED; null: features from a file
 )
 UNTRAINED = "untrained"

@@ -30,6 +30,7 @@ def results(runs: Sequence[Run], options: Options) -> list[Block]:
         (
             _setting(one),
             name,
+            one.get("steps") or "-",
             one["trials"],
             one["valid_queries"],
             one["gallery"],
@@ -40,7 +41,7 @@ def results(runs: Sequence[Run], options: Options) -> list[Block]:
     ]
     order = list(dict.fromkeys(row[0] for row in rows))
     rows.sort(key=lambda row: order.index(row[0]))
-    heads = ("protocol and draw", "run", "trials", "queries", "gallery", *records.METRICS)
+    heads = ("protocol and draw", "run", "steps", "trials", "queries", "gallery", *records.METRICS)
     caption = "In percent; ± is the standard deviation over the gallery draws of one training."
     table = [Table(heads, rows, 2, caption)] if rows else []
     return [*table, *missing, *_compared(runs, options)]

@@ -40,8 +40,10 @@ def summarise(
 
 def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
     """The table for a README, with a caption that describes its numbers."""
+    steps = all("steps" in entry for entry in entries)
     rows = [
         {"": entry["row"], "seeds": len(entry["seeds"])}
+        | ({"steps": entry["steps"]} if steps else {})
         | {name: _mean_std(entry[name]) for name in METRICS}
         | {f"{name} - reference": _difference(entry[name]) for name in METRICS[:2]}
         for entry in entries
@@ -99,6 +101,9 @@ def _entry(
     name: str, own: list[Result], reference: list[Result] | None, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"row": name, "seeds": [one.record["seed"] for one in own]}
+    steps = {one.record.get("steps") for one in own} - {None}  # older records lack it
+    if steps:
+        entry["steps"] = max(steps)
     paired = {metric: dict.fromkeys(("difference", "low", "high")) for metric in METRICS}
     pairs = [
         (theirs.identities, ours.identities)
