@@ -1,5 +1,6 @@
 # `make demo`, `make test` (all tests), `make quick` (the short suite), `make lint`, and `make faults`
-# (some twenty minutes of kills and broken files). Each installs what it needs into .venv first.
+# (some twenty minutes of kills and broken files). `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY VALUE"]`
+# trains the recipes of the real data on the SYSU-MM01 in DIR. Each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ DEMO_DATA := datasets/demo/SYSU-MM01
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: install demo test quick lint faults
+.PHONY: install demo test quick lint faults reproduce-sysu
 
 install: $(INSTALLED)
 
@@ -49,3 +50,15 @@ lint: install
 faults: install
 	@echo "== Killing runs, ranks and disks, and breaking files"
 	PYTHONPATH=tests $(BIN)/python -m faults
+
+ABLATE = $(BIN)/python tools/ablate.py configs/ablations/sysu.yml $(if $(GPUS),--gpus $(GPUS)) \
+	--options DATASETS.ROOT $(ROOT) $(OPTIONS)
+
+reproduce-sysu: install
+	@test -d "$(ROOT)/SYSU-MM01" || { echo "name the folder that holds SYSU-MM01: make reproduce-sysu ROOT=DIR"; exit 2; }
+	@echo "== Checking $(ROOT)/SYSU-MM01"
+	$(BIN)/python tools/check_dataset.py sysu $(ROOT)
+	@echo "== Timing a hundred steps of every recipe that is not finished"
+	$(ABLATE) --estimate 100
+	@echo "== Training; after a stop the same command goes on"
+	$(ABLATE)

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from icre.evaluation.breakdown import by_identity
 from icre.evaluation.compare import METRICS, Bootstrap, compare, compare_seeds
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
-from icre.experiments.ablation import runs, table
+from icre.experiments.ablation import estimate, runs, table
 from icre.experiments.ablation.results import Results, is_finished
 from icre.experiments.ablation.runs import environments
 from icre.experiments.ablation.spec import read_spec
@@ -353,6 +354,61 @@ def test_a_failed_run_is_named_and_the_others_continue(words, tmp_path, capsys):
     assert f"failed: Both, seed 0: see {console}" in printed and "failed: ID" not in printed
     assert "gone.pth" in console.read_text()
     assert [row["row"] for row in rows_of(tmp_path / "o")] == ["ID loss"]
+
+
+@pytest.mark.slow
+def test_an_estimate_is_of_the_rows_without_a_record_and_trains_nothing(
+    out, words, tmp_path, capsys, monkeypatch
+):
+    timed = []
+
+    class HereAndNow:
+        """In place of a process of its own."""
+
+        def __init__(self, count, context, initializer, arguments):
+            assert count == 1 and context.get_start_method() == "spawn"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def submit(self, function, config, options, steps):
+            timed.append((config, steps))
+            return SimpleNamespace(result=lambda: function(config, options, steps))
+
+    monkeypatch.setattr(estimate, "ProcessPoolExecutor", HereAndNow)
+    shutil.copytree(out / "records", tmp_path / "records")
+    record_of(tmp_path, "Both", 1).unlink()
+    before = sorted(tmp_path.rglob("*"))
+    assert ablate.main(arguments(words, tmp_path, "--estimate", "2")) == 0
+    printed = capsys.readouterr().out
+    assert len(timed) == 1 and timed[0][1] == 2
+    (line,) = [line for line in printed.splitlines() if line.startswith("| Both")]
+    runs_left, steps, seconds = [cell.strip() for cell in line.split("|")[2:5]]
+    assert (runs_left, steps) == ("1", "5") and 0 < float(seconds) < 60
+    assert "ID loss" not in printed and "Training alone: " in printed
+    assert sorted(tmp_path.rglob("*")) == before
+    assert ablate.main(arguments(words, out, "--estimate", "2")) == 0
+    assert "every row is finished" in capsys.readouterr().out and len(timed) == 1
+
+
+def test_hours_are_steps_by_seconds_by_runs():
+    one = estimate.Estimate("a", runs=3, steps=1200, seconds=2.0, peak_bytes=3 * 2**30)
+    assert one.hours == 2
+    assert "2.0 hours one after another, 1.0 with 2 at a time" in estimate.text([one], 2)
+    assert "at a time" not in estimate.text([one], 1)
+
+
+@pytest.mark.slow
+def test_what_is_expected_stands_beside_the_result(out, words, spec_file, tmp_path):
+    expecting = tmp_path / "expecting.yml"
+    expecting.write_text(spec_file.read_text().rstrip() + "\n    expected: 75 / 71\n")
+    tabulated(expecting, out, words, tmp_path)
+    table = (tmp_path / "table.md").read_text()
+    assert "| expected" in table and "| 75 / 71 " in table and "no result" in table
+    assert "expected" not in (out / "table.md").read_text()
 
 
 def test_processes_at_a_time_share_the_cores(monkeypatch):

@@ -37,6 +37,13 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--table", action="store_true", help="only tabulate what is finished")
     result.add_argument(
+        "--estimate",
+        type=int,
+        metavar="STEPS",
+        help="only time so many steps of every row that is not finished, and print the hours and "
+        "the memory that the whole will need",
+    )
+    result.add_argument(
         "--options", nargs="+", default=[], metavar="KEY VALUE", help="overrides for every run"
     )
     return result
@@ -65,14 +72,21 @@ def _train_and_tabulate(args: argparse.Namespace) -> int:
     from icre.experiments.ablation.spec import read_spec
     from icre.experiments.ablation.table import markdown, summarise, write
 
-    if args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: at least 1 is needed")
+    for name in ("jobs", "estimate"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: at least 1 is needed")
     out = args.out or Path("output/ablations") / args.spec.stem
     spec = read_spec(args.spec, out, args.options, args.seeds, args.config, args.reference)
     results = Results(spec, args.records)
     for planned in spec.runs:
         if not results.find(planned):
             results.collect(planned)
+    if args.estimate:
+        from icre.experiments.ablation.estimate import estimate, text
+
+        found = estimate(spec, results, args.estimate, args.gpus, args.jobs)
+        cli.show(text(found, len(args.gpus) if args.gpus else args.jobs))
+        return 0
     failed = [] if args.table else train_missing(spec, results, args.gpus, args.jobs)
     entries = summarise(spec, results)
     written = write(spec, entries, out)

@@ -44,7 +44,7 @@ def train_missing(
         UserError: images of the data sets are missing or broken (before anything is trained).
     """
     waiting = [run for run in spec.runs if results.find(run) is None]
-    _verify(waiting)
+    verify_images(waiting)
     total = sum(run.cfg.SOLVER.MAX_EPOCH for run in spec.runs)
     done = total - sum(run.cfg.SOLVER.MAX_EPOCH for run in waiting)
     free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
@@ -76,7 +76,7 @@ def environments(gpus: Sequence[str] | None, jobs: int) -> list[dict[str, str]]:
     return [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}] * jobs
 
 
-def _verify(runs: Sequence[PlannedRun]) -> None:
+def verify_images(runs: Sequence[PlannedRun]) -> None:
     """Decode the images of each data set once."""
     verified = []
     for run in runs:

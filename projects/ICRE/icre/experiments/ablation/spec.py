@@ -16,7 +16,7 @@ from icre.utils.run_folder import RunFolder
 from icre.utils.yaml import read_mapping
 
 _KEYS = {"title", "config", "seeds", "protocol", "draw", "options", "reference", "rows", "sweep"}
-_ROW_KEYS = {"config", "options", "seeds"}
+_ROW_KEYS = {"config", "options", "seeds", "expected"}
 _SWEEP_KEYS = {"key", "values"}
 
 
@@ -51,6 +51,7 @@ class Spec:
         reference: the row that the others are compared with.
         protocol, draw: test protocol and gallery sampling of the table; None if it has no sampling.
         sweep: (key, values) if the rows are the values of one key, else None.
+        expected: row -> what it should reach, as text, where the file says it.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Spec:
     protocol: str
     draw: str | None
     sweep: tuple[str, tuple[Any, ...]] | None
+    expected: dict[str, str]
 
     @property
     def rows(self) -> dict[str, list[PlannedRun]]:
@@ -110,6 +112,7 @@ def read_spec(
         content.get("protocol", "sysu-all-single"),
         content.get("draw", "official"),
         sweep,
+        {name: str(row["expected"]) for name, row in rows.items() if row and "expected" in row},
     )
 
 
@@ -124,7 +127,7 @@ def _load(path: Path) -> dict:
 
 
 def _rows(path: str | Path, content: dict) -> tuple[dict[str, dict], tuple | None]:
-    """{name: {"config", "options", "seeds"}} and the sweep."""
+    """{name: {"config", "options", "seeds", "expected"}} and the sweep."""
     if "rows" in content:
         rows = content["rows"]
         if not (isinstance(rows, dict) and rows):

@@ -46,6 +46,7 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
         | ({"steps": entry["steps"]} if steps else {})
         | {name: _mean_std(entry[name]) for name in METRICS}
         | {f"{name} - reference": _difference(entry[name]) for name in METRICS[:2]}
+        | ({"expected": spec.expected.get(entry["row"], "-")} if spec.expected else {})
         for entry in entries
     ]
     caption = (
@@ -55,6 +56,8 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
     )
     if entries:
         caption += f" {_trained_on(entries)}"
+    if spec.expected:
+        caption += " 'expected' is the spec's estimate, no result."
     return (
         f"{caption}\n\n{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n"
     )

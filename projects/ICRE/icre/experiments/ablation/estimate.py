@@ -1,0 +1,137 @@
+"""Hours and memory that the rows of a spec will need, from timed steps of each."""
+
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from tabulate import tabulate
+from tqdm import tqdm
+
+import icre.compat.evaluation  # noqa: F401
+
+from fastreid.utils.events import EventStorage
+
+from icre.config import load_config
+from icre.engine.trainer import Trainer
+from icre.experiments.ablation.results import Results
+from icre.experiments.ablation.runs import environments, verify_images
+from icre.experiments.ablation.spec import Spec
+
+_WARM_UP = 10  # steps that are not timed: compilation, memory, workers
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the trainings of a row will need.
+
+    Attributes:
+        row: its name.
+        runs: trainings without a record, one per seed.
+        steps: of each.
+        seconds: per step, evaluation not counted.
+        peak_bytes: of the GPU, or of the process on a CPU, its loaders not counted.
+    """
+
+    row: str
+    runs: int
+    steps: int
+    seconds: float
+    peak_bytes: int
+
+    @property
+    def hours(self) -> float:
+        """Of all runs, one after another."""
+        return self.runs * self.steps * self.seconds / 3600
+
+
+def estimate(
+    spec: Spec, results: Results, steps: int, gpus: Sequence[str] | None = None, jobs: int = 1
+) -> list[Estimate]:
+    """Time some steps of each row that has trainings left, in a process of its own.
+
+    Args:
+        spec, results, gpus, jobs: as of `train_missing`; all rows are timed on the first GPU.
+        steps: that are timed; ten more before them are not.
+
+    Raises:
+        UserError: images are missing or broken, or a model cannot be built.
+    """
+    missing = {
+        name: [run for run in runs if results.find(run) is None] for name, runs in spec.rows.items()
+    }
+    missing = {name: runs for name, runs in missing.items() if runs}
+    verify_images([runs[0] for runs in missing.values()])
+    environment, found = environments(gpus, jobs)[0], []
+    for name, runs in tqdm(missing.items(), "timing the rows", unit="row"):
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawn, os.environ.update, (environment,)) as process:
+            task = process.submit(time_steps, runs[0].config, list(runs[0].options), steps)
+            found.append(Estimate(name, len(runs), *task.result()))
+    return found
+
+
+def time_steps(config: str, options: list[str], steps: int) -> tuple[int, float, int]:
+    """Train for some steps, in this process, and leave nothing behind.
+
+    Returns:
+        Steps of a whole training, seconds per step, peak memory in bytes.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = load_config(config, [*options, "OUTPUT_DIR", folder])
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=False)
+        step = trainer._trainer
+        step.batches = iter(trainer.loader)
+        try:
+            with EventStorage(0):
+                for _ in range(_WARM_UP):
+                    step.run(log=False)
+                _synchronise()
+                start = time.perf_counter()
+                for _ in range(steps):
+                    step.run(log=False)
+                _synchronise()
+        finally:
+            step.batches = iter(())  # ends the processes that load images
+        seconds = (time.perf_counter() - start) / steps
+        return trainer.max_iter, seconds, _peak_bytes()
+
+
+def text(found: Sequence[Estimate], at_a_time: int) -> str:
+    """The estimates as a table, with their sum."""
+    if not found:
+        return "Nothing to time: every row is finished."
+    rows = [
+        {
+            "": one.row,
+            "runs": one.runs,
+            "steps": one.steps,
+            "s/step": f"{one.seconds:.3f}",
+            "hours": f"{one.hours:.1f}",
+            "peak GiB": f"{one.peak_bytes / 2**30:.1f}",
+        }
+        for one in found
+    ]
+    hours = sum(one.hours for one in found)
+    together = f", {hours / at_a_time:.1f} with {at_a_time} at a time" if at_a_time > 1 else ""
+    return (
+        f"{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n\n"
+        f"Training alone: {hours:.1f} hours one after another{together}."
+    )
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _peak_bytes() -> int:
+    if torch.cuda.is_available() and torch.cuda.max_memory_reserved():
+        return torch.cuda.max_memory_reserved()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
