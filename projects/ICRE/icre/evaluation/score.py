@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from icre.datasets.protocol import Protocol
 from icre.datasets.sysu import Permutation
 from icre.evaluation import rank
 from icre.evaluation.features import FeatureSet
@@ -39,7 +40,13 @@ def score_trials(
     scores: list[list[rank.QueryScores]] = []
     with _one_thread():
         for _, group in groupby(
-            chosen, key=lambda one: (one.protocol.query, one.protocol.excluded)
+            chosen,
+            key=lambda one: (
+                one.protocol.query,
+                one.protocol.excluded,
+                one.protocol.mixed,
+                one.protocol.cross,
+            ),
         ):
             scores += _score_group(data, list(group), torch.device(device))
     return scores
@@ -153,7 +160,7 @@ def _score_group(
         [torch.from_numpy(np.searchsorted(pool, rows)).to(device) for rows in one.galleries]
         for one in group
     ]
-    make_keys = _key_maker(data, group[0].protocol.excluded, pool, device)
+    make_keys = _key_maker(data, group[0].protocol, pool, device)
     pids = torch.from_numpy(data.pids).to(device)
     pool_pids = pids[torch.from_numpy(pool).to(device)]
 
@@ -184,13 +191,13 @@ def _score_group(
 
 
 def _key_maker(
-    data: FeatureSet, rule: str, pool: np.ndarray, device: torch.device
+    data: FeatureSet, protocol: Protocol, pool: np.ndarray, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     """A function from the rows of some queries, (Q,), to their keys against the pool, (Q, P)."""
     features = torch.from_numpy(data.features).to(device, torch.float64)
     features = torch.nn.functional.normalize(features, dim=1)
     rows = torch.from_numpy(pool).to(device)
-    gallery, excluded = features[rows], exclusion_on(rule, data, device)
+    gallery, excluded = features[rows], exclusion_on(protocol, data, device)
 
     def make_keys(queries: Tensor) -> Tensor:
         return rank.order_keys(1 - features[queries] @ gallery.T, excluded(queries, rows))
