@@ -38,9 +38,7 @@ _SINGLE, _OTHER_CAMERAS = "-single", "-other-cameras"
 _BY_NAME = re.compile(rf"(.+)-({'|'.join(_DIRECTIONS)})({_SINGLE})?({_OTHER_CAMERAS})?")
 _QUERIES = {"i2mixed": INFRARED, "v2mixed": VISIBLE}
 MIXED_SUFFIXES = f"[{_SINGLE}][-infrared<1..99>][-cross]"
-_MIXED = re.compile(
-    rf"(.+)-({'|'.join(_QUERIES)})({_SINGLE})?(?:-infrared([1-9][0-9]?))?(-cross)?"
-)
+_MIXED = re.compile(rf"(.+)-({'|'.join(_QUERIES)})({_SINGLE})?(?:-infrared([1-9][0-9]?))?(-cross)?")
 
 
 @dataclass(frozen=True)

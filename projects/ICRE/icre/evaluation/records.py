@@ -22,6 +22,7 @@ _FIELDS = (
     "std_over",
     "split",
     "rerank",
+    "calibration",  # of similarities between pairs of modalities: method, people, images, source
     "flip",
     "queries",
     "valid_queries",
@@ -84,6 +85,7 @@ class Scores(list[dict[str, Any]]):
         for one in self:
             row = {field: one[field] for field in _FIELDS}
             row["rerank"] = rerank_label(one["rerank"])
+            row["calibration"] = calibration_label(one["calibration"])
             for name in METRICS:
                 row |= {name: one[name]["mean"], f"{name} std": one[name]["std"]}
             rows.append(row)
@@ -108,11 +110,14 @@ def save(records: list[dict[str, Any]] | dict[str, Any], path: str | Path) -> No
 def _one_table(records: list[dict[str, Any]]) -> str:
     # A split is RegDB's matter; elsewhere the column would be empty.
     split = any(one["split"] is not None for one in records)
+    calibrated = any(one.get("calibration") for one in records)
     rows = []
     for one in records:
         row = {"protocol": one["protocol"], "draw": one["draw"] or "-", "trials": one["trials"]}
         if split:
             row["split"] = "-" if one["split"] is None else one["split"]
+        if calibrated:
+            row["calibration"] = calibration_label(one.get("calibration"))
         row |= {
             "std over": one["std_over"] or "-",
             "rerank": rerank_label(one["rerank"]),
@@ -127,6 +132,11 @@ def mean_std(metric: dict[str, float | None]) -> str:
     """A metric of a record, with its standard deviation if there is one."""
     mean, std = metric["mean"], metric["std"]
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def calibration_label(calibration: dict[str, Any] | None) -> str:
+    """A record's field `calibration`, for people."""
+    return calibration["method"] if calibration else "no"
 
 
 def rerank_label(rerank: dict[str, Any] | None) -> str:

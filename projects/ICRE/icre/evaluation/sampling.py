@@ -6,6 +6,7 @@ Two samplings are in use for SYSU-MM01 and differ by sampling noise, about half 
 """
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,15 +53,17 @@ def mixed(
         UserError: no image of a modality would be left.
     """
     parts = [rows[data.modalities[rows] == modality] for modality in (VISIBLE, INFRARED)]
-    trials = zip(*(seeded(data, part) if single else [part] * TRIALS for part in parts))
-    if infrared is not None:
-        trials = (_thinned(*sides, infrared, trial) for trial, sides in enumerate(trials))
-    return [np.sort(np.concatenate(sides)) for sides in trials]
+    visible, infrareds = (seeded(data, part) if single else [part] * TRIALS for part in parts)
+    samples = []
+    for trial, sides in enumerate(zip(visible, infrareds)):
+        kept = sides if infrared is None else _thinned(*sides, infrared, trial)
+        samples.append(np.sort(np.concatenate(kept)))
+    return samples
 
 
 def _thinned(
     visible: np.ndarray, infrared: np.ndarray, percentage: int, trial: int
-) -> list[np.ndarray]:
+) -> Sequence[np.ndarray]:
     """Both sides, the one that has too many reduced to fit the other."""
     generator = random.Random(trial)
     wanted = {
