@@ -27,12 +27,12 @@ class Match:
         rank: from 1.
         path, modality, camera, identity: of the image, texts ("" if unknown).
         similarity: cosine similarity to the query, -1 to 1.
-        comparable: similarity that compares images of both modalities (`icre.gallery.mixed`);
-            None: the gallery is not calibrated for it.
         distance: sorts the matches: 1 - similarity, or the negative comparable similarity, or the
             re-ranked distance.
         accepted: comparable similarity or similarity above the threshold; None without one.
         right: same identity as the query; None if either is unknown.
+        comparable: similarity that compares images of both modalities (`icre.gallery.mixed`);
+            None: the gallery is not calibrated for it.
     """
 
     rank: int
@@ -41,10 +41,10 @@ class Match:
     camera: str
     identity: str
     similarity: float
-    comparable: float | None
     distance: float
     accepted: bool | None
     right: bool | None
+    comparable: float | None = None
 
 
 @dataclass(frozen=True)
