@@ -76,7 +76,7 @@ def test_regdb_and_llcm_golden(golden, name):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", [name for name, one in PROTOCOLS.items() if not one.mixed])
 def test_equals_the_loop_oracle_for_every_draw(name, seed):
     data = small_features(name.split("-")[0], seed)
     permutation = stand_in_permutation(data, seed=seed)

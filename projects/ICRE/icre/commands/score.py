@@ -5,6 +5,7 @@ import sys
 
 from icre.commands import arguments
 from icre.utils import cli
+from icre.utils.errors import UserError
 from icre.utils.files import check_output
 
 
@@ -35,6 +36,18 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also TAR at given FAR, per comparison and per search for a person who is not there",
     )
+    result.add_argument(
+        "--calibrate-on",
+        metavar="PEOPLE",
+        help="features of people who are not tested, such as tools/extract_features.py ... "
+        "TEST.SPLIT val writes: rank by similarities that are comparable between the pairs of "
+        "modalities, for the protocols i2mixed and v2mixed",
+    )
+    result.add_argument(
+        "--calibration",
+        choices=("logistic", "z-norm", "centring"),
+        help="how, see icre.evaluation.calibration (logistic)",
+    )
     arguments.add_device(result, "cpu")
     arguments.add_import(result)
     result.add_argument("--json", metavar="OUT", help="write the list of result records")
@@ -50,15 +63,26 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Score and print."""
     from icre.evaluation import openset, records
+    from icre.evaluation.calibration import METHODS, calibrate
     from icre.evaluation.features import FeatureSet
     from icre.evaluation.rerank import reranker
     from icre.evaluation.rerank_options import from_arguments
     from icre.evaluation.score import score
 
     choice = from_arguments(args)
+    if args.calibration and not args.calibrate_on:
+        raise UserError(f"--calibration {args.calibration} needs --calibrate-on PEOPLE")
     check_output(args.json)
     arguments.import_modules(args)
     features = FeatureSet.load(args.features, args.test_ids)
+    calibration = None
+    if args.calibrate_on:
+        calibration = calibrate(
+            FeatureSet.load(args.calibrate_on),
+            features,
+            args.calibration or METHODS[0],
+            args.calibrate_on,
+        )
     results = score(
         features,
         args.protocol,
@@ -66,11 +90,14 @@ def run(args: argparse.Namespace) -> None:
         args.perm,
         device=args.device,
         reranker=reranker(choice),
+        calibration=calibration,
         split=args.split,
     )
     print(records.table(results))
     if args.open_set:
-        print("\n" + openset.add_to(results, features, args.protocol, args.draw, args.perm))
+        columns = args.protocol, args.draw, args.perm
+        table = openset.add_to(results, features, *columns, calibration=calibration)
+        print(f"\n{table}")
     if args.json:
         records.save(results, args.json)
 

@@ -141,6 +141,9 @@ def _index(args: argparse.Namespace) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from icre.gallery.answers import not_comparable
     from icre.gallery.calibration import SAME_PERSON, shared_people
     from icre.inference.galleries import calibrate_gallery, held_out_people, open_with_model
 
@@ -156,7 +159,12 @@ def _calibrate(args: argparse.Namespace) -> None:
             f"note: {len(shared)} people who are in the gallery are left out, such as {shared[0]} "
             f"({SAME_PERSON})"
         )
-    print(_calibration_table(calibrate_gallery(gallery, extractor, people, source, held_out)))
+    found = calibrate_gallery(gallery, extractor, people, source, held_out)
+    print(_calibration_table(found))
+    if any(one.lines for one in found.values()):
+        print("the gallery holds both modalities: thresholds are of the comparable similarity")
+    elif note := not_comparable(replace(gallery, calibrations=found), people):
+        print(note)
     if not held_out:
         print(
             "warning: the model was trained on these people (DATASETS.VALIDATION was off, or the "
@@ -193,7 +201,7 @@ def _calibration_table(calibrations: dict[str, "Calibration"]) -> str:
 
 def _query(args: argparse.Namespace) -> None:
     from icre.evaluation import records
-    from icre.gallery.answers import answer, as_json, text
+    from icre.gallery.answers import answer, as_json, not_comparable, text
     from icre.gallery.page import save_page
     from icre.inference.galleries import features_of, open_with_model
     from icre.utils.image import verify_images
@@ -203,6 +211,9 @@ def _query(args: argparse.Namespace) -> None:
     verify_images(images.paths, progress=False)
     gallery, extractor = open_with_model(args.gallery, args.weights, args.device)
     features = features_of(extractor, images)
+    note = not_comparable(gallery, images)
+    if note:
+        cli.show(note)
     answers = answer(gallery, images, features, args.top, args.far, args.rerank)
     cli.show("\n\n".join(text(one) for one in answers))
     if args.json:

@@ -63,7 +63,7 @@ def verify_datasets(cfg: CfgNode, train: bool) -> None:
         is_test = name in cfg.DATASETS.TESTS
         if not (train or is_test):
             continue
-        data = load_dataset(cfg, name)
+        data = load_dataset(cfg, name, validation=not train and cfg.TEST.SPLIT == "val")
         items += data.train if train and name in cfg.DATASETS.NAMES else []
         items += data.query + data.gallery if is_test else []
     verify_images([item[0] for item in items])

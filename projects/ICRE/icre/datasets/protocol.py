@@ -7,11 +7,23 @@ published protocols (a table, features of any origin) has those that its names s
     <set>-v2i                every visible image against every infrared one
     ...-single               a gallery of one image per identity and camera, in ten seeded trials
     ...-other-cameras        without a query's matches of its own camera
+
+Every set, published or not, has those of a gallery of both modalities too. A query's own image is
+in it, so images of the same identity and camera are always excluded there, and the data set's own
+rule (SYSU-MM01's location) holds in both directions:
+
+    <set>-i2mixed            every infrared image against the images of both modalities
+    <set>-v2mixed            every visible image against them
+    ...-single               one image per identity, camera and modality, in ten seeded trials
+    ...-infrared20           images of one modality left out at random, in ten seeded trials, so
+                             that 20 % (1 to 99) of the gallery are infrared
+    ...-cross                a query's matches of its own modality take no rank: where in the
+                             mixed list is the first (each) match of the other modality?
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -24,18 +36,22 @@ ANY = "any"  # the set of features that name none
 _DIRECTIONS = {"i2v": (INFRARED, VISIBLE), "v2i": (VISIBLE, INFRARED)}
 _SINGLE, _OTHER_CAMERAS = "-single", "-other-cameras"
 _BY_NAME = re.compile(rf"(.+)-({'|'.join(_DIRECTIONS)})({_SINGLE})?({_OTHER_CAMERAS})?")
+_QUERIES = {"i2mixed": INFRARED, "v2mixed": VISIBLE}
+MIXED_SUFFIXES = f"[{_SINGLE}][-infrared<1..99>][-cross]"
+_MIXED = re.compile(rf"(.+)-({'|'.join(_QUERIES)})({_SINGLE})?(?:-infrared([1-9][0-9]?))?(-cross)?")
 
 
 @dataclass(frozen=True)
 class Side:
-    """The query or the gallery side: a modality, and its cameras that take part (None: all)."""
+    """The query or the gallery side: modality (None: both), and cameras that take part (all)."""
 
-    modality: int
+    modality: int | None
     cameras: tuple[int, ...] | None = None
 
     def rows(self, camids: np.ndarray, modalities: np.ndarray) -> np.ndarray:
         """Ascending indices of the images of this side; camids and modalities are (N,)."""
-        chosen = modalities == self.modality
+        every = self.modality is None
+        chosen = np.full(len(modalities), True) if every else modalities == self.modality
         if self.cameras is not None:
             chosen &= np.isin(camids, self.cameras)
         return np.flatnonzero(chosen)
@@ -50,9 +66,11 @@ class Protocol:
         query, gallery: the images on either side.
         draws: gallery samplings in use, the default first; empty: every image takes part.
         sampled: the side that is sampled.
-        shots: images per identity and camera in a sample.
+        shots: images per identity and camera in a sample; None: all of them.
         excluded: key of `EXCLUSION_RULES`.
         dedup: CMC counts each identity once.
+        infrared: percentage of infrared images in a gallery of both modalities; None: as it is.
+        cross: a query's matches of its own modality are excluded.
     """
 
     dataset: str
@@ -60,9 +78,16 @@ class Protocol:
     gallery: Side
     draws: tuple[str, ...] = ()
     sampled: str = "gallery"
-    shots: int = 1
+    shots: int | None = 1
     excluded: str = "none"
     dedup: bool = True
+    infrared: int | None = None
+    cross: bool = False
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the gallery holds both modalities."""
+        return self.gallery.modality is None
 
 
 PROTOCOLS: dict[str, Protocol] = {}  # filled by `register_protocols`
@@ -72,9 +97,17 @@ DEFAULTS: dict[str, tuple[str, ...]] = {}  # layout -> names of the protocols sc
 def register_protocols(
     layout: str, protocols: Mapping[str, Protocol], default: Sequence[str] | None = None
 ) -> None:
-    """Add a data set's protocols; `default`: those scored unless others are asked for (all)."""
+    """Add a data set's protocols, and those of a gallery of both modalities.
+
+    Args:
+        layout: of the data set.
+        protocols: its own, by their names.
+        default: names of those scored unless others are asked for; None: all of its own.
+    """
     PROTOCOLS.update(protocols)
     DEFAULTS[layout] = tuple(protocols) if default is None else tuple(default)
+    for direction in _QUERIES:
+        PROTOCOLS[f"{layout}-{direction}"] = _mixed(layout, direction)
 
 
 def _same_location(query_pids: Tensor, query_cams: Tensor, pids: Tensor, cams: Tensor) -> Tensor:
@@ -105,11 +138,14 @@ def find(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
+    if mixed := _MIXED.fullmatch(name):
+        return _mixed(*mixed.groups())
     match = _BY_NAME.fullmatch(name)
     if match is None or match[1] in DEFAULTS:
         raise UserError(
             f"unknown protocol '{name}'; the names are {', '.join(PROTOCOLS)}, and those of a "
-            f"table, <its name>-i2v or -v2i, then {_SINGLE} and {_OTHER_CAMERAS} where wanted"
+            f"table, <its name>-i2v or -v2i, then {_SINGLE} and {_OTHER_CAMERAS} where wanted; "
+            f"i2mixed and v2mixed of any set may end in {MIXED_SUFFIXES}"
         )
     dataset, direction, single, other_cameras = match.groups()
     query, gallery = _DIRECTIONS[direction]
@@ -120,6 +156,28 @@ def find(name: str) -> Protocol:
         draws=(SEEDED,) if single else (),
         excluded="same-identity-and-camera" if other_cameras else "none",
         dedup=False,
+    )
+
+
+def _mixed(
+    dataset: str,
+    direction: str,
+    single: str | None = None,
+    infrared: str | None = None,
+    cross: str | None = None,
+) -> Protocol:
+    """The protocol of a gallery of both modalities; CMC and exclusion as the set's first one."""
+    own = [PROTOCOLS[name] for name in DEFAULTS.get(dataset, ())]
+    like = own[0] if own else Protocol(dataset, Side(None), Side(None), dedup=False)
+    return replace(
+        like,
+        query=Side(_QUERIES[direction]),
+        gallery=Side(None),
+        draws=(SEEDED,) if single or infrared else (),
+        sampled="gallery",
+        shots=1 if single else None,
+        infrared=int(infrared) if infrared else None,
+        cross=cross is not None,
     )
 
 

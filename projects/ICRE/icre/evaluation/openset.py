@@ -25,12 +25,14 @@ import numpy as np
 from tabulate import tabulate
 
 from icre.datasets.sysu import Permutation
+from icre.evaluation.calibration import SimilarityCalibration
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import Trials, build_trials
 from icre.utils.errors import UserError
 
 FARS = (0.001, 0.01, 0.1)
 BINS = np.linspace(-1.0, 1.0, 101)
+_BINS = 100  # of comparable similarities, from the lowest to the highest
 
 
 def check_far(far: float) -> float:
@@ -82,10 +84,10 @@ class Scores:
         accepted = self.genuine > threshold
         return float(np.mean(accepted if self.beaten is None else accepted & ~self.beaten))
 
-    def histogram(self) -> dict[str, list[int]]:
-        """Counts in `BINS` of genuine and impostor trials."""
+    def histogram(self, bins: np.ndarray = BINS) -> dict[str, list[int]]:
+        """Counts in the bins of genuine and impostor trials; what is outside is in the outmost."""
         return {
-            name: np.histogram(np.clip(scores, -1, 1), BINS)[0].tolist()
+            name: np.histogram(np.clip(scores, bins[0], bins[-1]), bins)[0].tolist()
             for name, scores in (("genuine", self.genuine), ("impostor", self.impostor))
         }
 
@@ -114,8 +116,13 @@ def open_set(
     draw: str | None = None,
     perm: str | Permutation | None = None,
     fars: Sequence[float] = FARS,
+    calibration: SimilarityCalibration | None = None,
 ) -> list[dict[str, Any]]:
     """Open-set metrics of features under test protocols; arguments and errors as of `score`.
+
+    With a calibration, thresholds and bins are of the comparable similarity. In a gallery of both
+    modalities a trial per comparison mixes pairs of modalities, whose plain cosines need different
+    thresholds.
 
     Returns:
         Per setting, in the order of `score`: {"comparison": part, "search": part}; a part is
@@ -128,18 +135,24 @@ def open_set(
         check_far(far)
     data, chosen = build_trials(features, protocols, draw, perm)
     unit = data.features / np.linalg.norm(data.features, axis=1, keepdims=True)
-    return [_of_protocol(data, unit, one, fars) for one in chosen]
+    if calibration:
+        unit = calibration.unit(unit, data.modalities)
+    return [_of_protocol(data, unit, one, fars, calibration) for one in chosen]
 
 
-def add_to(records: Sequence[dict[str, Any]], features: FeatureSet, *args: Any) -> str:
-    """Put `open_set(features, *args)` into the records of the same `score`, and return its table.
+def add_to(
+    records: Sequence[dict[str, Any]], features: FeatureSet, *args: Any, **options: Any
+) -> str:
+    """Put `open_set(features, *args, **options)` into the records of the same `score`.
+
+    Returns its table.
 
     A record's new entry is "open_set"; re-ranked records have none: their distances depend on the
     other queries, so there is no threshold for them.
     """
     plain = [one for one in records if not one["rerank"]]
     rows = []
-    for one, found in zip(plain, open_set(features, *args), strict=True):
+    for one, found in zip(plain, open_set(features, *args, **options), strict=True):
         one["open_set"] = found
         for kind, part in found.items():
             row = {
@@ -162,21 +175,32 @@ def _cell(at: dict[str, Any]) -> str:
 
 
 def _of_protocol(
-    data: FeatureSet, unit: np.ndarray, trials: Trials, fars: Sequence[float]
+    data: FeatureSet,
+    unit: np.ndarray,
+    trials: Trials,
+    fars: Sequence[float],
+    calibration: SimilarityCalibration | None,
 ) -> dict[str, Any]:
-    scores = []
+    scores, bins = [], BINS
     for query, gallery in trials.rows():
         same = data.pids[query][:, None] == data.pids[gallery]
         allowed = ~trials.excluded(data, query, gallery)
-        scores.append(trial_scores(unit[query] @ unit[gallery].T, same, allowed))
+        similarity = unit[query] @ unit[gallery].T
+        if calibration:
+            columns = data.modalities[query], data.modalities[gallery]
+            similarity = calibration.comparable(similarity, *columns)
+            bins = np.linspace(similarity.min(), similarity.max(), _BINS + 1)
+        scores.append(trial_scores(similarity, same, allowed))
     pairs, searches = zip(*scores)
     return {
-        "comparison": _part(pairs, fars, trials.draw),
-        "search": _part(searches, fars, trials.draw),
+        "comparison": _part(pairs, fars, trials.draw, bins),
+        "search": _part(searches, fars, trials.draw, bins),
     }
 
 
-def _part(trials: Sequence[Scores], fars: Sequence[float], draw: str | None) -> dict[str, Any]:
+def _part(
+    trials: Sequence[Scores], fars: Sequence[float], draw: str | None, bins: np.ndarray
+) -> dict[str, Any]:
     at = []
     for far in fars:
         thresholds = [threshold_at(one.impostor, far) for one in trials]
@@ -192,10 +216,10 @@ def _part(trials: Sequence[Scores], fars: Sequence[float], draw: str | None) -> 
                 },
             }
         )
-    counts = [one.histogram() for one in trials]
+    counts = [one.histogram(bins) for one in trials]
     summed = {name: np.sum([one[name] for one in counts], axis=0).tolist() for name in counts[0]}
     sizes = {"genuine": len(trials[0].genuine), "impostor": len(trials[0].impostor)}
-    return {"trials": sizes, "at": at, "bins": BINS.round(2).tolist(), **summed}
+    return {"trials": sizes, "at": at, "bins": bins.round(2).tolist(), **summed}
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -22,6 +22,7 @@ _FIELDS = (
     "std_over",
     "split",
     "rerank",
+    "calibration",  # of similarities between pairs of modalities: method, people, images, source
     "feature",  # the model's test feature, MODEL.HEADS.TEST_FEAT; null: it has one, or unknown
     "flip",  # averaged with that of the mirror image
     "queries",
@@ -34,6 +35,7 @@ _FIELDS = (
     "weights",  # checksum of the checkpoint's weights, or UNTRAINED; null: features from a file
 )
 UNTRAINED = "untrained"
+_WHERE_KNOWN = ("split", "calibration", "test feature")  # columns that would else be empty
 
 
 def record(
@@ -86,6 +88,7 @@ class Scores(list[dict[str, Any]]):
         for one in self:
             row = {field: one[field] for field in _FIELDS}
             row["rerank"] = rerank_label(one["rerank"])
+            row["calibration"] = calibration_label(one["calibration"])
             for name in METRICS:
                 row |= {name: one[name]["mean"], f"{name} std": one[name]["std"]}
             rows.append(row)
@@ -108,19 +111,25 @@ def save(records: list[dict[str, Any]] | dict[str, Any], path: str | Path) -> No
 
 
 def _one_table(records: list[dict[str, Any]]) -> str:
-    # A split is RegDB's matter; elsewhere the column would be empty.
-    split = any(one["split"] is not None for one in records)
-    feature = any(feature_label(one) != "-" for one in records)
-    rows = []
-    for one in records:
-        row = {"protocol": one["protocol"], "draw": one["draw"] or "-", "trials": one["trials"]}
-        if split:
-            row["split"] = "-" if one["split"] is None else one["split"]
-        row |= {"std over": one["std_over"] or "-", "rerank": rerank_label(one["rerank"])}
-        if feature:
-            row["test feature"] = feature_label(one)
-        row |= {"queries": one["valid_queries"], "gallery": one["gallery"]}
-        rows.append(row | {name: mean_std(one[name]) for name in METRICS})
+    rows = [
+        {
+            "protocol": one["protocol"],
+            "draw": one["draw"] or "-",
+            "trials": one["trials"],
+            "split": "-" if one["split"] is None else one["split"],
+            "calibration": calibration_label(one.get("calibration")),
+            "std over": one["std_over"] or "-",
+            "rerank": rerank_label(one["rerank"]),
+            "test feature": feature_label(one),
+            "queries": one["valid_queries"],
+            "gallery": one["gallery"],
+            **{name: mean_std(one[name]) for name in METRICS},
+        }
+        for one in records
+    ]
+    for name in _WHERE_KNOWN:
+        if all(row[name] == "-" for row in rows):
+            rows = [{key: row[key] for key in row if key != name} for row in rows]
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
@@ -134,6 +143,11 @@ def feature_label(record: dict[str, Any]) -> str:
     """A record's fields `feature` and `flip`, for people; records of old runs have the latter."""
     flip = "flip" if record["flip"] else None
     return " + ".join(filter(None, (record.get("feature"), flip))) or "-"
+
+
+def calibration_label(calibration: dict[str, Any] | None) -> str:
+    """A record's field `calibration`, for people."""
+    return calibration["method"] if calibration else "-"
 
 
 def rerank_label(rerank: dict[str, Any] | None) -> str:

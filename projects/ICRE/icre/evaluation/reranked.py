@@ -38,7 +38,7 @@ def reranked_scores(
     """The scores of each trial's queries by re-ranked distances, as `score.score_trials`."""
     features = torch.nn.functional.normalize(torch.from_numpy(data.features).to(device), dim=1)
     pids = torch.from_numpy(data.pids).to(device)
-    excluded = exclusion_on(trials.protocol.excluded, data, device)
+    excluded = exclusion_on(trials.protocol, data, device)
     scores = []
     for query_rows, gallery_rows in trials.rows():
         query, gallery = (torch.from_numpy(rows).to(device) for rows in (query_rows, gallery_rows))

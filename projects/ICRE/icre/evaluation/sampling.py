@@ -6,11 +6,13 @@ Two samplings are in use for SYSU-MM01 and differ by sampling noise, about half 
 """
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 
 from icre.datasets.sysu import Permutation, permutation_mismatches
 from icre.evaluation.features import FeatureSet
+from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
 
 TRIALS = 10
@@ -35,8 +37,53 @@ def seeded(data: FeatureSet, rows: np.ndarray) -> list[np.ndarray]:
     return samples
 
 
+def mixed(
+    data: FeatureSet, rows: np.ndarray, single: bool, infrared: int | None = None
+) -> list[np.ndarray]:
+    """Galleries of both modalities, in each of ten trials.
+
+    Args:
+        data, rows: as in `seeded`.
+        single: one image per identity, camera and modality: each modality's images are those of
+            `seeded` on it alone, so they are the gallery of the protocol across modalities.
+        infrared: percentage of infrared images, 1 to 99; images of the modality that has too many
+            are left out by `random.Random(trial).sample`. None: as many as there are.
+
+    Raises:
+        UserError: no image of a modality would be left.
+    """
+    parts = [rows[data.modalities[rows] == modality] for modality in (VISIBLE, INFRARED)]
+    visible, infrareds = (seeded(data, part) if single else [part] * TRIALS for part in parts)
+    samples = []
+    for trial, sides in enumerate(zip(visible, infrareds)):
+        kept = sides if infrared is None else _thinned(*sides, infrared, trial)
+        samples.append(np.sort(np.concatenate(kept)))
+    return samples
+
+
+def _thinned(
+    visible: np.ndarray, infrared: np.ndarray, percentage: int, trial: int
+) -> Sequence[np.ndarray]:
+    """Both sides, the one that has too many reduced to fit the other."""
+    generator = random.Random(trial)
+    wanted = {
+        "visible": min(len(visible), round(len(infrared) * (100 - percentage) / percentage)),
+        "infrared": min(len(infrared), round(len(visible) * percentage / (100 - percentage))),
+    }
+    for name, count in wanted.items():
+        if not count:
+            raise UserError(
+                f"of {len(visible)} visible and {len(infrared)} infrared images no {name} one "
+                f"would be left in a gallery with {percentage} % infrared: name another share"
+            )
+    return [
+        np.array(generator.sample(side.tolist(), count))
+        for side, count in zip((visible, infrared), wanted.values())
+    ]
+
+
 def official(
-    data: FeatureSet, rows: np.ndarray, permutation: Permutation, shots: int
+    data: FeatureSet, rows: np.ndarray, permutation: Permutation, shots: int | None
 ) -> list[np.ndarray]:
     """The first `shots` images of each trial's permutation, per identity and camera.
 

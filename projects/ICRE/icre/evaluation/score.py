@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from icre.datasets.protocol import Protocol
 from icre.datasets.sysu import Permutation
 from icre.evaluation import rank
+from icre.evaluation.calibration import SimilarityCalibration
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.records import Scores, record
 from icre.evaluation.rerank import reranker as as_reranker
@@ -29,19 +31,29 @@ _BLOCKS = {"cpu": (2**20, min(8, os.cpu_count() or 1)), "other": (2**25, 1)}
 
 
 def score_trials(
-    data: FeatureSet, chosen: list[Trials], device: str | torch.device = "cpu"
+    data: FeatureSet,
+    chosen: list[Trials],
+    device: str | torch.device = "cpu",
+    calibration: SimilarityCalibration | None = None,
 ) -> list[list[rank.QueryScores]]:
     """The scores of each trial's queries, on the CPU, for each protocol.
 
     Protocols with the same queries share their similarities and the keys made of them. Similarity
-    is the cosine in float64; ties rank in the order of the rows.
+    is the cosine in float64, or with a calibration the comparable one; ties rank in the order of
+    the rows.
     """
     scores: list[list[rank.QueryScores]] = []
     with _one_thread():
         for _, group in groupby(
-            chosen, key=lambda one: (one.protocol.query, one.protocol.excluded)
+            chosen,
+            key=lambda one: (
+                one.protocol.query,
+                one.protocol.excluded,
+                one.protocol.mixed,
+                one.protocol.cross,
+            ),
         ):
-            scores += _score_group(data, list(group), torch.device(device))
+            scores += _score_group(data, list(group), torch.device(device), calibration)
     return scores
 
 
@@ -52,6 +64,7 @@ def score(
     perm: str | Path | Permutation | None = None,
     device: str | torch.device = "cpu",
     reranker: Reranker | Reranking | str | None = None,
+    calibration: SimilarityCalibration | None = None,
     *,
     pids: Any = None,
     camids: Any = None,
@@ -71,6 +84,8 @@ def score(
         perm: SYSU-MM01's rand_perm_cam.mat, or its content from `read_permutation`.
         device: where to compute; results do not depend on it beyond rounding.
         reranker: score re-ranked distances too: "fastreid" or "original", or their numbers.
+        calibration: rank by comparable similarities, see `icre.evaluation.calibration`; not with
+            a re-ranker, which knows features alone.
         pids, camids, modalities, paths: (N,) columns of an array, see `FeatureSet`.
         labels: fields of the record that the caller knows: split, flip, seed, epoch.
 
@@ -97,8 +112,12 @@ def score(
     data = FeatureSet.of(features, pids=pids, camids=camids, modalities=modalities, paths=paths)
     protocols = [protocols] if isinstance(protocols, str) else protocols
     reranker = as_reranker(reranker)
+    if calibration and reranker:
+        raise UserError("re-ranking is of features and takes no calibration: leave one of them out")
     data, chosen = build_trials(data, protocols, draw, perm)
-    results = score_trials(data, chosen, device)
+    results = score_trials(data, chosen, device, calibration)
+    if calibration:
+        labels = labels | {"calibration": calibration.label}
     plain = Scores(_record(data, one, values, labels) for one, values in zip(chosen, results))
     if reranker is None:
         return plain
@@ -145,7 +164,10 @@ def _record(
 
 
 def _score_group(
-    data: FeatureSet, group: list[Trials], device: torch.device
+    data: FeatureSet,
+    group: list[Trials],
+    device: torch.device,
+    calibration: SimilarityCalibration | None,
 ) -> list[list[rank.QueryScores]]:
     """`score_trials` of protocols that share their queries and exclusion rule."""
     pool = np.unique(np.concatenate([rows for one in group for rows in one.galleries]))
@@ -153,7 +175,7 @@ def _score_group(
         [torch.from_numpy(np.searchsorted(pool, rows)).to(device) for rows in one.galleries]
         for one in group
     ]
-    make_keys = _key_maker(data, group[0].protocol.excluded, pool, device)
+    make_keys = _key_maker(data, group[0].protocol, pool, device, calibration)
     pids = torch.from_numpy(data.pids).to(device)
     pool_pids = pids[torch.from_numpy(pool).to(device)]
 
@@ -184,16 +206,26 @@ def _score_group(
 
 
 def _key_maker(
-    data: FeatureSet, rule: str, pool: np.ndarray, device: torch.device
+    data: FeatureSet,
+    protocol: Protocol,
+    pool: np.ndarray,
+    device: torch.device,
+    calibration: SimilarityCalibration | None,
 ) -> Callable[[Tensor], Tensor]:
     """A function from the rows of some queries, (Q,), to their keys against the pool, (Q, P)."""
     features = torch.from_numpy(data.features).to(device, torch.float64)
     features = torch.nn.functional.normalize(features, dim=1)
+    modalities = torch.from_numpy(data.modalities).to(device)
+    if calibration:
+        features = calibration.unit(features, modalities)
     rows = torch.from_numpy(pool).to(device)
-    gallery, excluded = features[rows], exclusion_on(rule, data, device)
+    gallery, excluded = features[rows], exclusion_on(protocol, data, device)
 
     def make_keys(queries: Tensor) -> Tensor:
-        return rank.order_keys(1 - features[queries] @ gallery.T, excluded(queries, rows))
+        similarity = features[queries] @ gallery.T
+        if calibration:
+            similarity = calibration.comparable(similarity, modalities[queries], modalities[rows])
+        return rank.order_keys(1 - similarity, excluded(queries, rows))
 
     return make_keys
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from icre.datasets.protocol import EXCLUSION_RULES, OFFICIAL, Protocol, find, se
 from icre.datasets.sysu import Permutation, read_permutation
 from icre.evaluation import sampling
 from icre.evaluation.features import FeatureSet
+from icre.modality import NAMES
 from icre.utils.errors import UserError
 
 
@@ -46,24 +48,31 @@ class Trials:
 
     def excluded(self, data: FeatureSet, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         """(q, g) bool, True where the protocol excludes an image from a query's gallery."""
-        rule = EXCLUSION_RULES[self.protocol.excluded]
-        if rule is None:
-            return np.zeros((len(query), len(gallery)), dtype=bool)
-        columns = (data.pids[query], data.camids[query], data.pids[gallery], data.camids[gallery])
-        return rule(*map(torch.from_numpy, columns)).numpy()
+        excluded = exclusion_on(self.protocol, data, torch.device("cpu"))
+        found = excluded(torch.from_numpy(query), torch.from_numpy(gallery))
+        return np.zeros((len(query), len(gallery)), dtype=bool) if found is None else found.numpy()
 
 
 def exclusion_on(
-    rule: str, data: FeatureSet, device: torch.device
+    protocol: Protocol, data: FeatureSet, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor | None]:
     """(query rows, gallery rows) on `device` -> (q, g) bool there, or None without a rule."""
-    excludes = EXCLUSION_RULES[rule]
-    pids, camids = (torch.from_numpy(column).to(device) for column in (data.pids, data.camids))
+    rule = EXCLUSION_RULES[protocol.excluded]
+    pids, camids, modalities = (
+        torch.from_numpy(column).to(device) for column in (data.pids, data.camids, data.modalities)
+    )
 
     def excluded(query: Tensor, gallery: Tensor) -> Tensor | None:
-        if excludes is None:
-            return None
-        return excludes(pids[query], camids[query], pids[gallery], camids[gallery])
+        one, other = (pids[query], camids[query]), (pids[gallery], camids[gallery])
+        masks = [] if rule is None else [rule(*one, *other)]
+        if protocol.mixed:
+            same = pids[query][:, None] == pids[gallery]
+            masks.append(same & (camids[query][:, None] == camids[gallery]))
+            if rule is not None:
+                masks.append(rule(*other, *one).T)
+            if protocol.cross:
+                masks.append(same & (modalities[query][:, None] == modalities[gallery]))
+        return reduce(torch.logical_or, masks) if masks else None
 
     return excluded
 
@@ -84,6 +93,10 @@ def make_trials(
     for side, rows in (("query", query), ("gallery", gallery)):
         if not len(rows):
             raise UserError(f"{name}: the features hold no {side} image")
+    if protocol.mixed:
+        for number, modality in enumerate(NAMES):
+            if number not in data.modalities:
+                raise UserError(f"{name}: the features hold no {modality} image")
     if draw is None:
         return Trials(name, draw, protocol, query, [gallery])
     if draw == OFFICIAL:
@@ -93,6 +106,13 @@ def make_trials(
     if protocol.sampled == "query":
         subsets = [np.searchsorted(query, rows) for rows in sampling.seeded(data, query)]
         return Trials(name, draw, protocol, query, [gallery], subsets)
+    if protocol.mixed:
+        single = protocol.shots is not None
+        try:
+            samples = sampling.mixed(data, gallery, single, protocol.infrared)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+        return Trials(name, draw, protocol, query, samples)
     return Trials(name, draw, protocol, query, sampling.seeded(data, gallery))
 
 

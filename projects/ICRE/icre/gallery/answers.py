@@ -1,6 +1,6 @@
 """Answers to queries: ranked matches in a gallery, and whether the person is in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from tabulate import tabulate
 from icre.evaluation.openset import check_far
 from icre.evaluation.rerank import rerank
 from icre.gallery.images import ImageTable
+from icre.gallery.mixed import Lines, nearest
 from icre.gallery.store import Gallery
 from icre.modality import NAMES
 from icre.utils.errors import UserError, printable
@@ -26,9 +27,12 @@ class Match:
         rank: from 1.
         path, modality, camera, identity: of the image, texts ("" if unknown).
         similarity: cosine similarity to the query, -1 to 1.
-        distance: sorts the matches: 1 - similarity, or the re-ranked distance.
-        accepted: similarity above the threshold; None without a threshold.
+        distance: sorts the matches: 1 - similarity, or the negative comparable similarity, or the
+            re-ranked distance.
+        accepted: comparable similarity or similarity above the threshold; None without one.
         right: same identity as the query; None if either is unknown.
+        comparable: similarity that compares images of both modalities (`icre.gallery.mixed`);
+            None: the gallery is not calibrated for it.
     """
 
     rank: int
@@ -40,6 +44,7 @@ class Match:
     distance: float
     accepted: bool | None
     right: bool | None
+    comparable: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,12 @@ class Answer:
         matches: best first.
         here: whether any image of the gallery is accepted; None: the gallery is not calibrated for
             queries of this modality. Re-ranking does not change it: it depends on the similarity.
-        best: the highest similarity in the gallery.
-        threshold, far: similarity above which a match is accepted, and its false alarm rate per
-            search; None as `here`.
+        best: the highest similarity in the gallery, the comparable one where there is one.
+        threshold, far: such a similarity above which a match is accepted, and its false alarm rate
+            per search; None as `here`.
         held_out: whether the model was trained without the calibration's people; None as `here`.
         rerank: name of the algorithm, or None.
+        comparable: whether the images were compared by the comparable similarity.
     """
 
     query: dict[str, str]
@@ -66,6 +72,7 @@ class Answer:
     far: float | None
     held_out: bool | None
     rerank: str | None
+    comparable: bool = False
 
     @property
     def verdict(self) -> str:
@@ -75,12 +82,13 @@ class Answer:
     @property
     def reason(self) -> str:
         """Similarity and threshold behind the verdict, in one line."""
+        what = "comparable similarity" if self.comparable else "similarity"
         if self.here is None:
-            return f"best similarity {self.best:.3f}; no calibration for queries of this modality"
+            return f"best {what} {self.best:.3f}; no calibration for queries of this modality"
         side = "above" if self.here else "not above"
         doubt = "" if self.held_out else ", not assured: calibrated on people of the training"
         return (
-            f"best similarity {self.best:.3f}, {side} {self.threshold:.3f} (false alarms: "
+            f"best {what} {self.best:.3f}, {side} {self.threshold:.3f} (false alarms: "
             f"{100 * self.far:g} % of searches{doubt})"
         )
 
@@ -119,28 +127,67 @@ def answer(
     modalities = {NAMES[number] for number in queries.modalities}
     thresholds = {name: _threshold(gallery, name, far) for name in modalities}
     wanted = max(top, SHORTLIST if algorithm else 0) + 1  # one may be the query itself
-    found = gallery.nearest(features, wanted)
+    lines = {name: _lines(gallery, name) for name in modalities}
     answers = []
-    for number, (rows, similarity) in enumerate(zip(*found)):
+    for number, (rows, similarity, score) in enumerate(
+        _found(gallery, queries, features, wanted, lines)
+    ):
         query = queries.row(number)
         others = [row >= 0 and gallery.images.paths[row] != query["path"] for row in rows]
-        rows, similarity = rows[others], similarity[others]
-        best = float(similarity.max(initial=-1.0))
-        distance = 1 - similarity
+        rows, similarity, score = rows[others], similarity[others], score[others]
+        compared = lines[query["modality"]] is not None
+        best = float(score[0]) if len(score) else -1.0
+        distance = -score if compared else 1 - similarity
         if algorithm and len(rows):
             near = np.ascontiguousarray(gallery.features[rows])
             distance = rerank(features[number][None], near, algorithm=algorithm)[0]
             order = np.argsort(distance, kind="stable")
-            rows, similarity, distance = rows[order], similarity[order], distance[order]
+            rows, similarity, score, distance = (
+                one[order] for one in (rows, similarity, score, distance)
+            )
         threshold = thresholds[query["modality"]]
         matches = [
-            _match(query, rank, gallery.images.row(row), *scores, threshold)
+            _match(query, rank, gallery.images.row(row), *scores, threshold, compared)
             for rank, (row, *scores) in enumerate(
-                zip(rows[:top], similarity[:top], distance[:top]), start=1
+                zip(rows[:top], similarity[:top], score[:top], distance[:top]), start=1
             )
         ]
-        answers.append(_answer(query, matches, best, threshold, algorithm))
+        answers.append(_answer(query, matches, best, threshold, algorithm, compared))
     return answers
+
+
+def not_comparable(gallery: Gallery, queries: ImageTable) -> str | None:
+    """A note where images of both modalities are compared by their plain similarities."""
+    names = {NAMES[number] for number in queries.modalities}
+    without = sorted(name for name in names if _lines(gallery, name) is None)
+    if not without or len(np.unique(gallery.images.modalities)) < len(NAMES):
+        return None
+    return (
+        f"note: the gallery holds both modalities, and similarities of {' and '.join(without)} "
+        "queries within and across them are ranked as if they could be compared: run "
+        "tools/search.py calibrate, with people who are in two cameras of each modality"
+    )
+
+
+def _lines(gallery: Gallery, modality: str) -> Lines:
+    calibration = gallery.calibrations.get(modality)
+    return calibration.lines if calibration else None
+
+
+def _found(
+    gallery: Gallery,
+    queries: ImageTable,
+    features: np.ndarray,
+    wanted: int,
+    lines: Mapping[str, Lines],
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows, cosines and comparable similarities for each query, in their order."""
+    found = {}
+    for name, of_name in lines.items():
+        numbers = np.flatnonzero(queries.modalities == NAMES.index(name))
+        columns = nearest(gallery.nearest, of_name, features[numbers], wanted)
+        found.update(zip(numbers.tolist(), zip(*columns)))
+    return (found[number] for number in range(len(queries)))
 
 
 def _threshold(gallery: Gallery, modality: str, far: float | None) -> _Threshold | None:
@@ -164,9 +211,10 @@ def _answer(
     best: float,
     threshold: _Threshold | None,
     algorithm: str | None,
+    compared: bool,
 ) -> Answer:
     if threshold is None:
-        return Answer(query, matches, None, best, None, None, None, algorithm)
+        return Answer(query, matches, None, best, None, None, None, algorithm, compared)
     here = best > threshold.similarity
     return Answer(
         query,
@@ -177,6 +225,7 @@ def _answer(
         threshold.far,
         threshold.held_out,
         algorithm,
+        compared,
     )
 
 
@@ -185,16 +234,19 @@ def _match(
     rank: int,
     image: dict[str, str],
     similarity: float,
+    score: float,
     distance: float,
     threshold: _Threshold | None,
+    compared: bool,
 ) -> Match:
     known = query["identity"] and image["identity"]
     return Match(
         rank=rank,
         **image,
         similarity=float(similarity),
+        comparable=float(score) if compared else None,
         distance=float(distance),
-        accepted=bool(similarity > threshold.similarity) if threshold else None,
+        accepted=bool(score > threshold.similarity) if threshold else None,
         right=query["identity"] == image["identity"] if known else None,
     )
 
@@ -211,6 +263,7 @@ def text(one: Answer) -> str:
             "rank": match.rank,
             "distance": f"{match.distance:.3f}",
             "similarity": f"{match.similarity:.3f}",
+            **({"comparable": f"{match.comparable:.2f}"} if one.comparable else {}),
             "modality": match.modality,
             "camera": printable(match.camera) or "-",
             "identity": printable(match.identity) or "-",

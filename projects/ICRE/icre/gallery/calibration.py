@@ -5,17 +5,21 @@ stranger resembles somebody depends on who and how many are in the gallery. So n
 extrapolated: people who are not in the gallery are searched for in this very gallery, with its own
 index, and the best match of each search is an impostor score. The similarity to their images in
 other cameras says how well they would have been found.
+
+In a gallery of both modalities the same people say how similarities within a modality compare with
+those across (`icre.gallery.mixed`), and all scores here are of comparable similarities.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
 from icre.evaluation.openset import Scores, threshold_at
 from icre.gallery.images import ImageTable
+from icre.gallery.mixed import Lines, Search, comparable, learn_lines, nearest
 from icre.modality import NAMES
 from icre.utils.errors import UserError
 from icre.utils.schema import Closed, parse
@@ -24,8 +28,6 @@ SAME_PERSON = (
     "the same number in the same layout counts as the same person; a .csv with the "
     "columns path and identity can name people otherwise"
 )
-# features (Q, D), number of matches K -> rows (Q, K), similarities (Q, K)
-Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Calibration:
         held_out: whether the model was trained without them. If not, their scores are not those of
             strangers, and the stated rate may be wrong in either direction (demo model: 1 %
             stated, 0.1 % true for infrared queries).
+        lines: how similarities to either modality compare; None: as they are. The gallery holds
+            one modality, or the people were too few, or not in two cameras in each.
     """
 
     impostor: list[float]
@@ -51,6 +55,7 @@ class Calibration:
     people: int
     source: str
     held_out: bool
+    lines: Lines = None
 
     def threshold(self, far: float) -> float:
         """Similarity above which a match is accepted, at a false alarm rate per search.
@@ -85,10 +90,18 @@ class Calibration:
         read = parse(_Stored, stored, where)
         if len(read.genuine) != len(read.beaten):
             raise UserError(f"{where} has a wrong beaten: one entry per genuine score is needed")
+        if read.lines is None:
+            for name in ("impostor", "genuine"):
+                if any(abs(score) > _COSINE for score in getattr(read, name)):
+                    raise UserError(f"{where} has a wrong {name}: a cosine lies in -1 to 1")
+        elif any(scale <= 0 for scale, _ in read.lines.values()):
+            raise UserError(f"{where} has a wrong lines: a scale is above 0")
         return cls(**read.model_dump())
 
 
-_Score = Annotated[float, Field(ge=-1.01, le=1.01)]  # a cosine
+_COSINE = 1.01  # with rounding
+_Score = Annotated[float, Field(allow_inf_nan=False)]
+_Line = Annotated[list[_Score], Field(min_length=2, max_length=2)]  # scale, shift
 
 
 class _Stored(Closed):
@@ -100,6 +113,7 @@ class _Stored(Closed):
     people: PositiveInt
     source: str
     held_out: bool
+    lines: dict[Literal[NAMES], _Line] | None = Field(None, min_length=2)
 
 
 def calibrate(
@@ -114,7 +128,7 @@ def calibrate(
 
     Args:
         gallery: its images.
-        search: finds the nearest of them, see `index.nearest`.
+        search: finds the nearest of them, of a modality or of both; see `Gallery.nearest`.
         people: N images of known people; those who have an image in the gallery are left out.
         features: (N, D) their unit vectors.
         source, held_out: see `Calibration`.
@@ -139,21 +153,26 @@ def calibrate(
             f"({SAME_PERSON})"
         )
     people, features = people.take(rows), features[rows]
-    impostor = np.maximum(search(features, 1)[1][:, 0].astype(np.float64), -1.0)
-    genuine = _genuine_scores(people, features, np.unique(gallery.modalities))
-    result = {}
+    modalities, result = np.unique(gallery.modalities), {}
     for number, name in enumerate(NAMES):
-        queries = people.modalities == number
-        mated = queries & np.isfinite(genuine)
-        if queries.any():
-            result[name] = Calibration(
-                impostor[queries].tolist(),
-                genuine[mated].tolist(),
-                (impostor >= genuine)[mated].tolist(),
-                len({people.identities[row] for row in np.flatnonzero(queries)}),
-                source,
-                held_out,
-            )
+        queries = np.flatnonzero(people.modalities == number)
+        if not len(queries):
+            continue
+        lines = learn_lines(people, features, number, modalities)
+        lowest = min(float(comparable(np.array(-1.0), lines, one)) for one in modalities)
+        best = nearest(search, lines, features[queries], 1)[2][:, 0].astype(np.float64)
+        impostor = np.maximum(best, lowest)  # an approximate index may find nothing
+        genuine = _genuine_scores(people, features, queries, modalities, lines)
+        mated = np.isfinite(genuine)
+        result[name] = Calibration(
+            impostor.tolist(),
+            genuine[mated].tolist(),
+            (impostor >= genuine)[mated].tolist(),
+            len({people.identities[row] for row in queries}),
+            source,
+            held_out,
+            lines,
+        )
     return result
 
 
@@ -162,14 +181,23 @@ def shared_people(gallery: ImageTable, people: ImageTable) -> Sequence[str]:
     return sorted(set(people.identities) & set(gallery.identities) - {""})
 
 
-def _genuine_scores(people: ImageTable, features: np.ndarray, modalities: np.ndarray) -> np.ndarray:
-    """(N,) best similarity to images of the same person in other cameras; -inf if none."""
+def _genuine_scores(
+    people: ImageTable,
+    features: np.ndarray,
+    queries: np.ndarray,
+    modalities: np.ndarray,
+    lines: Lines,
+) -> np.ndarray:
+    """(Q,) best similarity of the query rows to their person in other cameras; -inf if none."""
     names, cameras = np.array(people.identities), np.array(people.cameras)
-    result = np.full(len(people), -np.inf)
-    for name in np.unique(names):
-        rows = np.flatnonzero(names == name)
-        similarity = (features[rows] @ features[rows].T).astype(np.float64)
-        allowed = cameras[rows][:, None] != cameras[rows]
-        allowed &= np.isin(people.modalities[rows], modalities)
-        result[rows] = np.where(allowed, similarity, -np.inf).max(1)
+    result = np.full(len(queries), -np.inf)
+    for name in np.unique(names[queries]):
+        places = np.flatnonzero(names[queries] == name)
+        asking = queries[places]
+        for modality in modalities:
+            rows = np.flatnonzero((names == name) & (people.modalities == modality))
+            cosine = (features[asking] @ features[rows].T).astype(np.float64)
+            allowed = cameras[asking][:, None] != cameras[rows]
+            score = np.where(allowed, comparable(cosine, lines, modality), -np.inf)
+            result[places] = np.maximum(result[places], score.max(1, initial=-np.inf))
     return result

@@ -6,6 +6,7 @@ kind are measured by `tools/benchmark.py search`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -130,7 +131,12 @@ def set_effort(kind: str, index: faiss.Index, value: int) -> None:
 
 
 def nearest(
-    kind: str, index: faiss.Index, features: np.ndarray, queries: np.ndarray, top: int
+    kind: str,
+    index: faiss.Index,
+    features: np.ndarray,
+    queries: np.ndarray,
+    top: int,
+    allowed: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Search; the similarities of what is found are exact for every kind.
 
@@ -139,6 +145,7 @@ def nearest(
         index: built by `build` from `features` (N, D).
         queries: (Q, D) unit vectors.
         top: results per query.
+        allowed: (N,) which rows may be found; None: all. The fewer they are, the more effort.
 
     Returns:
         rows (Q, K) int64 and cosine similarities (Q, K) float32, best first, K = min(top, N). An
@@ -146,7 +153,9 @@ def nearest(
     """
     candidates = find(kind).candidates
     count = min(top * candidates, len(features))
-    similarity, rows = index.search(np.ascontiguousarray(queries, dtype=np.float32), count)
+    parameters, _kept = _parameters(kind, index, allowed)
+    vectors = np.ascontiguousarray(queries, dtype=np.float32)
+    similarity, rows = index.search(vectors, count, params=parameters)
     if rows.size and rows.max() >= len(features):
         raise UserError(
             f"the index names image {rows.max()} of a gallery of {len(features)}: it is damaged; "
@@ -158,6 +167,25 @@ def nearest(
         rows, similarity = (np.take_along_axis(one, order, 1) for one in (rows, similarity))
     top = min(top, count)
     return rows[:, :top], np.where(rows[:, :top] < 0, -np.inf, similarity[:, :top])
+
+
+def _parameters(
+    kind: str, index: faiss.Index, allowed: np.ndarray | None
+) -> tuple[faiss.SearchParameters | None, list[Any]]:
+    """Parameters that search among the allowed rows alone, and what has to live as long."""
+    if allowed is None:
+        return None, []
+    bits = np.packbits(allowed, bitorder="little")
+    selector = faiss.IDSelectorBitmap(bits)
+    more = max(1.0, len(allowed) / max(int(allowed.sum()), 1))
+    if kind == "flat":
+        return faiss.SearchParameters(sel=selector), [bits, selector]
+    if kind == "hnsw":
+        effort = int(index.hnsw.efSearch * more)
+        return faiss.SearchParametersHNSW(efSearch=effort, sel=selector), [bits, selector]
+    effort = min(index.nlist, int(index.nprobe * more))
+    create = faiss.SearchParametersIVF if kind == "ivf" else faiss.IVFPQSearchParameters
+    return create(nprobe=effort, sel=selector), [bits, selector]
 
 
 def _exact_similarity(features: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:

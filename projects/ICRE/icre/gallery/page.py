@@ -48,6 +48,8 @@ def _legend(answers: Sequence[Answer]) -> str:
         parts.append("pale: not above the threshold")
     if answers and answers[0].rerank:
         parts.append(f"re-ranked ({answers[0].rerank}); s is the plain cosine similarity")
+    if any(one.comparable for one in answers):
+        parts.append("c compares images of both modalities, s, the cosine, does not")
     return "; ".join(parts) + "."
 
 

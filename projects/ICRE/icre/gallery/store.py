@@ -68,9 +68,17 @@ class Gallery:
     index: faiss.Index
     calibrations: dict[str, Calibration]
 
-    def nearest(self, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (Q, K) and similarities (Q, K) of the best matches; see `index.nearest`."""
-        return indexes.nearest(self.manifest["index"], self.index, self.features, queries, top)
+    def nearest(
+        self, queries: np.ndarray, top: int, modality: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (Q, K) and similarities (Q, K) of the best matches; see `index.nearest`.
+
+        `modality`: among its images alone.
+        """
+        allowed = None if modality is None else self.images.modalities == modality
+        return indexes.nearest(
+            self.manifest["index"], self.index, self.features, queries, top, allowed
+        )
 
     def check_model(self, sha256: str, weights: str) -> None:
         """Raise UserError unless this is the SHA-256 of the checkpoint that the features are of."""

@@ -50,7 +50,7 @@ def extract_test_set(
         checkpoint = SafeCheckpointer(model).load(weights, checkpointables=[], classifier=False)
         device, flip = resolve_device(cfg.MODEL.DEVICE), cfg.TEST.FLIP.ENABLED
     check_split(cfg, checkpoint, weights or exported)
-    data = load_dataset(cfg, cfg.DATASETS.TESTS[0])
+    data = load_dataset(cfg, cfg.DATASETS.TESTS[0], validation=cfg.TEST.SPLIT == "val")
     collector = FeatureCollector(
         getattr(data, "folder", Path(cfg.DATASETS.ROOT)), getattr(data, "name_in_features", "")
     )

@@ -16,9 +16,9 @@ import icre.modeling  # noqa: F401  (both register)
 from icre.data.loader import SAMPLERS
 from icre.data.sampler import CrossModalitySampler
 from icre.datasets.base import SETS
-from icre.datasets.protocol import DEFAULTS, PROTOCOLS, Protocol, Side
+from icre.datasets.protocol import DEFAULTS, MIXED_SUFFIXES, PROTOCOLS, Protocol, Side
 from icre.listing.entry import Entry, meaning_of, origin_of
-from icre.modality import VISIBLE
+from icre.modality import NAMES
 from icre.modeling.losses import LOSS_REGISTRY
 
 # fast-reid's, which have no docstring or one that says nothing
@@ -86,11 +86,13 @@ def _described(name: str, protocol: Protocol) -> str:
         )
     if protocol.excluded != "none":
         parts.append(f"without {protocol.excluded} matches")
+    if protocol.mixed:
+        parts.append(f"never an identity's images of the same camera; may end in {MIXED_SUFFIXES}")
     if name not in DEFAULTS[protocol.dataset]:
         parts.append("only if TEST.PROTOCOLS names it")
     return "; ".join(parts)
 
 
 def _side(side: Side) -> str:
-    modality = "visible" if side.modality == VISIBLE else "infrared"
+    modality = " and ".join(NAMES) if side.modality is None else NAMES[side.modality]
     return modality if side.cameras is None else f"{modality} {', '.join(map(str, side.cameras))}"
