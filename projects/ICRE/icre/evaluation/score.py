@@ -21,6 +21,7 @@ from icre.evaluation.rerank import reranker as as_reranker
 from icre.evaluation.rerank_options import Reranking
 from icre.evaluation.reranked import Reranker, reranked_scores
 from icre.evaluation.trials import Trials, build_trials, exclusion_on
+from icre.utils.device import exact
 from icre.utils.errors import UserError
 
 # Query-gallery pairs held at once, and threads that each hold so many. A CPU's block is some tens
@@ -98,13 +99,25 @@ def score(
     protocols = [protocols] if isinstance(protocols, str) else protocols
     reranker = as_reranker(reranker)
     data, chosen = build_trials(data, protocols, draw, perm)
+    with exact(device):
+        return _scores(data, chosen, torch.device(device), reranker, labels)
+
+
+def _scores(
+    data: FeatureSet,
+    chosen: list[Trials],
+    device: torch.device,
+    reranker: Reranker | None,
+    labels: dict[str, Any],
+) -> Scores:
+    """The plain records, then the re-ranked ones."""
     results = score_trials(data, chosen, device)
     plain = Scores(_record(data, one, values, labels) for one, values in zip(chosen, results))
     if reranker is None:
         return plain
     labels = labels | {"rerank": reranker.label}
     bar = tqdm(chosen, "re-ranking", leave=False, disable=None)
-    reranked = (reranked_scores(data, one, reranker, torch.device(device)) for one in bar)
+    reranked = (reranked_scores(data, one, reranker, device) for one in bar)
     plain.extend(_record(data, one, values, labels) for one, values in zip(chosen, reranked))
     return plain
 

@@ -19,7 +19,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from icre.modeling.enhance import Enhanced, build_enhancement
 from icre.modeling.losses import Outputs, build_losses
-from icre.modeling.two_stream import build_two_stream
+from icre.modeling.two_stream import build_two_stream, group_by_modality
 
 # Parameters that were renamed: prefix in old checkpoints -> prefix today
 RENAMED = {
@@ -69,6 +69,7 @@ class ICRE(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), False)
         self.health: dict[str, Tensor] = {}
+        self._compiled: Any = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -98,17 +99,46 @@ class ICRE(nn.Module):
         Returns:
             The test feature (B, C), not L2-normalised; or {name: scalar loss} in training.
         """
-        images = self._normalise(_get(batch, "images"))  # (B, 3, H, W)
-        modalities = _get(batch, "modalities")  # (B,)
-        maps = self.backbone(images, modalities)  # layer1 .. layer4: (B, C_s, H_s, W_s)
-        enhanced: Enhanced = self.enhance(maps)  # F_e: (B, C, h, w)
+        images = self._moved(_get(batch, "images"))
+        modalities = _get(batch, "modalities")
         if not self.training:
-            return self.heads(enhanced.map)  # (B, C)
+            return self.network(images, modalities)
+        targets = self._moved(_get(batch, "targets"))
+        streams: Tensor | Sequence[int] = modalities
+        if getattr(self.backbone, "takes_counts", False):
+            order, streams = group_by_modality(modalities, len(images))
+            if order is not None:  # losses do not depend on the order of the images
+                order = self._moved(order)
+                images, targets = images[order], targets[order]
+                modalities = self._moved(modalities)[order]
+        network = self._compiled or self.network
+        losses, self.health = network(images, streams, targets, self._moved(modalities))
+        return losses
 
-        targets = _get(batch, "targets").to(self.device, non_blocking=True)  # (B,)
-        modalities = modalities.to(self.device, non_blocking=True)
+    def network(
+        self,
+        images: Tensor,
+        streams: Tensor | Sequence[int],
+        targets: Tensor | None = None,
+        modalities: Tensor | None = None,
+    ) -> Any:
+        """What is computed on the device, which is also what SOLVER.COMPILE compiles.
+
+        Args:
+            images: (B, 3, H, W) in 0..255, on the device as all of the following.
+            streams: what the backbone takes as modalities, of `TwoStream` in training
+                the number of images of each.
+            targets, modalities: (B,), in training.
+
+        Returns:
+            The test feature (B, C); or the losses and the model's health in training.
+        """
+        normalised = self._normalise(images)  # (B, 3, H, W)
+        maps = self.backbone(normalised, streams)  # layer1 .. layer4: (B, C_s, H_s, W_s)
+        enhanced: Enhanced = self.enhance(maps)  # F_e: (B, C, h, w)
+        if targets is None or modalities is None:
+            return self.heads(enhanced.map)  # (B, C)
         predicted = self.heads(enhanced.map, targets)  # features (B, C), cls_outputs (B, classes)
-        self.health = _health(maps["layer4"], enhanced, predicted, targets)
         outputs = Outputs(
             features=predicted["features"],
             cls_outputs=predicted["cls_outputs"],
@@ -119,7 +149,18 @@ class ICRE(nn.Module):
         losses: dict[str, Tensor] = {}
         for loss in self.losses:
             losses.update(loss(outputs, targets, modalities))
-        return losses
+        return losses, _health(maps["layer4"], enhanced, predicted, targets)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """torch.compile training's `network`; to sort a batch needs the CPU, and stays outside."""
+        self._compiled = torch.compile(self.network, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is not compiled, as torch's own modules have it."""
+        return {**super().__getstate__(), "_compiled": None}
+
+    def _moved(self, value: Tensor) -> Tensor:
+        return value.to(self.device, non_blocking=True)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Called by torch's `load_state_dict`: accept the names of old checkpoints."""
@@ -131,7 +172,7 @@ class ICRE(nn.Module):
 
         fast-reid's Baseline works in place, and so normalises twice when a flip reuses the images.
         """
-        return (images.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
+        return (images - self.pixel_mean) / self.pixel_std
 
 
 def rename_parameters(state: dict[str, Tensor], prefix: str = "") -> None:
