@@ -13,6 +13,8 @@ from icre.benchmark.loops import Loop, Setup, random_batches
 from icre.benchmark.measure import PARTS, count_flops, synchronise, warm_and_peak
 from icre.benchmark.setup import Options, conditions, loop_builders, read_setup, reference_row
 from icre.benchmark.watch import Watch
+from icre.config import load_config
+from icre.utils.device import set_precision
 from icre.utils.environment import environment
 
 
@@ -30,7 +32,9 @@ def run(options: Options, with_profile: bool = False, watch: Watch | None = None
     watch, setup = watch or Watch(), read_setup(options)
     builders, left_out = loop_builders(options, setup)
     reference = reference_row(options, list(builders))
-    torch.backends.cudnn.benchmark = True  # as the public loops and configs/Base-VI.yml set it
+    cfg = load_config(options.config_file[0], list(options.opts))
+    # with the search, as the public loops and configs/Base-VI.yml train
+    set_precision(deterministic=cfg.SOLVER.DETERMINISTIC, search=True)
     loops, rows = {}, {}
     # the row that ratios are to cannot be left out
     for name in watch.each(sorted(builders, key=lambda name: name != reference), "loops to build"):
