@@ -5,7 +5,6 @@ from statistics import fmean, median
 from time import perf_counter, process_time
 from typing import Any
 
-import torch
 from tabulate import tabulate
 
 from icre.benchmark import profile
