@@ -1,6 +1,7 @@
-# `make demo`, `make test` (all tests), `make quick` (the short suite), `make lint`, and `make faults`
-# (some twenty minutes of kills and broken files). `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY VALUE"]`
-# trains the recipes of the real data on the SYSU-MM01 in DIR. Each installs what it needs into .venv first.
+# `make demo`, `make test` (all tests), `make quick` (the short suite), `make gpu` (what needs a GPU;
+# `make test` runs it too), `make lint`, and `make faults` (some twenty minutes of kills and broken
+# files). `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY VALUE"]` trains the recipes of the
+# real data on the SYSU-MM01 in DIR. Each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,8 +10,9 @@ DEMO_DATA := datasets/demo/SYSU-MM01
 # an empty value: compiled files are kept, or each test process would compile everything again
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
+GPU_TESTS := $(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
 
-.PHONY: install demo test quick lint faults reproduce-sysu
+.PHONY: install demo test quick gpu lint faults reproduce-sysu
 
 install: $(INSTALLED)
 
@@ -35,10 +37,15 @@ demo: install
 test: install
 	@echo "== Running all tests"
 	$(PYTEST) tests
+	$(GPU_TESTS)
 
 quick: install
 	@echo "== Running the tests that neither train nor start processes"
 	$(PYTEST) -m "not slow" tests
+
+gpu: install
+	@echo "== Running the tests of a GPU (skipped without one)"
+	$(GPU_TESTS)
 
 lint: install
 	@echo "== Checking style, order of imports and types"

@@ -83,7 +83,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["faiss-cpu"],
-        "gpu": ["faiss-gpu-cu12"],
+        "gpu": ["faiss-gpu>=1.15"],  # in place of faiss-cpu, never beside it
         "frame": ["pandas"],  # .frame() of scores and comparisons
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm>=1.0.31,<1.1"],

@@ -29,6 +29,24 @@ SHORT = words(
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """All tests mean the CPU, but those marked `gpu`, which run by themselves (`make gpu`)."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if item.config.getoption("markexpr") != "gpu":
+        pytest.skip("tests of a GPU run by themselves: make gpu")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+
+
 def pytest_collectstart() -> None:
     """fast-reid, which tests import, needs this first; not called where tests are handed out."""
     import icre.compat.evaluation  # noqa: F401

@@ -44,7 +44,7 @@ def test_the_command_writes_result_and_plot(tmp_path, capsys):
     assert main([*arguments, "--kinds", "ivf", "hnsw", *files]) == 0
     assert "x exact" in capsys.readouterr().out
     result = json.loads((tmp_path / "b.json").read_text())
-    assert {"cpu", "faiss", "shares", "seed"} <= set(result) and result["size"] == 3000
+    assert {"cpu", "faiss", "shares", "seed"} <= set(result) and result["sizes"] == [3000]
     of_kind = {
         kind: [one for one in result["rows"] if one["index"] == kind]
         for kind in ("flat", "ivf", "hnsw")

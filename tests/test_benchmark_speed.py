@@ -31,7 +31,7 @@ def measured(tmp_path_factory):
         # matrix products in bfloat16 take seconds where they are emulated
         patch.setattr(profile, "gemm_peak", lambda device, dtype: 1e11)
         patch.setattr(profile, "_STEPS", 1)
-        patch.setattr("builtins.print", lambda *words: lines.append(" ".join(map(str, words))))
+        patch.setattr("builtins.print", lambda *words, **_: lines.append(" ".join(map(str, words))))
         assert main(["train", "--config-file", ICRE, *words]) == 0
     return json.loads(out.read_text()), "\n".join(lines)
 

@@ -48,10 +48,10 @@ def test_rank_1_is_what_loops_find(query, gallery):
     assert gap.rank_1(pictures, "v", query, gallery) == pytest.approx(100 * np.mean(hits))
 
 
-def test_the_command_prints_nine_rows_and_writes_them(demo_root, tmp_path, capsys):
+def test_the_command_prints_each_row_and_the_table_and_writes_them(demo_root, tmp_path, capsys):
     assert main(["gap", "--data", str(demo_root), "--json", str(tmp_path / "gap.json")]) == 0
     said = capsys.readouterr().out
-    assert said.count("infrared") == 9 and "25.0" in said
+    assert said.count("infrared") == 18 and "25.0" in said
     assert '"Rank-1"' in (tmp_path / "gap.json").read_text()
 
 

@@ -25,6 +25,7 @@ from fastreid.data.transforms import build_transforms
 from icre.benchmark.loops import FASTREID, Setup, fastreid_loader
 from icre.benchmark.measure import synchronise
 from icre.benchmark.setup import Options, conditions, fastreid_overrides, overrides, read_setup
+from icre.benchmark.watch import Watch
 from icre.config import load_config
 from icre.data.batch import to_device
 from icre.data.dataset import CrossModalDataset
@@ -36,13 +37,15 @@ DECODED, CACHED = "ours, decoding", "ours, from the cache"
 STAGES = ("decode", "resize", "augment", "collate", "transfer")
 
 
-def run(options: Options, workers: int | None = None) -> dict[str, Any]:
+def run(options: Options, workers: int | None = None, watch: Watch | None = None) -> dict[str, Any]:
     """Time the loaders in turn, then the stages in this process; returns the result.
 
     Args:
         options: of the speed benchmarks; the images are the config's unless `data` is set.
         workers: instead of the config's DATALOADER.NUM_WORKERS.
+        watch: shows the rows as they are measured.
     """
+    watch = watch or Watch()
     file, opts = options.config_file[0], list(options.opts)
     if workers is not None:
         opts += ["DATALOADER.NUM_WORKERS", str(workers)]
@@ -62,7 +65,7 @@ def run(options: Options, workers: int | None = None) -> dict[str, Any]:
     for index in tqdm(range(len(cached_set)), "filling the cache", leave=False, disable=None):
         cached_set[index]
     batches = {name: iter(loader) for name, loader in loaders.items()}
-    rates = _rates(batches, setup, options.steps, options.rounds)
+    rates = _rates(batches, setup, options.steps, options.rounds, watch)
     return {
         **environment(),
         **conditions(setup),
@@ -90,21 +93,21 @@ def _row(name: str, rates: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def _rates(
-    loaders: dict[str, Iterator[dict]], setup: Setup, steps: int, rounds: int
+    loaders: dict[str, Iterator[dict]], setup: Setup, steps: int, rounds: int, watch: Watch
 ) -> dict[str, list[float]]:
     """Images per second of each loader in each round, without batches that workers had ready."""
     rates: dict[str, list[float]] = {name: [] for name in loaders}
-    with tqdm(total=rounds * len(loaders), desc="timing", leave=False, disable=None) as bar:
-        for _ in range(rounds):
-            for name, loader in loaders.items():
-                for _ in range(1 + setup.prefetched):
-                    to_device(next(loader), setup.device)
-                start = perf_counter()
-                for _ in range(steps):
-                    to_device(next(loader), setup.device)
-                synchronise(setup.device)
-                rates[name].append(setup.batch * steps / (perf_counter() - start))
-                bar.update()
+    for number in watch.each(range(1, rounds + 1), "rounds"):
+        for name, loader in loaders.items():
+            for _ in range(1 + setup.prefetched):
+                to_device(next(loader), setup.device)
+            start = perf_counter()
+            for _ in range(steps):
+                to_device(next(loader), setup.device)
+            synchronise(setup.device)
+            rate = setup.batch * steps / (perf_counter() - start)
+            rates[name].append(rate)
+            watch.row(f"{name}, round {number}: {rate:.0f} images/s", images_per_second=rate)
     return rates
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
+from icre.benchmark.watch import Watch
 from icre.datasets.sysu import CAMERA_MODALITY, SYSUMM01
 from icre.evaluation.rank import metrics, order_keys, score_queries
 from icre.modality import INFRARED, NAMES, VISIBLE
@@ -60,11 +61,12 @@ class Pictures:
     frames: np.ndarray
 
 
-def run(root: str | Path) -> dict[str, Any]:
+def run(root: str | Path, watch: Watch | None = None) -> dict[str, Any]:
     """Rank-1 of each descriptor beside chance, within and across modalities.
 
     Args:
         root: DATASETS.ROOT, the folder that holds SYSU-MM01, rendered or real.
+        watch: shows the rows as they are measured.
 
     Raises:
         UserError: there is no readable SYSU-MM01 tree.
@@ -72,17 +74,19 @@ def run(root: str | Path) -> dict[str, Any]:
     pictures = read(Path(root) / SYSUMM01.dataset_dir)
     identities = len(np.unique(pictures.pids))
     pairs = ((VISIBLE, VISIBLE), (INFRARED, INFRARED), (INFRARED, VISIBLE))
-    rows = [
-        {
-            "descriptor": name,
-            "query": NAMES[query],
-            "gallery": NAMES[gallery],
-            "Rank-1": rank_1(pictures, name, query, gallery),
-            "chance": 100 / identities,
-        }
-        for name in DESCRIPTORS
-        for query, gallery in pairs
-    ]
+    watch, rows = watch or Watch(), []
+    for name in watch.each(list(DESCRIPTORS), "descriptors"):
+        for query, gallery in pairs:
+            row = {
+                "descriptor": name,
+                "query": NAMES[query],
+                "gallery": NAMES[gallery],
+                "Rank-1": rank_1(pictures, name, query, gallery),
+                "chance": 100 / identities,
+            }
+            rows.append(row)
+            text = f"{name}, {row['query']} to {row['gallery']}: Rank-1 {row['Rank-1']:.1f}"
+            watch.row(text, **row)
     return environment() | {
         "benchmark": "gap",
         "identities": identities,

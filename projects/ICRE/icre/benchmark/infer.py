@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from tabulate import tabulate
-from tqdm import tqdm
 
 from icre.benchmark.loops import Loop, Setup, random_batches
 from icre.benchmark.measure import warm_and_peak
@@ -20,11 +19,14 @@ from icre.benchmark.setup import (
     read_setup,
     reference_row,
 )
+from icre.benchmark.watch import Watch
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
 
 
-def run(options: Options, batches: Sequence[int], flip: bool = False) -> dict[str, Any]:
+def run(
+    options: Options, batches: Sequence[int], flip: bool = False, watch: Watch | None = None
+) -> dict[str, Any]:
     """Time all loops at each batch size; returns the result.
 
     Every call ends with the features on the host, so that no work of the device is left untimed.
@@ -33,16 +35,17 @@ def run(options: Options, batches: Sequence[int], flip: bool = False) -> dict[st
         options: of the speed benchmarks.
         batches: sizes of the batches.
         flip: average with the mirrored images.
+        watch: shows the rows as they are measured.
     """
     if min(batches) < 1:
         raise UserError(f"--batches {min(batches)}: at least 1 is needed")
-    setup = read_setup(options)
+    watch, setup = watch or Watch(), read_setup(options)
     builders, left_out = loop_builders(options, setup)
     reference = reference_row(options, list(builders))
     torch.backends.cudnn.benchmark = True
     rows = []
-    for size in batches:
-        rates, peaks = _measure(builders, setup, size, flip, options)
+    for size in watch.each(batches, "sizes of batches", lambda size: 1 + size / 16):
+        rates, peaks = _measure(builders, setup, size, flip, options, watch)
         rows += [
             {
                 "name": name,
@@ -63,12 +66,12 @@ def run(options: Options, batches: Sequence[int], flip: bool = False) -> dict[st
         "steps": options.steps,
         "reference": reference,
         "rows": rows,
-        "left_out": left_out,
+        "left_out": left_out + watch.left_out,
     }
 
 
 def _measure(
-    builders: Builders, setup: Setup, size: int, flip: bool, options: Options
+    builders: Builders, setup: Setup, size: int, flip: bool, options: Options, watch: Watch
 ) -> tuple[dict[str, list[float]], dict[str, int | None]]:
     """Images per second of each loop in each round, and its peak of memory in bytes."""
     batch = random_batches(setup, size)[0]
@@ -87,12 +90,12 @@ def _measure(
             setup.device, partial(in_eval_mode, builder), extract
         )
     rates: dict[str, list[float]] = {name: [] for name in loops}
-    total, title = options.rounds * len(loops), f"batches of {size}"
-    with tqdm(total=total, desc=title, leave=False, disable=None) as bar:
-        for _ in range(options.rounds):
-            for name, loop in loops.items():
-                rates[name].append(_rate(partial(extract, loop), size, options.steps))
-                bar.update()
+    for number in watch.each(range(1, options.rounds + 1), f"rounds with batches of {size}"):
+        for name, loop in loops.items():
+            rate = _rate(partial(extract, loop), size, options.steps)
+            rates[name].append(rate)
+            text = f"{name}, batches of {size}, round {number}: {rate:.1f} images/s"
+            watch.row(text, images_per_second=rate)
     return rates, peaks
 
 

@@ -128,7 +128,6 @@ class ConfigLoop(Loop):
         self.name, self.device, self.timer = name, setup.device, StepTimer(setup.device)
         self.model = Trainer.build_model(cfg)
         memory_format = resolve_memory_format(cfg.SOLVER.LAYOUT, setup.device)
-        self.model.to(memory_format=memory_format)
         compile_model(self.model, cfg.SOLVER.COMPILE)
         optimizer = Trainer.build_optimizer(cfg, self.model)
         self._step = Step(self.model, optimizer, setup.device, cfg.SOLVER.AMP, memory_format)

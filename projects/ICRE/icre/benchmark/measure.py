@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from icre.benchmark.watch import Watch
 from icre.utils.errors import UserError
 
 T = TypeVar("T")
@@ -21,9 +22,14 @@ _PROCESS = Path("/proc/self")
 
 
 def alternate(
-    sides: dict[str, Callable[[], Any]], rounds: int
+    sides: dict[str, Callable[[], Any]], rounds: int, watch: Watch | None = None
 ) -> tuple[dict[str, Any], dict[str, list[float]], dict[str, list[float]]]:
     """Run the sides in turn, so that other load on the machine slows all of them alike.
+
+    Args:
+        sides: name -> what is timed.
+        rounds: at least 1.
+        watch: shows each time; None: nothing does.
 
     Returns:
         Per side its last result, its wall seconds and its CPU seconds, one of each per round.
@@ -36,12 +42,15 @@ def alternate(
     results = {}
     wall: dict[str, list[float]] = {name: [] for name in sides}
     cpu: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
+    numbers = range(1, rounds + 1)
+    for number in watch.each(numbers, "rounds") if watch else numbers:
         for name, side in sides.items():
             start, cpu_start = time.perf_counter(), time.process_time()
             results[name] = side()
             wall[name].append(time.perf_counter() - start)
             cpu[name].append(time.process_time() - cpu_start)
+            if watch:
+                watch.row(f"{name}, round {number}: {wall[name][-1]:.2f} s", seconds=wall[name][-1])
     return results, wall, cpu
 
 

@@ -11,10 +11,12 @@ import torch
 from tqdm import tqdm
 
 from icre.benchmark.measure import alternate
+from icre.benchmark.watch import Watch
 from icre.datasets.protocol import settings
 from icre.datasets.sysu import Permutation, read_permutation
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
+from icre.utils.device import resolve_device
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
 
@@ -30,6 +32,7 @@ def run(
     permutation: str | Path | None = None,
     repeat: int = 2,
     device: str = "cpu",
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Time both sides in turn and compare their metrics; returns the result.
 
@@ -38,12 +41,13 @@ def run(
         permutation: rand_perm_cam.mat; None: seeded stand-ins of the data's own counts.
         repeat: rounds.
         device: of the vectorised side.
+        watch: shows the rows as they are measured.
 
     Raises:
         UserError: the features are not SYSU-MM01's, or there is no checkout of the repository.
         RuntimeError: the two sides disagree, so that a speed would be of wrong numbers.
     """
-    reference = load_reference()
+    device, reference = str(resolve_device(device)), load_reference()
     data = FeatureSet.load(features or _required(GOLDEN)).ordered()
     if data.layout != "sysu":
         raise UserError(f"{features}: the benchmark needs features of SYSU-MM01's images")
@@ -56,7 +60,7 @@ def run(
             for name, sampling in tqdm(pairs, desc="loops", leave=False)
         ],
     }
-    metrics, seconds, cpu_seconds = alternate(sides, repeat)
+    metrics, seconds, cpu_seconds = alternate(sides, repeat, watch)
     _check_equal(metrics["vectorised"], metrics["loops"])
     return environment() | {
         "benchmark": "protocol",

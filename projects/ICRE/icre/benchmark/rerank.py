@@ -5,7 +5,7 @@ fast-reid's functions run as they are installed, on a CPU and without a patch:
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from tabulate import tabulate
 from torch import Tensor
-from tqdm import tqdm
 
 import icre.compat.evaluation  # noqa: F401
 
@@ -22,9 +21,11 @@ from fastreid.evaluation.rerank import re_ranking
 from fastreid.utils import compute_dist
 
 from icre.benchmark.measure import alternate, peak_memory
+from icre.benchmark.watch import Watch
 from icre.evaluation.neighbours import nearest
-from icre.evaluation.rerank import mix, path_for, rerank, whole
+from icre.evaluation.rerank import mix, path_for, rerank, rerank_blocks, whole
 from icre.evaluation.rerank_options import Reranking
+from icre.utils.device import resolve_device
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
@@ -35,6 +36,7 @@ _TOLERANCE = 1e-4
 # Two searches order images whose distances are equal but for rounding differently.
 _MAY_DIFFER = 1e-3
 _REPEAT_UP_TO = 10_000  # images; a larger size is run once for time and memory
+_WHOLE_UP_TO = 200_000  # images; of more the result is not kept whole
 _COLOURS = {"ours": "#1f6feb", "theirs": "#cf222e"}
 _LABELS = {"ours": "icre", "theirs": "fast-reid"}
 _LINES = {"fastreid": "-", "original": "--"}
@@ -47,6 +49,7 @@ def run(
     repeat: int = 2,
     seed: int = 0,
     device: str = "cpu",
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Time both sides in turn at every size and compare their distances; returns the result.
 
@@ -57,6 +60,7 @@ def run(
         repeat: rounds up to 10,000 images.
         seed: of the features.
         device: of our side.
+        watch: shows the rows as they are measured.
 
     Raises:
         UserError: a size of fewer than 100 images.
@@ -66,11 +70,12 @@ def run(
         raise UserError(f"--sizes {min(sizes)}: at least 100 images are needed")
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: at least 1 round is needed")
+    device = str(resolve_device(device))
     _ours(torch.from_numpy(clustered(100, 16)).to(device), 4, "fastreid", 0.0)  # compiles
-    rows = []
-    for size in tqdm(sorted(sizes), "sizes", disable=None):
+    watch, rows = watch or Watch(), []
+    for size in watch.each(sorted(sizes), "sizes", lambda size: float(size) ** 2):
         features = torch.from_numpy(clustered(size, dimensions, seed=seed))
-        rows.append(_one_size(features, device, size <= theirs_up_to, repeat))
+        rows.append(_one_size(features, device, size <= theirs_up_to, repeat, watch))
     return environment() | {
         "benchmark": "rerank",
         "device": device,
@@ -112,11 +117,18 @@ def clustered(
     return features
 
 
-def _one_size(features: Tensor, device: str, with_theirs: bool, repeat: int) -> dict[str, Any]:
+def _one_size(
+    features: Tensor, device: str, with_theirs: bool, repeat: int, watch: Watch
+) -> dict[str, Any]:
     """All jobs on (N, D) features."""
     size, queries = len(features), round(QUERY_SHARE * len(features))
-    near, _ = nearest(features, K1 + 1)
-    near_moved, moved = near.to(device), features.to(device)
+    moved = features.to(device)
+    rounds = repeat if size <= _REPEAT_UP_TO else 0
+    if size > _WHOLE_UP_TO:
+        sides = {"ours": lambda: _ours_in_blocks(moved, queries)}
+        return _result(size, queries, rounds, [_measure("fastreid, in blocks", sides, 0)], watch)
+    near_moved, _ = nearest(moved, K1 + 1)
+    near = near_moved.cpu()
     jobs: dict[str, tuple[Callable, Callable]] = {
         "fastreid": (
             lambda: _ours(moved, queries, "fastreid", 0.0),
@@ -137,16 +149,21 @@ def _one_size(features: Tensor, device: str, with_theirs: bool, repeat: int) -> 
     }
     if not with_theirs:  # half of 100,000 would make 10 GB, and there is nothing to compare it with
         del jobs["fastreid, half are queries"]
-    rounds = repeat if size <= _REPEAT_UP_TO else 0
-    return {
-        "images": size,
-        "queries": queries,
-        "rounds": max(rounds, 1),
-        "jobs": [
-            _measure(name, dict(zip(_LABELS, sides if with_theirs else sides[:1])), rounds)
-            for name, sides in jobs.items()
-        ],
-    }
+    measured = (
+        _measure(name, dict(zip(_LABELS, sides if with_theirs else sides[:1])), rounds)
+        for name, sides in jobs.items()
+    )
+    return _result(size, queries, rounds, measured, watch)
+
+
+def _result(
+    size: int, queries: int, rounds: int, jobs: Iterable[dict[str, Any]], watch: Watch
+) -> dict[str, Any]:
+    shown = []
+    for job in jobs:
+        watch.row(f"{size} images, {job['job']}: ours {job['ours']:.3f} s", images=size, **job)
+        shown.append(job)
+    return {"images": size, "queries": queries, "rounds": max(rounds, 1), "jobs": shown}
 
 
 def _measure(name: str, sides: dict[str, Callable[[], np.ndarray]], rounds: int) -> dict[str, Any]:
@@ -188,6 +205,13 @@ def _ours(features: Tensor, queries: int, algorithm: str, lambda_value: float) -
     """(Q, G) by this project, on the features' device."""
     options = {"algorithm": algorithm, "k1": K1, "k2": K2, "lambda_value": lambda_value}
     return rerank(features[:queries], features[queries:], **options).cpu().numpy()
+
+
+def _ours_in_blocks(features: Tensor, queries: int) -> None:
+    """The same, of which only a block of queries is kept: a million images would make 146 GB."""
+    choice = Reranking("fastreid", K1, K2, 0.0)
+    for _, block in rerank_blocks(choice, features[:queries], features[queries:]):
+        block[0, 0].item()  # waits for the device
 
 
 def _ours_after_search(features: Tensor, queries: int, near: Tensor) -> np.ndarray:

@@ -15,13 +15,17 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
 from icre.benchmark.measure import peak_memory
+from icre.benchmark.watch import Watch
 from icre.gallery import index as indexes
+from icre.utils.device import resolve_device
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
+from icre.utils.faiss_gpu import faiss_on
 from icre.utils.files import replaced
 
 SHARES = (0.28, 0.42, 0.30)  # variance of identity, identity in a modality, image
@@ -32,34 +36,62 @@ _EFFORTS = {"nprobe": (1 / 64, 1 / 32, 1 / 16, 1 / 8), "efSearch": (64, 128, 256
 
 
 def run(
-    size: int = 1_000_000,
+    sizes: Sequence[int] = (1_000_000,),
     dimensions: int = 512,
     queries: int = 1000,
     kinds: Sequence[str] | None = None,
     seed: int = 0,
+    device: str = "cpu",
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Build each index and search it at several efforts in turn with exact search.
 
     Args:
-        size: gallery vectors.
+        sizes: gallery vectors.
         dimensions: D.
         queries: in one batch.
         kinds: of index; None: all that are not exact.
         seed: of the vectors.
+        device: of the indexes that faiss has there, see `index.on_device`.
+        watch: shows the rows as they are measured.
 
     Raises:
         UserError: a gallery too small for one identity or for an index, or no query.
     """
     kinds = kinds or [name for name, kind in indexes.KINDS.items() if kind.effort]
-    if size < PER_IDENTITY or queries < 1:
+    if min(sizes) < PER_IDENTITY or queries < 1:
         raise UserError(f"--size must be at least {PER_IDENTITY}, --queries at least 1")
     for kind in kinds:
-        indexes.require_enough(kind, size)
-    gallery, query = clustered(size, queries, dimensions, seed)
-    exact = indexes.build("flat", gallery, progress=False)
+        indexes.require_enough(kind, min(sizes))
+    where, watch, rows = resolve_device(device), watch or Watch(), []
+    for size in watch.each(sorted(sizes), "sizes", float):
+        vectors = clustered(size, queries, dimensions, seed)
+        rows += _one_size(*vectors, kinds, where, watch)
+    return environment() | {
+        "benchmark": "search",
+        "threads": faiss.omp_get_max_threads(),
+        "faiss": faiss.__version__,
+        "device": str(where) if faiss_on(where) else "cpu",
+        "sizes": sorted({row["size"] for row in rows}),
+        "dimensions": dimensions,
+        "queries": queries,
+        "seed": seed,
+        "shares": SHARES,
+        "rows": rows,
+    }
+
+
+def _one_size(
+    gallery: np.ndarray, query: np.ndarray, kinds: Sequence[str], device: torch.device, watch: Watch
+) -> list[dict[str, Any]]:
+    """Exact search, then each kind."""
+    size, queries = len(gallery), len(query)
+    exact = indexes.on_device("flat", indexes.build("flat", gallery, progress=False), device)
+    _search("flat", exact, gallery, query[:10])  # a GPU's first search initialises it
     truth, (seconds, _) = _search("flat", exact, gallery, query)
     rows = [
         {
+            "size": size,
             "index": "flat",
             "effort": None,
             "recall@1": 1.0,
@@ -72,19 +104,13 @@ def run(
             "default": True,
         }
     ]
-    for kind in kinds:
-        rows += _measure(kind, gallery, query, exact, truth)
-    return environment() | {
-        "benchmark": "search",
-        "threads": faiss.omp_get_max_threads(),
-        "faiss": faiss.__version__,
-        "size": size,
-        "dimensions": dimensions,
-        "queries": queries,
-        "seed": seed,
-        "shares": SHARES,
-        "rows": rows,
-    }
+    watch.row(f"{size} vectors, flat: {queries / seconds:.0f} queries/s", **rows[0])
+    for kind in watch.each(kinds, f"indexes of {size} vectors"):
+        for row in _measure(kind, gallery, query, exact, truth, device):
+            rows.append({"size": size, **row})
+            text = f"{kind}, {row['effort']}: {row['queries_per_second']:.0f} queries/s"
+            watch.row(f"{size} vectors, {text}", **row)
+    return rows
 
 
 def clustered(size: int, queries: int, dimensions: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +138,12 @@ def clustered(size: int, queries: int, dimensions: int, seed: int) -> tuple[np.n
 
 
 def _measure(
-    kind: str, gallery: np.ndarray, queries: np.ndarray, exact: faiss.Index, truth: np.ndarray
+    kind: str,
+    gallery: np.ndarray,
+    queries: np.ndarray,
+    exact: faiss.Index,
+    truth: np.ndarray,
+    device: torch.device,
 ) -> list[dict[str, Any]]:
     """Build one kind and search it at each effort, between two searches by the exact index."""
     start = time.perf_counter()
@@ -123,6 +154,7 @@ def _measure(
     efforts = _EFFORTS[name]
     if name == "nprobe":
         efforts = [max(1, int(share * index.nlist)) for share in efforts]
+    index = indexes.on_device(kind, index, device)
     few, rows = queries[:TIMED_EXACT], []
     exact_times = [_search("flat", exact, gallery, few)[1]]
     for value in tqdm(sorted({*efforts, default}), f"{kind} {name}"):
@@ -172,6 +204,7 @@ def text(result: dict[str, Any]) -> str:
     """The table of a result."""
     shown = [
         {
+            "vectors": f"{one['size']}",
             "index": f"{one['index']}{' *' if one['default'] else ''}",
             "effort": one["effort"] or "-",
             "recall@1": f"{one['recall@1']:.3f}",
@@ -189,14 +222,15 @@ def text(result: dict[str, Any]) -> str:
 
 
 def save_plot(result: dict[str, Any], path: str | Path) -> None:
-    """Draw recall over speed, a line per kind (PNG)."""
+    """Draw recall over speed at the largest size, a line per kind (PNG)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    kinds = [one["index"] for one in result["rows"] if one["effort"]]
-    for kind in dict.fromkeys(kinds):
-        of_kind = [one for one in result["rows"] if one["index"] == kind]
+    size = result["sizes"][-1]
+    largest = [one for one in result["rows"] if one["size"] == size and one["effort"]]
+    for kind in dict.fromkeys(one["index"] for one in largest):
+        of_kind = [one for one in largest if one["index"] == kind]
         ratios, recalls = ([one[key] for one in of_kind] for key in ("ratio", "recall@1"))
         axes.plot(ratios, recalls, marker="o", label=kind)
     axes.axvline(10, color="gray", lw=0.8, ls=":")
@@ -205,7 +239,7 @@ def save_plot(result: dict[str, Any], path: str | Path) -> None:
         xscale="log",
         xlabel="queries per second over exact search's",
         ylabel="recall@1 against exact search",
-        title=f"{result['size']:,} vectors of {result['dimensions']} dimensions",
+        title=f"{size:,} vectors of {result['dimensions']} dimensions",
     )
     axes.legend()
     with replaced(path) as temporary:

@@ -5,18 +5,19 @@ from statistics import fmean, median
 from time import perf_counter, process_time
 from typing import Any
 
-import torch
 from tabulate import tabulate
-from tqdm import tqdm
 
 from icre.benchmark import profile
 from icre.benchmark.loops import Loop, Setup, random_batches
 from icre.benchmark.measure import PARTS, count_flops, synchronise, warm_and_peak
 from icre.benchmark.setup import Options, conditions, loop_builders, read_setup, reference_row
+from icre.benchmark.watch import Watch
+from icre.config import load_config
+from icre.utils.device import set_precision
 from icre.utils.environment import environment
 
 
-def run(options: Options, with_profile: bool = False) -> dict[str, Any]:
+def run(options: Options, with_profile: bool = False, watch: Watch | None = None) -> dict[str, Any]:
     """Time all loops; returns the result.
 
     The images per second are of whole runs of steps that nothing interrupts. The split comes from
@@ -25,15 +26,21 @@ def run(options: Options, with_profile: bool = False) -> dict[str, Any]:
     Args:
         options: of the speed benchmarks.
         with_profile: add each loop's costliest operations, and what bounds its step.
+        watch: shows the rows as they are measured.
     """
-    setup = read_setup(options)
+    watch, setup = watch or Watch(), read_setup(options)
     builders, left_out = loop_builders(options, setup)
     reference = reference_row(options, list(builders))
-    torch.backends.cudnn.benchmark = True  # as the public loops and configs/Base-VI.yml set it
+    cfg = load_config(options.config_file[0], list(options.opts))
+    # with the search, as the public loops and configs/Base-VI.yml train
+    set_precision(deterministic=cfg.SOLVER.DETERMINISTIC, search=True)
     loops, rows = {}, {}
-    for name in tqdm(builders, "building and warming up", leave=False, disable=None):
+    # the row that ratios are to cannot be left out
+    for name in watch.each(sorted(builders, key=lambda name: name != reference), "loops to build"):
         loops[name], rows[name] = _build(builders[name], setup)
-    rates, cpu_ms, splits = _time_in_turn(loops, setup, options.steps, options.rounds)
+        watch.row(f"{name}: built and warm", peak_bytes=rows[name]["peak_bytes"])
+    loops, rows = ({name: of[name] for name in builders if name in of} for of in (loops, rows))
+    rates, cpu_ms, splits = _time_in_turn(loops, setup, options.steps, options.rounds, watch)
     for name in loops:
         ratios = [mine / other for mine, other in zip(rates[name], rates[reference])]
         rows[name] |= {
@@ -52,9 +59,9 @@ def run(options: Options, with_profile: bool = False) -> dict[str, Any]:
         "steps": options.steps,
         "reference": reference,
         "rows": list(rows.values()),
-        "left_out": left_out,
+        "left_out": left_out + watch.left_out,
     }
-    if with_profile:
+    if with_profile and not watch.over:
         precisions = {loop.precision for loop in loops.values()}
         result["gemm_flops"] = profile.gemm_peaks(setup.device, precisions)
         for name, loop in loops.items():
@@ -63,23 +70,23 @@ def run(options: Options, with_profile: bool = False) -> dict[str, Any]:
 
 
 def _time_in_turn(
-    loops: dict[str, Loop], setup: Setup, steps: int, rounds: int
+    loops: dict[str, Loop], setup: Setup, steps: int, rounds: int, watch: Watch
 ) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, list[dict[str, float]]]]:
     """Per loop and round: images per second, CPU milliseconds of a step, seconds of its parts.
 
     The loops take turns. Each first uses up what its workers have loaded while others ran.
     """
     rates, cpu_ms, splits = ({name: [] for name in loops} for _ in range(3))
-    with tqdm(total=rounds * len(loops), desc="timing", leave=False, disable=None) as bar:
-        for _ in range(rounds):
-            for name, loop in loops.items():
-                for _ in range(1 + setup.prefetched):
-                    loop.step()
-                wall, cpu = _time(loop, setup, steps)
-                rates[name].append(setup.batch / wall)
-                cpu_ms[name].append(1000 * cpu)
-                splits[name].append(loop.timer.split(loop.step, steps))
-                bar.update()
+    for number in watch.each(range(1, rounds + 1), "rounds"):
+        for name, loop in loops.items():
+            for _ in range(1 + setup.prefetched):
+                loop.step()
+            wall, cpu = _time(loop, setup, steps)
+            rates[name].append(setup.batch / wall)
+            cpu_ms[name].append(1000 * cpu)
+            splits[name].append(loop.timer.split(loop.step, steps))
+            rate = rates[name][-1]
+            watch.row(f"{name}, round {number}: {rate:.1f} images/s", images_per_second=rate)
     return rates, cpu_ms, splits
 
 

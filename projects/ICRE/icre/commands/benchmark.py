@@ -1,7 +1,9 @@
 """Measure this project against the usual way of doing the same, in one process."""
 
 import argparse
+import sys
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from icre.utils import cli
@@ -18,27 +20,66 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(job=job)
         add_arguments(sub)
-        sub.add_argument("--json", metavar="FILE", help="write the result there too")
+        sub.add_argument(
+            "--json",
+            metavar="FILE",
+            help="write the result there too, row by row as it is measured",
+        )
+        sub.add_argument("--limit", type=float, metavar="SECONDS", help="then begin nothing new")
+        if name in QUICK:
+            sub.add_argument(
+                "--quick", action="store_true", help=f"less of it: {' '.join(QUICK[name])}"
+            )
     return result
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and run; returns the exit status, and bad input ends in one line."""
-    args = parser().parse_args(argv)
-    return cli.run(lambda: run(args))
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = parser().parse_args(words)
+    if getattr(args, "quick", False):  # what is named beside --quick holds
+        args = parser().parse_args([words[0], *QUICK.get(args.command, []), *words[1:]])
+    return cli.run(lambda: run_all(args) if args.command == "all" else run(args))
 
 
 def run(args: argparse.Namespace) -> None:
     """Run one benchmark, print its table, write and draw its result."""
+    from icre.benchmark.watch import Watch
     from icre.evaluation import records
 
     check_output(args.json, getattr(args, "plot", None))
-    benchmark, result = args.job(args)
+    benchmark, result = args.job(args, Watch(args.json, args.limit))
     print(benchmark.text(result))
     if args.json:
         records.save(result, args.json)
     if getattr(args, "plot", None):
         benchmark.save_plot(result, args.plot)
+
+
+def run_all(args: argparse.Namespace) -> None:
+    """Run the benchmarks that need no data, one after the other; one file holds all results."""
+    from icre.benchmark.watch import Watch
+    from icre.evaluation import records
+
+    check_output(args.json)
+    loops, quick = ["--config-file", *args.config_file, "--no-stock"], ["--quick"] * args.quick
+    results: dict[str, Any] = {}
+    total = Watch(limit=args.limit)
+    for name in total.each(("train", "infer", "rerank", "search", "protocol"), "benchmarks"):
+        options = loops if name in ("train", "infer") else []
+        given = [name, *(QUICK[name] if quick else []), *options, "--device", args.device]
+        one = parser().parse_args(given)
+        rest = args.limit and max(args.limit - (perf_counter() - total.begin), 0)
+        benchmark, results[name] = one.job(one, Watch(args.json, rest, results))
+        print(f"\n{name}\n{benchmark.text(results[name])}\n", flush=True)
+        if args.json:
+            records.save(results, args.json)
+
+
+def _all_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--config-file", nargs="+", required=True, metavar="FILE")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    sub.add_argument("--quick", action="store_true", help="each with its --quick")
 
 
 def _protocol_arguments(sub: argparse.ArgumentParser) -> None:
@@ -54,26 +95,33 @@ def _protocol_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", default="cpu", help="device of the vectorised side")
 
 
-def _protocol(args: argparse.Namespace) -> tuple[Any, dict]:
+def _protocol(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     from icre.benchmark import protocol
 
-    return protocol, protocol.run(args.features, args.perm, args.repeat, args.device)
+    return protocol, protocol.run(args.features, args.perm, args.repeat, args.device, watch)
 
 
 def _search_arguments(sub: argparse.ArgumentParser) -> None:
     kinds = ("ivf", "ivfpq", "hnsw")
-    sub.add_argument("--size", type=int, default=1_000_000, help="gallery vectors (1000000)")
+    sub.add_argument(
+        "--size", type=int, nargs="+", default=[1_000_000], help="gallery vectors (1000000)"
+    )
     sub.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
     sub.add_argument("--queries", type=int, default=1000, help="in one batch (1000)")
     sub.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, help="of index (all)")
     sub.add_argument("--seed", type=int, default=0, help="of the vectors (0)")
+    sub.add_argument(
+        "--device", default="cpu", help="of flat and ivf, with faiss's package for GPUs (cpu)"
+    )
     sub.add_argument("--plot", metavar="PNG", help="draw recall over speed")
 
 
-def _search(args: argparse.Namespace) -> tuple[Any, dict]:
+def _search(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     from icre.benchmark import search
 
-    return search, search.run(args.size, args.dimensions, args.queries, args.kinds, args.seed)
+    names = ("dimensions", "queries", "kinds", "seed", "device")
+    options = {name: getattr(args, name) for name in names}
+    return search, search.run(args.size, **options, watch=watch)
 
 
 def _rerank_arguments(sub: argparse.ArgumentParser) -> None:
@@ -99,11 +147,11 @@ def _rerank_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--plot", metavar="PNG", help="draw time and memory over N")
 
 
-def _rerank(args: argparse.Namespace) -> tuple[Any, dict]:
+def _rerank(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     from icre.benchmark import rerank
 
     options = ("sizes", "theirs_up_to", "dimensions", "repeat", "seed", "device")
-    return rerank, rerank.run(**{name: getattr(args, name) for name in options})
+    return rerank, rerank.run(**{name: getattr(args, name) for name in options}, watch=watch)
 
 
 def _speed_arguments(sub: argparse.ArgumentParser, several: bool) -> None:
@@ -158,10 +206,10 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _train(args: argparse.Namespace) -> tuple[Any, dict]:
+def _train(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     from icre.benchmark import train
 
-    return train, train.run(_speed_options(args), args.profile)
+    return train, train.run(_speed_options(args), args.profile, watch)
 
 
 def _infer_arguments(sub: argparse.ArgumentParser) -> None:
@@ -170,11 +218,11 @@ def _infer_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--flip", action="store_true", help="average with the mirrored images")
 
 
-def _infer(args: argparse.Namespace) -> tuple[Any, dict]:
+def _infer(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     from icre.benchmark import infer
 
     args.batch = 4  # of training, which is not measured here
-    return infer, infer.run(_speed_options(args), args.batches, args.flip)
+    return infer, infer.run(_speed_options(args), args.batches, args.flip, watch)
 
 
 def _data_arguments(sub: argparse.ArgumentParser) -> None:
@@ -184,10 +232,10 @@ def _data_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", metavar="ROOT", help="DATASETS.ROOT (default: the config's)")
 
 
-def _data(args: argparse.Namespace) -> tuple[Any, dict]:
+def _data(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     from icre.benchmark import data
 
-    return data, data.run(_speed_options(args), args.workers)
+    return data, data.run(_speed_options(args), args.workers, watch)
 
 
 def _speed_options(args: argparse.Namespace) -> Any:
@@ -208,10 +256,10 @@ def _gap_arguments(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _gap(args: argparse.Namespace) -> tuple[Any, dict]:
+def _gap(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     from icre.benchmark import gap
 
-    return gap, gap.run(args.data)
+    return gap, gap.run(args.data, watch)
 
 
 # name -> (description, function that adds its arguments, function that runs it)
@@ -247,4 +295,16 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
         _gap_arguments,
         _gap,
     ),
+    "all": ("train, infer, rerank, search and protocol, into one file", _all_arguments, run_all),
+}
+
+# arguments that --quick stands for
+_FEW = ["--steps", "3", "--rounds", "1"]
+QUICK = {
+    "protocol": ["--repeat", "1"],
+    "search": ["--size", "20000", "--queries", "200"],
+    "rerank": ["--sizes", "1000", "4000", "--repeat", "1"],
+    "train": _FEW,
+    "infer": [*_FEW, "--batches", "64"],
+    "data": _FEW,
 }

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"DATASETS.TESTS is {cfg.DATASETS.TESTS}: name one data set")
     if checks_input():
         verify_datasets(cfg, train=False)
-    launch(work, args, cfg.DIST_TIMEOUT)
+    launch(work, args, cfg.DIST_TIMEOUT, cfg.MODEL.DEVICE)
 
 
 def work(args: argparse.Namespace) -> None:

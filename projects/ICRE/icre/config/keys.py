@@ -329,7 +329,20 @@ SOLVER = (
         "memory format of weights and images; auto: channels_last on a GPU, contiguous on a CPU",
         choices=("auto", "contiguous", "channels_last"),
     ),
-    Key("SOLVER.COMPILE", "", "backend of torch.compile, such as inductor; empty: not compiled"),
+    Key(
+        "SOLVER.COMPILE",
+        "",
+        "torch.compile of the training steps: a backend (inductor; cudagraphs: CUDA graphs without "
+        "generated code) or a mode of inductor (reduce-overhead: with CUDA graphs); empty: not "
+        "compiled",
+    ),
+    Key(
+        "SOLVER.DETERMINISTIC",
+        False,
+        "the same training again gives the same weights on a GPU, bit by bit, at some speed (a CPU "
+        "always does): deterministic algorithms of torch and cuDNN; an operation that has none "
+        "stops the run",
+    ),
     Key(
         "SOLVER.AMP.DTYPE",
         "auto",

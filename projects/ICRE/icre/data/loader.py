@@ -241,7 +241,7 @@ def data_loader(cfg: CfgNode, dataset: CrossModalDataset, batches: Iterable[list
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=resolve_device(cfg.MODEL.DEVICE).type == "cuda",
         timeout=cfg.DATALOADER.TIMEOUT if workers else 0,
         worker_init_fn=outlive_sigterm,
         # for the workers' seed, which would else be drawn from the generator of the run

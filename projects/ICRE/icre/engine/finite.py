@@ -21,7 +21,8 @@ class _Pending(NamedTuple):
     """A step whose losses have not been checked yet."""
 
     step: int
-    losses: Mapping[str, Tensor]
+    names: Sequence[str]
+    losses: Tensor  # (terms,)
     files: Sequence[str]
     finite: Tensor  # bool on the CPU, valid once `ready` has happened
     ready: torch.cuda.Event | None
@@ -53,14 +54,15 @@ class FiniteLossCheck:
             UserError: a loss is NaN or infinite.
         """
         self.finish()
-        losses = {name: value.detach() for name, value in losses.items()}
-        finite = torch.stack(list(losses.values())).isfinite().all()
+        # a copy: the next step of a CUDA graph writes over its results
+        values = torch.stack([value.detach() for value in losses.values()])
+        finite = values.isfinite().all()
         ready = None
         if finite.is_cuda:
             finite = torch.empty_like(finite, device="cpu", pin_memory=True).copy_(finite, True)
             ready = torch.cuda.Event()
             ready.record()
-        self._pending = _Pending(step, losses, files, finite, ready)
+        self._pending = _Pending(step, list(losses), values, files, finite, ready)
         if ready is None:
             self.finish()
 
@@ -76,7 +78,7 @@ class FiniteLossCheck:
 
     def _fail(self, pending: _Pending) -> None:
         step, rank = pending.step + 1, comm.get_rank()
-        terms = {name: value.item() for name, value in pending.losses.items()}
+        terms = dict(zip(pending.names, pending.losses.tolist()))
         bad = ", ".join(f"{k} {v}" for k, v in terms.items() if not math.isfinite(v))
         path = self.output / f"not_finite_rank{rank}.json"
         content = {

@@ -25,7 +25,7 @@ from icre.engine.finite import FiniteLossCheck
 from icre.engine.stop import StopSignal, stopped
 from icre.runs.checkpoint import LAST, SafeCheckpointer
 from icre.runs.resume import rng_state
-from icre.utils.environment import environment
+from icre.utils.environment import environment, precision
 from icre.utils.files import replaced
 
 logger = logging.getLogger("fastreid.icre")
@@ -77,14 +77,13 @@ class EnvironmentWriter(HookBase):
     """
 
     def __init__(self, path: Path, dtype: torch.dtype):
-        self.path, self.precision = path, str(dtype).removeprefix("torch.")
+        self.path, self.dtype = path, dtype
 
     def before_train(self) -> None:
         """Write it; that of a resumed run describes its last machine."""
         with replaced(self.path) as file:
-            file.write_text(
-                json.dumps(environment() | {"precision": self.precision}, indent=1) + "\n"
-            )
+            content = environment() | precision(self.dtype)
+            file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 class LinePrinter(EventWriter):

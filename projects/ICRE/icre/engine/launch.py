@@ -16,6 +16,7 @@ import icre.compat  # noqa: F401
 from fastreid.utils import comm
 
 from icre.engine.processes import run_processes
+from icre.utils.device import one_gpu_each
 from icre.utils.errors import UserError
 
 
@@ -27,15 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of the first machine")
 
 
-def launch(main: Callable, args: argparse.Namespace, timeout: float) -> None:
+def launch(main: Callable, args: argparse.Namespace, timeout: float, device: str = "auto") -> None:
     """Run `main(args)` in one process, in `args.num_gpus` per machine, or under torchrun.
 
-    Without CUDA the processes share the CPU's threads and talk by gloo.
+    Each process has a GPU and talks by NCCL. On a CPU they share its threads and talk by gloo, and
+    so do processes that share one GPU (cuda:N), which NCCL refuses.
 
     Args:
         main: importable from the top of a module (the processes are spawned).
         args: those of `add_arguments` are read; the default address is for one machine only.
         timeout: seconds that a process waits for the others before it fails.
+        device: MODEL.DEVICE.
 
     Raises:
         UserError: more processes than GPUs, or several machines without an address.
@@ -44,11 +47,14 @@ def launch(main: Callable, args: argparse.Namespace, timeout: float) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local_size = int(os.environ["LOCAL_WORLD_SIZE"])
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        _joined(main, args, "env://", rank, world, local_size, timeout)
+        _joined(main, args, "env://", rank, world, local_size, timeout, device)
         return
     gpus, here, url = torch.cuda.device_count(), args.num_gpus, args.dist_url
-    if here < 1 or (torch.cuda.is_available() and here > gpus):
-        raise UserError(f"--num-gpus {here}: this machine has {gpus}")
+    if here < 1 or (one_gpu_each(device) and here > gpus):
+        raise UserError(
+            f"--num-gpus {here}: this machine has {gpus}; with MODEL.DEVICE cpu the processes "
+            "share the CPU, with cuda:0 one GPU"
+        )
     world = args.num_machines * here
     if world == 1:
         main(args)
@@ -62,7 +68,9 @@ def launch(main: Callable, args: argparse.Namespace, timeout: float) -> None:
     with tempfile.TemporaryDirectory(prefix="icre-") as private:
         local = url == "auto"
         url = f"file://{private}/ranks" if local else url
-        run_processes(_work, here, (main, args, url, first, world, here, timeout, threads, local))
+        run_processes(
+            _work, here, (main, args, url, first, world, here, timeout, threads, local, device)
+        )
 
 
 def checks_input() -> bool:
@@ -77,12 +85,14 @@ def owns_output(args: argparse.Namespace) -> bool:
     return getattr(args, "machine_rank", 0) == 0
 
 
-def _work(local_rank, main, args, url, first, world, local_size, timeout, threads, local) -> None:
+def _work(
+    local_rank, main, args, url, first, world, local_size, timeout, threads, local, device
+) -> None:
     if local:
         _stay_on_loopback()
-    if not torch.cuda.is_available():
+    if not one_gpu_each(device):
         torch.set_num_threads(threads)
-    _joined(main, args, url, first + local_rank, world, local_size, timeout)
+    _joined(main, args, url, first + local_rank, world, local_size, timeout, device)
 
 
 def _joined(
@@ -93,22 +103,25 @@ def _joined(
     world: int,
     local_size: int,
     timeout: float,
+    device: str,
 ) -> None:
     """Run `main(args)` as one rank of a process group.
 
     Only success leaves the group in good order: a rank that fails just ends, or it would wait for
     the others.
     """
-    _join(url, rank, world, local_size, timedelta(seconds=timeout))
+    _join(url, rank, world, local_size, timedelta(seconds=timeout), one_gpu_each(device))
     main(args)
     _leave()
 
 
-def _join(url: str, rank: int, world: int, local_size: int, timeout: timedelta) -> None:
+def _join(
+    url: str, rank: int, world: int, local_size: int, timeout: timedelta, own_gpu: bool
+) -> None:
     """Join the process group, and tell fast-reid which ranks share this machine."""
-    if torch.cuda.is_available():
+    if own_gpu:
         torch.cuda.set_device(rank % local_size)
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend = "nccl" if own_gpu else "gloo"
     dist.init_process_group(backend, init_method=url, rank=rank, world_size=world, timeout=timeout)
     for first in range(0, world, local_size):
         members = list(range(first, min(first + local_size, world)))

@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> None:
     """
     cfg = load_config(args.config_file, args.opts)
     with locked(cfg.OUTPUT_DIR) if owns_output(args) else nullcontext():
-        launch(work, args, check(args, cfg).DIST_TIMEOUT)
+        cfg = check(args, cfg)
+        launch(work, args, cfg.DIST_TIMEOUT, cfg.MODEL.DEVICE)
 
 
 def work(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from icre.runs.output import holds_training
-from icre.utils.device import resolve_device
+from icre.utils.device import resolve_device, set_precision
 from icre.utils.files import replaced
 from icre.utils.run_folder import RunFolder
 
@@ -46,4 +46,6 @@ def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     device = resolve_device(cfg.MODEL.DEVICE)
     logger.info("writing to %s; seed %d; device %s", run.path, cfg.SEED, device)
     seed_all_rng(cfg.SEED + comm.get_rank())
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # events and random states are of the current one
+    set_precision(deterministic=cfg.SOLVER.DETERMINISTIC, search=cfg.CUDNN_BENCHMARK)

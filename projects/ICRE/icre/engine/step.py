@@ -33,14 +33,33 @@ def step_dtype(amp: CfgNode, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bf16 else torch.float16
 
 
-def compile_model(model: nn.Module, backend: str) -> None:
-    """torch.compile the model in place by SOLVER.COMPILE's backend; no effect if it is empty."""
-    if not backend:
+def compile_model(model: nn.Module, name: str) -> None:
+    """torch.compile the training of a model in place; no effect if `name` is empty.
+
+    ICRE is one graph, of fast-reid's models the backbone and the head are one each. Evaluation is
+    never compiled, so that it gives the same numbers in and after a training.
+
+    Args:
+        model: before it is wrapped by DDP.
+        name: SOLVER.COMPILE, a backend or one of inductor's modes.
+    """
+    if not name:
         return
-    known = torch.compiler.list_backends(exclude_tags=())
-    if backend not in known:
-        raise UserError(f"SOLVER.COMPILE {backend!r} is unknown; use {', '.join(known)} or ''")
-    model.compile(backend=backend)
+    modes = sorted(set(torch._inductor.list_mode_options()) - {"default"})
+    backends = torch.compiler.list_backends(exclude_tags=())
+    if name not in (*backends, *modes):
+        known = ", ".join([*backends, *modes])
+        raise UserError(f"SOLVER.COMPILE {name!r} is unknown; use {known} or ''")
+    options = {"mode": name} if name in modes else {"backend": name}
+    whole = type(model).compile is not nn.Module.compile  # it knows what of it can be compiled
+    parts = [] if whole else [getattr(model, part, None) for part in ("backbone", "heads")]
+    for part in [part for part in parts if isinstance(part, nn.Module)] or [model]:
+        for stage in range(1, 5):
+            # fastreid/modeling/backbones/resnet.py:188 does it in the first forward pass, after
+            # which the second would be compiled again
+            if getattr(part, f"NL_{stage}_idx", None) == []:
+                setattr(part, f"NL_{stage}_idx", [-1])
+        part.compile(**options)
 
 
 class Step:
@@ -89,11 +108,14 @@ class Step:
         # a loader of this project has done it, one of a subclass perhaps not
         batch = to_device(next(self.batches), self.device, self.memory_format)
         data_time = time.perf_counter() - start
+        # before the forward pass, which then needs no room beside them, and which writes where they
+        # are if it is a CUDA graph
+        self.optimizer.zero_grad()
+        torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
             losses = self.model(batch)
         if self.finite:
             self.finite.add(get_event_storage().iter, losses, batch["img_paths"])
-        self.optimizer.zero_grad()
         total = sum(losses.values())
         if self.grad_scaler is None:
             total.backward()

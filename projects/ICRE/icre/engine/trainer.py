@@ -84,8 +84,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg = scale_warmup(cfg, self.iters_per_epoch)
         device = resolve_device(cfg.MODEL.DEVICE)
         memory_format = resolve_memory_format(cfg.SOLVER.LAYOUT, device)
-        model = self.build_model(cfg)
-        model.to(memory_format=memory_format)
+        model = self.build_model(cfg).to(memory_format=memory_format)  # a subclass' too
         compile_model(model, cfg.SOLVER.COMPILE)
         optimizer = self.build_optimizer(cfg, model)
         if isinstance(optimizer, tuple):  # fast-reid's builder adds a wrapper of the parameters

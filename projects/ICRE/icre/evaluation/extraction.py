@@ -14,6 +14,7 @@ from fastreid.utils import comm
 
 from icre.data.batch import to_device
 from icre.data.faults import worker_faults
+from icre.utils.device import exact
 
 if TYPE_CHECKING:  # fastreid.evaluation imports scikit-learn
     from fastreid.evaluation import DatasetEvaluator
@@ -79,10 +80,12 @@ def run_inference(
 @torch.no_grad()
 def _features(model: nn.Module, batch: dict[str, Any], flip: bool) -> Any:
     mirrored = batch["images"].flip(dims=[3]) if flip else None
-    features = model(batch)
-    if mirrored is None:
-        return features
-    others = model({**batch, "images": mirrored})
+    # a training that is compiled and one that is not are evaluated alike
+    with exact(batch["images"].device), torch.compiler.set_stance("force_eager"):
+        features = model(batch)
+        if mirrored is None:
+            return features
+        others = model({**batch, "images": mirrored})
     if isinstance(features, Tensor):
         return (features + others) / 2
     return {name: (one + others[name]) / 2 for name, one in features.items()}

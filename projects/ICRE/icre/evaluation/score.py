@@ -23,6 +23,7 @@ from icre.evaluation.rerank import reranker as as_reranker
 from icre.evaluation.rerank_options import Reranking
 from icre.evaluation.reranked import Reranker, reranked_scores
 from icre.evaluation.trials import Trials, build_trials, exclusion_on
+from icre.utils.device import exact
 from icre.utils.errors import UserError
 
 # Query-gallery pairs held at once, and threads that each hold so many. A CPU's block is some tens
@@ -115,16 +116,17 @@ def score(
     if calibration and reranker:
         raise UserError("re-ranking is of features and takes no calibration: leave one of them out")
     data, chosen = build_trials(data, protocols, draw, perm)
-    results = score_trials(data, chosen, device, calibration)
     if calibration:
         labels = labels | {"calibration": calibration.label}
-    plain = Scores(_record(data, one, values, labels) for one, values in zip(chosen, results))
-    if reranker is None:
-        return plain
-    labels = labels | {"rerank": reranker.label}
-    bar = tqdm(chosen, "re-ranking", leave=False, disable=None)
-    reranked = (reranked_scores(data, one, reranker, torch.device(device)) for one in bar)
-    plain.extend(_record(data, one, values, labels) for one, values in zip(chosen, reranked))
+    with exact(device):
+        results = score_trials(data, chosen, device, calibration)
+        plain = Scores(_record(data, one, values, labels) for one, values in zip(chosen, results))
+        if reranker is None:
+            return plain
+        labels = labels | {"rerank": reranker.label}
+        bar = tqdm(chosen, "re-ranking", leave=False, disable=None)
+        reranked = (reranked_scores(data, one, reranker, torch.device(device)) for one in bar)
+        plain.extend(_record(data, one, values, labels) for one, values in zip(chosen, reranked))
     return plain
 
 

@@ -8,6 +8,7 @@ Shapes: B images of the config's H x W, D dimensions of the feature.
 """
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +26,14 @@ class OneStem(TwoStream):
         modality: a name of `icre.modality`.
     """
 
+    takes_counts = False
+
     def __init__(self, backbone: TwoStream, modality: str):
         nn.Module.__init__(self)
         self.channels, self.stages = backbone.channels, backbone.stages
         self.stems = nn.ModuleDict({modality: backbone.stems[modality]})
 
-    def _stem(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def _stem(self, images: Tensor, modalities: Any) -> Tensor:
         (stem,) = self.stems.values()
         return stem(images)
 
@@ -42,12 +45,14 @@ class BothStems(TwoStream):
         backbone: its layers are shared, not copied.
     """
 
+    takes_counts = False
+
     def __init__(self, backbone: TwoStream):
         nn.Module.__init__(self)
         self.channels, self.stages = backbone.channels, backbone.stages
         self.stems = backbone.stems
 
-    def _stem(self, images: Tensor, modalities: Tensor) -> Tensor:
+    def _stem(self, images: Tensor, modalities: Any) -> Tensor:
         visible, infrared = (self.stems[name](images) for name in NAMES)
         return torch.where((modalities == VISIBLE).view(-1, 1, 1, 1), visible, infrared)
 

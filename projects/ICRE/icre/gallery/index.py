@@ -10,9 +10,13 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from icre.utils.errors import UserError
+from icre.utils.faiss_gpu import faiss_on, require_one_package, resources
+
+require_one_package()
 
 BLOCK = 65_536  # vectors that are added at a time
 _INNER_PRODUCT = faiss.METRIC_INNER_PRODUCT
@@ -85,6 +89,8 @@ KINDS: dict[str, Kind] = {
     "ivfpq": Kind(_create_ivfpq, "nprobe", minimum=256, candidates=20),
 }
 
+ON_GPU = ("flat", "ivf")
+
 
 def find(kind: str) -> Kind:
     """The kind of that name; an unknown name raises a UserError that lists the names."""
@@ -121,6 +127,22 @@ def require_enough(kind: str, count: int) -> None:
         raise UserError(
             f"--index {kind} needs {minimum} images, here are {count}: use flat, which is exact"
         )
+
+
+def on_device(kind: str, index: faiss.Index, device: torch.device) -> faiss.Index:
+    """The index on a GPU, where faiss's package for GPUs is installed; else as it is.
+
+    Only flat and ivf: a GPU has no hnsw, and limits the codes of ivfpq.
+
+    Args:
+        kind: key of `KINDS`.
+        index: built by `build`, which does so on the CPU; files hold that one.
+        device: auto's choice, or the one that was named.
+    """
+    module = faiss_on(device) if kind in ON_GPU else None
+    if module is None:
+        return index
+    return module.index_cpu_to_gpu(resources(module, device.index), device.index, index)
 
 
 def set_effort(kind: str, index: faiss.Index, value: int) -> None:

@@ -13,13 +13,14 @@ is as it was written; what it holds is checked too, as anybody can write a folde
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
+import torch
 
 from icre.gallery import index as indexes
 from icre.gallery.calibration import Calibration
@@ -79,6 +80,11 @@ class Gallery:
         return indexes.nearest(
             self.manifest["index"], self.index, self.features, queries, top, allowed
         )
+
+    def on(self, device: torch.device) -> "Gallery":
+        """The same gallery, searched on that device; see `index.on_device`."""
+        index = indexes.on_device(self.manifest["index"], self.index, device)
+        return replace(self, index=index)
 
     def check_model(self, sha256: str, weights: str) -> None:
         """Raise UserError unless this is the SHA-256 of the checkpoint that the features are of."""

@@ -136,7 +136,8 @@ def open_with_model(
     if root:
         options += ["DATASETS.ROOT", root]
     cfg = read_config(gallery.folder / store.CONFIG, *options)
-    return gallery, FeatureExtractor(cfg, weights)
+    extractor = FeatureExtractor(cfg, weights)
+    return gallery.on(extractor.device), extractor
 
 
 def features_of(extractor: FeatureExtractor, images: ImageTable) -> np.ndarray:

@@ -20,7 +20,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from icre.modeling.backbone import Stages
 from icre.modeling.enhance import Enhanced, build_enhancement
 from icre.modeling.losses import Outputs, build_losses
-from icre.modeling.two_stream import build_two_stream
+from icre.modeling.two_stream import build_two_stream, group_by_modality
 from icre.utils.errors import UserError
 
 # Parameters that were renamed: prefix in old checkpoints -> prefix today
@@ -72,6 +72,7 @@ class ICRE(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), False)
         self.health: dict[str, Tensor] = {}
+        self._compiled: Any = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -108,16 +109,44 @@ class ICRE(nn.Module):
         Returns:
             The test feature (B, C), not L2-normalised; or {name: scalar loss} in training.
         """
-        images = self._normalise(_get(batch, "images"))  # (B, 3, H, W)
-        modalities = _get(batch, "modalities")  # (B,)
-        enhanced, final = self._maps(images, modalities)
+        images = self._moved(_get(batch, "images"))
+        modalities = _get(batch, "modalities")
         if not self.training:
-            return self.heads(final)  # (B, C)
+            return self.network(images, modalities)
+        targets = self._moved(_get(batch, "targets"))
+        streams: Tensor | Sequence[int] = modalities
+        if getattr(self.backbone, "takes_counts", False):
+            order, streams = group_by_modality(modalities, len(images))
+            if order is not None:  # losses do not depend on the order of the images
+                order = self._moved(order)
+                images, targets = images[order], targets[order]
+                modalities = self._moved(modalities)[order]
+        network = self._compiled or self.network
+        losses, self.health = network(images, streams, targets, self._moved(modalities))
+        return losses
 
-        targets = _get(batch, "targets").to(self.device, non_blocking=True)  # (B,)
-        modalities = modalities.to(self.device, non_blocking=True)
+    def network(
+        self,
+        images: Tensor,
+        streams: Tensor | Sequence[int],
+        targets: Tensor | None = None,
+        modalities: Tensor | None = None,
+    ) -> Any:
+        """What is computed on the device, which is also what SOLVER.COMPILE compiles.
+
+        Args:
+            images: (B, 3, H, W) in 0..255, on the device as all of the following.
+            streams: what the backbone takes as modalities, of `TwoStream` in training
+                the number of images of each.
+            targets, modalities: (B,), in training.
+
+        Returns:
+            The test feature (B, C); or the losses and the model's health in training.
+        """
+        enhanced, final = self._maps(self._normalise(images), streams)
+        if targets is None or modalities is None:
+            return self.heads(final)  # (B, C)
         predicted = self.heads(final, targets)  # features (B, C), cls_outputs (B, classes)
-        self.health = _health(enhanced, predicted, targets)
         outputs = Outputs(
             features=predicted["features"],
             cls_outputs=predicted["cls_outputs"],
@@ -128,15 +157,26 @@ class ICRE(nn.Module):
         losses: dict[str, Tensor] = {}
         for loss in self.losses:
             losses.update(loss(outputs, targets, modalities))
-        return losses
+        return losses, _health(enhanced, predicted, targets)
 
-    def _maps(self, images: Tensor, modalities: Tensor) -> tuple[Enhanced, Tensor]:
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """torch.compile training's `network`; to sort a batch needs the CPU, and stays outside."""
+        self._compiled = torch.compile(self.network, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is not compiled, as torch's own modules have it."""
+        return {**super().__getstate__(), "_compiled": None}
+
+    def _moved(self, value: Tensor) -> Tensor:
+        return value.to(self.device, non_blocking=True)
+
+    def _maps(self, images: Tensor, streams: Tensor | Sequence[int]) -> tuple[Enhanced, Tensor]:
         """The enhancement, and the map that the heads pool, (B, C, h, w)."""
         place = self.enhance.place
         if place == "layer4":
-            enhanced = self.enhance(self.backbone(images, modalities))
+            enhanced = self.enhance(self.backbone(images, streams))
             return enhanced, enhanced.map
-        enhanced = self.enhance(self.backbone(images, modalities, place))
+        enhanced = self.enhance(self.backbone(images, streams, place))
         return enhanced, self.backbone.stages["layer4"](enhanced.map)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
@@ -149,7 +189,7 @@ class ICRE(nn.Module):
 
         fast-reid's Baseline works in place, and so normalises twice when a flip reuses the images.
         """
-        return (images.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
+        return (images - self.pixel_mean) / self.pixel_std
 
 
 def rename_parameters(state: dict[str, Tensor], prefix: str = "") -> None:

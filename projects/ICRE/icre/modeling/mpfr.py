@@ -25,9 +25,21 @@ from icre.utils.errors import UserError
 
 FUSIONS = ("sum", "concat")  # MODEL.MPFR.FUSE
 
+
+def average_pool(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """`F.adaptive_avg_pool2d`, by a plain pooling where the grid divides the map.
+
+    Of the adaptive one's gradient on a GPU there is no deterministic form, and it is slow.
+    """
+    kernel = tuple(size // wanted for size, wanted in zip(x.shape[-2:], grid))
+    if tuple(k * wanted for k, wanted in zip(kernel, grid)) == tuple(x.shape[-2:]):
+        return F.avg_pool2d(x, kernel)
+    return F.adaptive_avg_pool2d(x, grid)
+
+
 # MODEL.MPFR.ALIGN: (B, C, H_s, W_s), (h, w) -> (B, C, h, w)
 ALIGNMENTS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
-    "avg": F.adaptive_avg_pool2d,
+    "avg": average_pool,
     "bilinear": functools.partial(F.interpolate, mode="bilinear", align_corners=False),
 }
 

@@ -9,6 +9,7 @@ Shapes: B images, H x W pixels.
 import copy
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -39,9 +40,11 @@ class TwoStream(nn.Module):
 
     Attributes:
         channels: stage name -> channels of its map.
+        takes_counts: `modalities` may be the number of images of each, see `forward`.
     """
 
     two_stream = True
+    takes_counts = True
 
     channels: dict[str, int]
 
@@ -64,44 +67,63 @@ class TwoStream(nn.Module):
         self.stages = stages
 
     def forward(
-        self, images: Tensor, modalities: Tensor, last: str = "layer4"
+        self, images: Tensor, modalities: Tensor | Sequence[int], last: str = "layer4"
     ) -> dict[str, Tensor]:
         """Map every image through its modality's stem and then the shared stages.
 
         Args:
             images: (B, 3, H, W), normalised.
             modalities: (B,) integers of `icre.modality`, best on the CPU: finding a modality's
-                images in a GPU tensor makes the CPU wait for the GPU.
+                images in a GPU tensor makes the CPU wait for the GPU. Or, if the images are in the
+                order of their modalities, how many there are of each, which nothing waits for.
             last: stage to stop after; another than layer4 needs `Stages`.
 
         Returns:
             layer1 (B, C1, h1, w1) to layer4 (B, C4, h4, w4); C1..C4 are `channels`. A ResNet's
             are of strides 4, 8, 16 and, with last stride 1, 16.
         """
-        x = self._stem(images, modalities.cpu())
+        x = self._stem(images, modalities)
         return self.stages(x) if last == "layer4" else self.stages(x, last)
 
-    def _stem(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """(B, 3, H, W) and (B,) on the CPU -> the stems' results, in the batch's order.
+    def _stem(self, images: Tensor, modalities: Tensor | Sequence[int]) -> Tensor:
+        """The stems' results, in the batch's order.
 
         A stem sees only its own images, so neither modality leaks into the other's batch
         statistics; a modality that is not in the batch leaves its stem untouched.
         """
-        indices = [torch.nonzero(modalities == m).flatten() for m in range(len(NAMES))]
-        order = torch.cat(indices)  # (B,), visible first
-        if modalities.shape != images.shape[:1] or len(order) != len(images):
-            known = " or ".join(map(str, range(len(NAMES))))
-            raise UserError(
-                f"modalities must hold {known} for each of {len(images)} images, "
-                f"not {modalities.tolist()}"
-            )
-        parts = [
-            self.stems[name](images[index.to(images.device, non_blocking=True)])
-            for name, index in zip(NAMES, indices)
-            if len(index)
-        ]
-        inverse = torch.argsort(order).to(images.device, non_blocking=True)
-        return torch.cat(parts)[inverse]
+        if not isinstance(modalities, Tensor):
+            parts = images.split(list(modalities))
+            return torch.cat([stem(x) for stem, x in zip(self.stems.values(), parts) if len(x)])
+        order, counts = group_by_modality(modalities, len(images))
+        if order is None:
+            return self._stem(images, counts)
+        grouped = self._stem(images[order.to(images.device, non_blocking=True)], counts)
+        return grouped[torch.argsort(order).to(images.device, non_blocking=True)]
+
+
+def group_by_modality(modalities: Tensor, images: int) -> tuple[Tensor | None, tuple[int, ...]]:
+    """How to bring a batch into the order of its modalities; all on the CPU.
+
+    Args:
+        modalities: (B,) integers of `icre.modality`.
+        images: B.
+
+    Returns:
+        The rows in that order (B,), None if they are already; and the number of each modality.
+
+    Raises:
+        UserError: there are other numbers, or more or fewer.
+    """
+    modalities = modalities.cpu()
+    rows = [torch.nonzero(modalities == m).flatten() for m in range(len(NAMES))]
+    order = torch.cat(rows)
+    if modalities.shape != (images,) or len(order) != images:
+        known = " or ".join(map(str, range(len(NAMES))))
+        raise UserError(
+            f"modalities must hold {known} for each of {images} images, not {modalities.tolist()}"
+        )
+    in_order = torch.equal(order, torch.arange(images, device=order.device))
+    return None if in_order else order, tuple(len(one) for one in rows)
 
 
 def build_two_stream(cfg: CfgNode) -> Any:

@@ -11,7 +11,7 @@ import torch
 
 import icre
 
-ENVIRONMENT = "environment.json"  # in a training's OUTPUT_DIR: `environment` and the precision
+ENVIRONMENT = "environment.json"  # in a training's OUTPUT_DIR: `environment` and `precision`
 
 
 def environment() -> dict[str, Any]:
@@ -27,6 +27,25 @@ def environment() -> dict[str, Any]:
             "torch": torch.__version__,
             "numpy": numpy.__version__,
         },
+    }
+
+
+def precision(dtype: torch.dtype) -> dict[str, Any]:
+    """How a training computes, once `icre.utils.device.set_precision` has been called.
+
+    Args:
+        dtype: of its convolutions and matrix products (SOLVER.AMP).
+    """
+    cudnn = torch.backends.cudnn
+    return {
+        "precision": str(dtype).removeprefix("torch."),
+        "tf32": {
+            "convolutions": cudnn.allow_tf32,
+            "matrix_products": torch.backends.cuda.matmul.allow_tf32,
+            "evaluation": False,
+        },
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_benchmark": cudnn.benchmark,
     }
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from fastreid.config import CfgNode, configurable
-from fastreid.modeling.losses import cross_entropy_loss
 
 from icre.modeling.head import ICREHead
 from icre.modeling.losses.outputs import Outputs, check_maps
 from icre.modeling.losses.registry import LOSS_REGISTRY
+from icre.modeling.losses.stock import cross_entropy_loss
 
 KEY = "MODEL.LOSSES.AUX_ID.MAPS"
 MAPS = ("deep", "clues")  # X_4, F_c
