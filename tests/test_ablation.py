@@ -360,38 +360,21 @@ def test_a_failed_run_is_named_and_the_others_continue(words, tmp_path, capsys):
 def test_an_estimate_is_of_the_rows_without_a_record_and_trains_nothing(
     out, words, tmp_path, capsys, monkeypatch
 ):
-    timed = []
-
-    class HereAndNow:
-        """In place of a process of its own."""
-
-        def __init__(self, count, context, initializer, arguments):
-            assert count == 1 and context.get_start_method() == "spawn"
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def submit(self, function, config, options, steps):
-            timed.append((config, steps))
-            return SimpleNamespace(result=lambda: function(config, options, steps))
-
-    monkeypatch.setattr(estimate, "ProcessPoolExecutor", HereAndNow)
     shutil.copytree(out / "records", tmp_path / "records")
     record_of(tmp_path, "Both", 1).unlink()
     before = sorted(tmp_path.rglob("*"))
     assert ablate.main(arguments(words, tmp_path, "--estimate", "2")) == 0
     printed = capsys.readouterr().out
-    assert len(timed) == 1 and timed[0][1] == 2
     (line,) = [line for line in printed.splitlines() if line.startswith("| Both")]
     runs_left, steps, seconds = [cell.strip() for cell in line.split("|")[2:5]]
     assert (runs_left, steps) == ("1", "5") and 0 < float(seconds) < 60
     assert "ID loss" not in printed and "Training alone: " in printed
     assert sorted(tmp_path.rglob("*")) == before
     assert ablate.main(arguments(words, out, "--estimate", "2")) == 0
-    assert "every row is finished" in capsys.readouterr().out and len(timed) == 1
+    assert "every row is finished" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "executable", "false")
+    assert ablate.main(arguments(words, tmp_path, "--estimate", "2")) == 2
+    assert "Both: its steps cannot be timed: no message" in capsys.readouterr().err
 
 
 def test_hours_are_steps_by_seconds_by_runs():

@@ -1,12 +1,13 @@
 """Hours and memory that the rows of a spec will need, from timed steps of each."""
 
-import multiprocessing
+import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,9 @@ from icre.config import load_config
 from icre.engine.trainer import Trainer
 from icre.experiments.ablation.results import Results
 from icre.experiments.ablation.runs import environments, verify_images
-from icre.experiments.ablation.spec import Spec
+from icre.experiments.ablation.spec import PlannedRun, Spec
+from icre.utils import cli
+from icre.utils.errors import UserError
 
 _WARM_UP = 10  # steps that are not timed: compilation, memory, workers
 
@@ -67,13 +70,23 @@ def estimate(
     }
     missing = {name: runs for name, runs in missing.items() if runs}
     verify_images([runs[0] for runs in missing.values()])
-    environment, found = environments(gpus, jobs)[0], []
-    for name, runs in tqdm(missing.items(), "timing the rows", unit="row"):
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, spawn, os.environ.update, (environment,)) as process:
-            task = process.submit(time_steps, runs[0].config, list(runs[0].options), steps)
-            found.append(Estimate(name, len(runs), *task.result()))
-    return found
+    variables = environments(gpus, jobs)[0]
+    return [
+        Estimate(name, len(runs), *_timed_apart(runs[0], steps, variables))
+        for name, runs in tqdm(missing.items(), "timing the rows", unit="row")
+    ]
+
+
+def _timed_apart(
+    run: PlannedRun, steps: int, variables: Mapping[str, str]
+) -> tuple[int, float, int]:
+    """`time_steps` in a process of its own, whose memory is the run's alone."""
+    command = [sys.executable, "-m", __name__, run.config, str(steps), *run.options]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.splitlines() or ["no message"]
+        raise UserError(f"{run.row}: its steps cannot be timed: {lines[-1]}")
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
 
 
 def time_steps(config: str, options: list[str], steps: int) -> tuple[int, float, int]:
@@ -135,3 +148,12 @@ def _peak_bytes() -> int:
     if torch.cuda.is_available() and torch.cuda.max_memory_reserved():
         return torch.cuda.max_memory_reserved()
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _main(config: str, steps: str, *options: str) -> int:
+    """What `_timed_apart` starts: the last line of the output is `time_steps`' result."""
+    return cli.run(lambda: print(json.dumps(time_steps(config, list(options), int(steps)))))
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))
