@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from tabulate import tabulate
 from torchvision import transforms as T
-from tqdm import tqdm
 
 import icre.compat  # noqa: F401
 
@@ -32,6 +31,7 @@ from icre.data.dataset import CrossModalDataset
 from icre.data.loader import build_train_loader, build_train_set, collate
 from icre.utils.environment import environment
 from icre.utils.image import read_image
+from icre.utils.progress import progress_bar
 
 DECODED, CACHED = "ours, decoding", "ours, from the cache"
 STAGES = ("decode", "resize", "augment", "collate", "transfer")
@@ -62,7 +62,7 @@ def run(options: Options, workers: int | None = None, watch: Watch | None = None
         FASTREID: fastreid_loader(plain, setup),
     }
     cached_set, decoding_set = loaders[CACHED].dataset, loaders[DECODED].dataset
-    for index in tqdm(range(len(cached_set)), "filling the cache", leave=False, disable=None):
+    for index in progress_bar(range(len(cached_set)), "filling the cache", leave=False):
         cached_set[index]
     batches = {name: iter(loader) for name, loader in loaders.items()}
     rates = _rates(batches, setup, options.steps, options.rounds, watch)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from icre.benchmark.measure import alternate
 from icre.benchmark.watch import Watch
@@ -19,6 +18,7 @@ from icre.evaluation.score import score
 from icre.utils.device import resolve_device
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
+from icre.utils.progress import progress_bar
 
 # Both come with the repository's tests, and are not installed.
 _TESTS = Path(__file__).resolve().parents[4] / "tests"
@@ -57,7 +57,7 @@ def run(
         "vectorised": lambda: [_means(one) for one in score(data, perm=perm, device=device)],
         "loops": lambda: [
             _mean_over_trials(reference.loop_score(data, name, sampling, perm))
-            for name, sampling in tqdm(pairs, desc="loops", leave=False)
+            for name, sampling in progress_bar(pairs, "loops", leave=False)
         ],
     }
     metrics, seconds, cpu_seconds = alternate(sides, repeat, watch)

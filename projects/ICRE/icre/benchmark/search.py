@@ -17,7 +17,6 @@ import faiss
 import numpy as np
 import torch
 from tabulate import tabulate
-from tqdm import tqdm
 
 from icre.benchmark.measure import peak_memory
 from icre.benchmark.watch import Watch
@@ -27,6 +26,7 @@ from icre.utils.environment import environment
 from icre.utils.errors import UserError
 from icre.utils.faiss_gpu import faiss_on
 from icre.utils.files import replaced
+from icre.utils.progress import progress_bar
 
 SHARES = (0.28, 0.42, 0.30)  # variance of identity, identity in a modality, image
 PER_IDENTITY = 20
@@ -157,7 +157,7 @@ def _measure(
     index = indexes.on_device(kind, index, device)
     few, rows = queries[:TIMED_EXACT], []
     exact_times = [_search("flat", exact, gallery, few)[1]]
-    for value in tqdm(sorted({*efforts, default}), f"{kind} {name}"):
+    for value in progress_bar(sorted({*efforts, default}), f"{kind} {name}"):
         indexes.set_effort(kind, index, value)
         found, times = _search(kind, index, gallery, queries)
         rows.append(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import icre.compat  # noqa: F401
 
@@ -15,6 +14,7 @@ from fastreid.utils import comm
 from icre.data.batch import to_device
 from icre.data.faults import worker_faults
 from icre.utils.device import exact
+from icre.utils.progress import progress_bar
 
 if TYPE_CHECKING:  # fastreid.evaluation imports scikit-learn
     from fastreid.evaluation import DatasetEvaluator
@@ -40,13 +40,12 @@ def extract_features(
         The batch on the device, and its features as the model gives them.
     """
     _share_buffers(model)
-    # No bar for a single batch; None shows it on a terminal only.
-    quiet = True if len(batches) == 1 or not comm.is_main_process() else None  # type: ignore[arg-type]
+    quiet = len(batches) == 1 or not comm.is_main_process()  # type: ignore[arg-type]
     was_training = model.training
     model.eval()
     try:
         with worker_faults():
-            for batch in tqdm(batches, "extracting features", unit="batch", disable=quiet):
+            for batch in progress_bar(batches, "extracting features", unit="batch", disable=quiet):
                 batch = to_device(batch, device)
                 features = _features(model, batch, flip)
                 yield batch, features

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from icre.utils.faiss_gpu import faiss_on, resources
+from icre.utils.progress import progress_bar
 
 # Distances held at once: 16 MB near a CPU's caches; an accelerator wants few large blocks. With
 # fewer rows a product only reads its other side again and again.
@@ -26,8 +26,8 @@ def block_rows(device: torch.device, columns: int) -> int:
 
 
 def bar(starts: range, what: str, images: int) -> Iterable[int]:
-    """`starts` with a progress bar, where there are many images and a terminal to show it."""
-    return tqdm(starts, what, leave=False, disable=True if images < _BAR_FROM else None)
+    """`starts` with a progress bar, where there are many images."""
+    return progress_bar(starts, what, leave=False, disable=images < _BAR_FROM)
 
 
 def nearest(features: Tensor, k: int, farthest: bool = False) -> tuple[Tensor, Tensor | None]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from icre.datasets.protocol import Protocol
 from icre.datasets.sysu import Permutation
@@ -25,6 +24,7 @@ from icre.evaluation.reranked import Reranker, reranked_scores
 from icre.evaluation.trials import Trials, build_trials, exclusion_on
 from icre.utils.device import exact
 from icre.utils.errors import UserError
+from icre.utils.progress import progress_bar
 
 # Query-gallery pairs held at once, and threads that each hold so many. A CPU's block is some tens
 # of megabytes, near to its caches; an accelerator wants few large ones.
@@ -124,7 +124,7 @@ def score(
         if reranker is None:
             return plain
         labels = labels | {"rerank": reranker.label}
-        bar = tqdm(chosen, "re-ranking", leave=False, disable=None)
+        bar = progress_bar(chosen, "re-ranking", leave=False)
         reranked = (reranked_scores(data, one, reranker, torch.device(device)) for one in bar)
         plain.extend(_record(data, one, values, labels) for one, values in zip(chosen, reranked))
     return plain

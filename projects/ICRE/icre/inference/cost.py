@@ -14,7 +14,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import trange
+
+from icre.utils.progress import progress_bar
 
 # Modules that only hold others: their parts are the rows.
 EXPANDED = ("backbone", "backbone.stages", "enhance")
@@ -95,7 +96,7 @@ def analyze(
     called["total"] = [""]
     timed = [inner for names in called.values() for inner in names]
     passes = []
-    for _ in trange(repeat + 1, desc="passes", disable=None):
+    for _ in progress_bar(range(repeat + 1), "passes"):
         with _Clock(model, timed) as clock:
             model(batch())
         passes.append(clock.spent)

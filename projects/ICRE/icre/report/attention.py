@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from tqdm import tqdm
 
 import icre.compat  # noqa: F401
 
@@ -28,6 +27,7 @@ from icre.plots.style import PAGE
 from icre.utils.device import resolve_device
 from icre.utils.errors import UserError
 from icre.utils.image import read_image
+from icre.utils.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def draw_attention(
     """
     check_shown(show)
     sizes, blocks = [], []
-    for name, extractor in tqdm(models, "models", leave=False, disable=None):
+    for name, extractor in progress_bar(models, "models", leave=False):
         cfg = extractor.cfg
         sizes.append(cfg.INPUT.SIZE_TEST)
         batch = people.batch(cfg, resolve_device(cfg.MODEL.DEVICE))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from icre.datasets.sysu import SYSUMM01
 from icre.evaluation.features import FeatureSet
@@ -22,6 +21,7 @@ from icre.plots.style import COLUMN, PAGE, check_count
 from icre.report.attention import check_shown, choose_people, draw_attention
 from icre.utils.errors import UserError
 from icre.utils.files import read_json
+from icre.utils.progress import progress_bar
 
 
 def ranking(
@@ -79,7 +79,7 @@ def distances(models: Sequence[str], names: Sequence[str] | None, width: float |
         width: inches; None: a column or a page.
     """
     loaded = _load_features(models, names)
-    pairs = {name: pair_distances(data) for name, data in tqdm(loaded.items(), disable=None)}
+    pairs = {name: pair_distances(data) for name, data in progress_bar(loaded.items(), "distances")}
     return draw_distances(pairs, width)
 
 
@@ -116,8 +116,8 @@ def embedding(
                 f"{name} holds features of other images than {first_name}: "
                 "embed features of one test set"
             )
-    progress = tqdm(chosen.items(), "embedding", disable=None)
-    points = {name: embed(data.features, method, seed) for name, data in progress}
+    shown = progress_bar(chosen.items(), "embedding")
+    points = {name: embed(data.features, method, seed) for name, data in shown}
     return draw_embedding(points, first.pids, first.modalities, width)
 
 
@@ -176,7 +176,7 @@ def _cmc(
         name: cmc(
             FeatureSet.load(source), protocol, draw, _permutation_file(source, root, perm), ranks
         )
-        for name, source in tqdm(sources.items(), "ranking", disable=None)
+        for name, source in progress_bar(sources.items(), "ranking")
     }
     return draw_cmc(found, width or COLUMN)
 

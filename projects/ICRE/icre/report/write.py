@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 import icre
 from icre.inference.run import Run
 from icre.report import cost, failures, pictures, tables
@@ -12,6 +10,7 @@ from icre.report.inputs import Options
 from icre.report.page import Block, Note, Section, page
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
+from icre.utils.progress import progress_bar
 
 # key -> (heading, runs and options -> blocks), in the order of the page
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Run], Options], list[Block]]]] = {
@@ -55,7 +54,7 @@ def write_report(
     """
     check_report(out, without)
     sections = []
-    for key in tqdm([key for key in SECTIONS if key not in without], "report", disable=None):
+    for key in progress_bar([key for key in SECTIONS if key not in without], "report"):
         title, make = SECTIONS[key]
         try:
             blocks = make(runs, options)

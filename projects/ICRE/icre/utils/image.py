@@ -25,9 +25,9 @@ from PIL import (  # noqa: F401
     TiffImagePlugin,
     WebPImagePlugin,
 )
-from tqdm import tqdm
 
 from icre.utils.errors import UserError
+from icre.utils.progress import progress_bar
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -114,7 +114,9 @@ def find_faults(paths: Iterable[str], progress: bool = True) -> Iterator[tuple[s
     unique = sorted(set(paths))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(lambda path: _read(path, check=True)[0], unique)
-        bar = tqdm(checked, "checking images", len(unique), unit="img", disable=not progress)
+        bar = progress_bar(
+            checked, "checking images", total=len(unique), unit="img", disable=not progress
+        )
         yield from ((path, fault) for path, fault in zip(unique, bar) if fault)
 
 

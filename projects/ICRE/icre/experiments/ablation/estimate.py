@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from tabulate import tabulate
-from tqdm import tqdm
 
 import icre.compat.evaluation  # noqa: F401
 
@@ -25,6 +24,7 @@ from icre.experiments.ablation.runs import environments, verify_images
 from icre.experiments.ablation.spec import PlannedRun, Spec
 from icre.utils import cli
 from icre.utils.errors import UserError
+from icre.utils.progress import progress_bar
 
 _WARM_UP = 10  # steps that are not timed: compilation, memory, workers
 
@@ -73,7 +73,7 @@ def estimate(
     variables = environments(gpus, jobs)[0]
     return [
         Estimate(name, len(runs), *_timed_apart(runs[0], steps, variables))
-        for name, runs in tqdm(missing.items(), "timing the rows", unit="row")
+        for name, runs in progress_bar(missing.items(), "timing the rows", unit="row")
     ]
 
 

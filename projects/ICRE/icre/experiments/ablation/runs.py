@@ -16,6 +16,7 @@ from tqdm import tqdm
 from icre.data.loader import verify_datasets
 from icre.experiments.ablation.results import Results
 from icre.experiments.ablation.spec import PlannedRun, Spec
+from icre.utils.progress import progress_bar
 
 _COMMAND = (sys.executable, "-m", "icre.commands.train")
 _POLL_SECONDS = 1.0
@@ -51,7 +52,7 @@ def train_missing(
     for variables in environments(gpus, jobs):
         free.put(variables)
     with (
-        tqdm(total=total, initial=done, unit="epoch", desc="ablation") as bar,
+        progress_bar(None, "ablation", total=total, initial=done, unit="epoch") as bar,
         ThreadPoolExecutor(len(gpus) if gpus else jobs) as executor,
     ):
         stop = threading.Event()
