@@ -1,7 +1,7 @@
 """Answers to queries: ranked matches in a gallery, and whether the person is in it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ from tabulate import tabulate
 
 from icre.evaluation.openset import check_far
 from icre.evaluation.rerank import rerank
-from icre.gallery.images import ImageTable
+from icre.gallery.filters import Filter
 from icre.gallery.store import Gallery
+from icre.gallery.table import ImageTable
 from icre.modality import NAMES
 from icre.utils.errors import UserError, printable
 
@@ -29,6 +30,9 @@ class Match:
         distance: sorts the matches: 1 - similarity, or the re-ranked distance.
         accepted: similarity above the threshold; None without a threshold.
         right: same identity as the query; None if either is unknown.
+        time: ISO 8601, UTC; "" if unknown.
+        box: x, y, width, height in pixels of a crop; None: the whole image.
+        attributes: name -> text.
     """
 
     rank: int
@@ -40,6 +44,9 @@ class Match:
     distance: float
     accepted: bool | None
     right: bool | None
+    time: str = ""
+    box: tuple[int, int, int, int] | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Answer:
     """The answer to one query.
 
     Args:
-        query: {path, modality, camera, identity}.
+        query: {path, modality, camera, identity}, and what else is known, as `ImageTable.row`.
         matches: best first.
         here: whether any image of the gallery is accepted; None: the gallery is not calibrated for
             queries of this modality. Re-ranking does not change it: it depends on the similarity.
@@ -58,7 +65,7 @@ class Answer:
         rerank: name of the algorithm, or None.
     """
 
-    query: dict[str, str]
+    query: dict[str, Any]
     matches: list[Match]
     here: bool | None
     best: float
@@ -99,31 +106,36 @@ def answer(
     top: int = 10,
     far: float | None = None,
     algorithm: str | None = None,
+    filter: Filter | None = None,
 ) -> list[Answer]:
     """Answer queries, each independently of the others.
 
     Args:
-        gallery: an opened gallery; of an image that is the query's own file no match is made.
+        gallery: an opened gallery; of an image that is the query's own file, or its own box in
+            that file, no match is made.
         queries: N images.
         features: (N, D) their unit vectors.
         top: matches per query.
         far: false alarm rate per search; None: `DEFAULT_FAR` if the gallery is calibrated for the
             query's modality, else no verdict.
         algorithm: re-ranking, of each query with its `SHORTLIST` nearest images.
+        filter: only images that meet it are searched.
 
     Raises:
-        UserError: `top` below 1, or a FAR without a calibration that can state it.
+        UserError: a filter that no image can meet, `top` below 1, or a FAR without a calibration
+            that can state it.
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 match has to be shown")
     modalities = {NAMES[number] for number in queries.modalities}
     thresholds = {name: _threshold(gallery, name, far) for name in modalities}
     wanted = max(top, SHORTLIST if algorithm else 0) + 1  # one may be the query itself
-    found = gallery.nearest(features, wanted)
+    found = gallery.nearest(features, wanted, filter)
+    keys = queries.keys()
     answers = []
     for number, (rows, similarity) in enumerate(zip(*found)):
         query = queries.row(number)
-        others = [row >= 0 and gallery.images.paths[row] != query["path"] for row in rows]
+        others = [row >= 0 and gallery.images.key(row) != keys[number] for row in rows]
         rows, similarity = rows[others], similarity[others]
         best = float(similarity.max(initial=-1.0))
         distance = 1 - similarity
@@ -159,7 +171,7 @@ def _threshold(gallery: Gallery, modality: str, far: float | None) -> _Threshold
 
 
 def _answer(
-    query: dict[str, str],
+    query: dict[str, Any],
     matches: list[Match],
     best: float,
     threshold: _Threshold | None,
@@ -181,9 +193,9 @@ def _answer(
 
 
 def _match(
-    query: dict[str, str],
+    query: dict[str, Any],
     rank: int,
-    image: dict[str, str],
+    image: dict[str, Any],
     similarity: float,
     distance: float,
     threshold: _Threshold | None,
@@ -206,6 +218,8 @@ def as_json(answers: Sequence[Answer]) -> list[dict[str, Any]]:
 
 def text(one: Answer) -> str:
     """An answer as text for a terminal."""
+    timed = any(match.time for match in one.matches)
+    boxed = any(match.box for match in one.matches)
     rows = [
         {
             "rank": match.rank,
@@ -214,7 +228,9 @@ def text(one: Answer) -> str:
             "modality": match.modality,
             "camera": printable(match.camera) or "-",
             "identity": printable(match.identity) or "-",
+            **({"time": match.time or "-"} if timed else {}),
             "path": printable(match.path),
+            **({"box": ",".join(map(str, match.box or ())) or "-"} if boxed else {}),
         }
         for match in one.matches
     ]

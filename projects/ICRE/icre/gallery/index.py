@@ -4,8 +4,9 @@ Features are unit vectors, so the inner product is the cosine similarity. Speed 
 kind are measured by `tools/benchmark.py search`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -130,37 +131,170 @@ def set_effort(kind: str, index: faiss.Index, value: int) -> None:
 
 
 def nearest(
-    kind: str, index: faiss.Index, features: np.ndarray, queries: np.ndarray, top: int
+    kind: str,
+    index: faiss.Index,
+    features: Any,
+    queries: np.ndarray,
+    top: int,
+    slots: np.ndarray | None = None,
+    allowed: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Search; the similarities of what is found are exact for every kind.
+    """Search an index; the similarities of what is found are exact for every kind.
 
     Args:
         kind: key of `KINDS`.
-        index: built by `build` from `features` (N, D).
+        index: built by `build` from M vectors.
+        features: (N, D) those of the rows, indexed by rows (n,).
         queries: (Q, D) unit vectors.
         top: results per query.
+        slots: (M,) the row of each vector of the index, -1 where it was removed; None: M = N, and
+            rows are in the index's order.
+        allowed: (N,) which rows may be found; None: all. The fewer they are, the more effort.
 
     Returns:
         rows (Q, K) int64 and cosine similarities (Q, K) float32, best first, K = min(top, N). An
         approximate index may find fewer: the rest is -1 and -inf.
     """
-    candidates = find(kind).candidates
-    count = min(top * candidates, len(features))
-    similarity, rows = index.search(np.ascontiguousarray(queries, dtype=np.float32), count)
-    if rows.size and rows.max() >= len(features):
+    total = len(features) if slots is None else len(slots)
+    valid = None if slots is None else slots >= 0
+    if allowed is not None:
+        valid = allowed if slots is None else valid & allowed[slots]
+    count = min(top * find(kind).candidates, total)
+    parameters, _kept = _parameters(kind, index, valid)
+    vectors = np.ascontiguousarray(queries, dtype=np.float32)
+    similarity, found = index.search(vectors, count, params=parameters)
+    if found.size and found.max() >= total:
         raise UserError(
-            f"the index names image {rows.max()} of a gallery of {len(features)}: it is damaged; "
+            f"the index names image {found.max()} of a gallery of {total}: it is damaged; "
             "index again"
         )
-    if candidates > 1:
+    rows = found if slots is None else np.where(found < 0, -1, slots[found])
+    if find(kind).candidates > 1:
         similarity = _exact_similarity(features, queries, rows)
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        rows, similarity = (np.take_along_axis(one, order, 1) for one in (rows, similarity))
-    top = min(top, count)
-    return rows[:, :top], np.where(rows[:, :top] < 0, -np.inf, similarity[:, :top])
+    similarity = np.where(rows < 0, -np.inf, similarity)
+    return best(rows, similarity, min(top, count))
 
 
-def _exact_similarity(features: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def best(rows: np.ndarray, similarity: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `top` best of (Q, M) rows and similarities, best first."""
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :top]
+    return np.take_along_axis(rows, order, 1), np.take_along_axis(similarity, order, 1)
+
+
+def exact(
+    parts: Iterable[tuple[int, np.ndarray, np.ndarray | None]], queries: np.ndarray, top: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare queries (Q, D) with all features, part by part.
+
+    Args:
+        parts: (row of the first, features (n, D), rows (m,) of them to compare; None: all).
+        queries: (Q, D) unit vectors.
+        top: results per query.
+
+    Returns:
+        As `nearest`, K = min(top, rows that were compared).
+    """
+    vectors = np.ascontiguousarray(queries, dtype=np.float32)
+    rows = np.empty((len(vectors), 0), dtype=np.int64)
+    similarity = np.empty((len(vectors), 0), dtype=np.float32)
+    for start, features, chosen in parts:
+        count = len(features) if chosen is None else len(chosen)
+        if not count:
+            continue
+        block = np.ascontiguousarray(features if chosen is None else features[chosen])
+        found = faiss.knn(vectors, block, min(top, count), metric=_INNER_PRODUCT)
+        numbers = found[1].astype(np.int64)
+        if chosen is not None:
+            numbers = np.where(numbers < 0, -1, chosen[numbers])
+        numbers = np.where(numbers < 0, -1, numbers + start)
+        values = np.where(numbers < 0, -np.inf, found[0]).astype(np.float32)
+        together = np.concatenate([rows, numbers], 1), np.concatenate([similarity, values], 1)
+        rows, similarity = best(*together, top)
+    return rows, similarity
+
+
+def remove(kind: str, index: faiss.Index, slots: np.ndarray) -> None:
+    """Delete vectors (n,) of an index by their numbers; the others keep theirs.
+
+    A graph holds no vector (see `save`) and no more than the numbers of neighbours: what is removed
+    is left out by `nearest`.
+    """
+    if kind != "hnsw":
+        index.remove_ids(faiss.IDSelectorBatch(np.ascontiguousarray(slots, dtype=np.int64)))
+
+
+def save(kind: str, index: faiss.Index, write: Callable[[Any], int]) -> None:
+    """Write an index; of a graph its edges alone, as its vectors are the gallery's features."""
+    flags = faiss.IO_FLAG_SKIP_STORAGE if kind == "hnsw" else 0
+    faiss.write_index(index, faiss.PyCallbackIOWriter(write), flags)
+
+
+def load(
+    kind: str, path: str, count: int, dimensions: int, held: int, mapped: bool = True
+) -> faiss.Index:
+    """Read an index that `save` wrote.
+
+    Args:
+        kind, path: what and where.
+        count: vectors that it was built of.
+        dimensions: D.
+        held: vectors that it holds.
+        mapped: lists of cells stay on the disk; such an index cannot be changed.
+
+    Raises:
+        ValueError: it is no index, or another one.
+    """
+    graph = kind == "hnsw"
+    flags = faiss.IO_FLAG_MMAP if mapped else 0
+    try:
+        index = faiss.read_index(path, faiss.IO_FLAG_SKIP_STORAGE if graph else flags)
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"it is no index ({str(error).splitlines()[0][-100:]})") from None
+    check(kind, index, count, dimensions, held)
+    if graph:
+        neighbors = faiss.vector_to_array(index.hnsw.neighbors)
+        if len(neighbors) and not -1 <= neighbors.min() <= neighbors.max() < count:
+            raise ValueError(f"its graph names vector {neighbors.max()} of {count}")
+    return index
+
+
+def check(kind: str, index: faiss.Index, count: int, dimensions: int, held: int) -> None:
+    """Raise ValueError unless an index is of this kind and size; arguments as of `load`."""
+    expected = type(find(kind).create(dimensions, max(count, 1)))
+    if type(index) is not expected:
+        raise ValueError(f"it is a {type(index).__name__}, not a {expected.__name__}")
+    total = count if kind == "hnsw" else held
+    shape = (index.ntotal, index.d)
+    if shape != (total, dimensions) or index.metric_type != _INNER_PRODUCT:
+        raise ValueError(f"it holds {shape[0]} x {shape[1]}, expected {total} x {dimensions}")
+
+
+def set_vectors(index: faiss.Index, vectors: faiss.IndexFlatIP) -> None:
+    """Give a graph that `load` read its vectors, in the order of its building."""
+    index.storage, index.own_fields = vectors, False
+    index.referenced_objects = [vectors]  # faiss keeps a bare pointer
+
+
+def _parameters(
+    kind: str, index: faiss.Index, valid: np.ndarray | None
+) -> tuple[faiss.SearchParameters | None, list[Any]]:
+    """Parameters that search among the valid vectors (M,) alone, and what has to live as long."""
+    if valid is None:
+        return None, []
+    bits = np.packbits(valid, bitorder="little")
+    selector = faiss.IDSelectorBitmap(bits)
+    more = max(1.0, len(valid) / max(int(valid.sum()), 1))
+    if kind == "hnsw":
+        effort = int(index.hnsw.efSearch * more)
+        return faiss.SearchParametersHNSW(efSearch=effort, sel=selector), [bits, selector]
+    if kind == "flat":
+        return faiss.SearchParameters(sel=selector), [bits, selector]
+    effort = min(index.nlist, int(index.nprobe * more))
+    create = faiss.SearchParametersIVF if kind == "ivf" else faiss.IVFPQSearchParameters
+    return create(nprobe=effort, sel=selector), [bits, selector]
+
+
+def _exact_similarity(features: Any, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     similarity = np.full(rows.shape, -np.inf, dtype=np.float32)
     for query, row, target in zip(queries, rows, similarity):
         found = row >= 0
