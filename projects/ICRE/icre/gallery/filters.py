@@ -59,7 +59,8 @@ class Filter:
         return cls(**values)
 
     def __bool__(self) -> bool:
-        return any(getattr(self, field.name) not in ((), None) for field in fields(self))
+        values = (getattr(self, field.name) for field in fields(self))
+        return any(bool(one) if isinstance(one, tuple) else one is not None for one in values)
 
     def __str__(self) -> str:
         """As the options of the command line."""
@@ -68,9 +69,9 @@ class Filter:
             value, option = getattr(self, field.name), field.name.replace("_", "-")
             if field.name == "where":
                 parts += [f"--where {key}={text}" for key, text in value]
-            elif isinstance(value, tuple) and value:
-                parts.append(f"--{option} {' '.join(value)}")
-            elif value is not None and value != ():
+            elif isinstance(value, tuple):
+                parts += [f"--{option} {' '.join(value)}"] if value else []
+            elif value is not None:
                 parts.append(f"--{option} {value}Z")
         return " ".join(parts)
 

@@ -204,8 +204,8 @@ class _First(_Common):
     files: dict[Literal[IMAGES, FEATURES, INDEX, CONFIG], _Hash] = Field(min_length=4)
 
 
-def read_until_stable(folder: Path, read: Callable[[dict[str, Any]], Any]) -> Any:
-    """Call `read` with the manifest, again if the gallery was changed meanwhile.
+def read_until_stable(folder: Path, read: Callable[[dict[str, Any], Status | None], Any]) -> Any:
+    """Call `read` with the manifest and its status, again if the gallery was changed meanwhile.
 
     A writer deletes the files of the old version once the new one is there; a file that is missing
     while the manifest stays is damage.
@@ -216,7 +216,7 @@ def read_until_stable(folder: Path, read: Callable[[dict[str, Any]], Any]) -> An
     while True:
         before = status(folder)
         try:
-            return read(read_manifest(folder))
+            return read(read_manifest(folder), before)
         except FileNotFoundError:
             if status(folder) == before:
                 raise

@@ -203,9 +203,8 @@ def open_gallery(folder: str | Path) -> Gallery:
         UserError: there is none, it is unfinished, of another format, or damaged (names the file).
     """
     folder = Path(folder)
-    opened = status(folder)
 
-    def read(manifest: dict[str, Any]) -> Gallery:
+    def read(manifest: dict[str, Any], opened: Status | None) -> Gallery:
         calibrations = {
             name: Calibration.from_dict(one) for name, one in manifest["calibrations"].items()
         }

@@ -178,7 +178,7 @@ def _read(source: str | Path | Crop, check: bool = False) -> tuple[str, Image.Im
             few of its pixels are computed.
     """
     box = source if isinstance(source, Crop) else None
-    path = box.path if box else source
+    path: str | Path = source.path if isinstance(source, Crop) else source
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
             return "it is no regular file", None
