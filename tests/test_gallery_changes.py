@@ -444,7 +444,8 @@ def test_killed_at_every_step(tmp_path, kind, what):
     assert after != before
     expected_files = sorted(path.name for path in folder.rglob("*"))
     clear(folder)
-    step, seen = 1, set()
+    # what is written is the same for all kinds but for the index
+    step, seen, stride = 1, set(), 1 if (kind, what) == ("hnsw", "remove") else 4
     while True:
         prepare()
         if not killed_at(step, folder, work):
@@ -460,7 +461,7 @@ def test_killed_at_every_step(tmp_path, kind, what):
         assert state() == after and not versions.leftovers(open_gallery(folder))
         assert sorted(path.name for path in folder.rglob("*")) == expected_files
         clear(folder)
-        step += 1
+        step += stride
     assert seen == {False, True} and step > 5
 
 
