@@ -174,15 +174,22 @@ def _measure(
     measured.search("query after it", open_gallery(folder), queries)
     people = [f"person {number}" for number in range(removed // PER_IDENTITY)]
     gone = Filter(identity=tuple(people))
-    change = measured(f"remove {removed}", lambda: changes.remove(folder, gone))
+    change = measured(f"remove {removed}, spread", lambda: changes.remove(folder, gone))
     measured.rows[-1] |= {"images": len(change.images), "disk_gib": _size(folder)}
+    measured.show()
+    measured.search("query after it", open_gallery(folder), queries)
+    # as many in a row, as a rule for the oldest removes them
+    evening = open_gallery(folder).images.take(range(removed)).times.max()
+    old = Filter(before=evening)
+    change = measured(f"remove {removed} in a row", lambda: changes.remove(folder, old))
+    measured.rows[-1] |= {"images": len(change.images)}
     measured.show()
     left = open_gallery(folder)
     measured.search("query after it", left, queries)
     measured("verify", lambda: verify(left))
     measured.show()
     fresh = folder.with_name(f"{kind} fresh")
-    keep = np.flatnonzero(~np.isin(np.array(table.identities), people))
+    keep = np.flatnonzero(~(np.isin(np.array(table.identities), people) | (table.times < evening)))
     kept, features = table.take(keep), vectors[keep]
     measured("build of these at once", lambda: build(fresh, kept, features))
     measured.show()

@@ -47,11 +47,11 @@ def new_images(gallery: Gallery, images: ImageTable, skip_existing: bool) -> Ima
     Raises:
         UserError: one is there already, unless those are to be left out; or all are.
     """
-    known = gallery.images.keys()
-    there = [row for row, key in enumerate(images.keys()) if key in known]
-    if not there:
+    there = np.flatnonzero(gallery.images.known(images))
+    if not len(there):
         return images
-    first, more = images.paths[there[0]], f" (and {len(there) - 1} more)" if there[1:] else ""
+    more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+    first = images.paths[there[0]]
     if not skip_existing:
         raise UserError(
             f"{first}{more} is in gallery {gallery.folder} already: leave out what is there with "

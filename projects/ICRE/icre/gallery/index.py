@@ -193,23 +193,32 @@ def exact(
         top: results per query.
 
     Returns:
-        As `nearest`, K = min(top, rows that were compared).
+        As `nearest`, K = min(top, rows to compare).
     """
+    total = 0
     vectors = np.ascontiguousarray(queries, dtype=np.float32)
     rows = np.empty((len(vectors), 0), dtype=np.int64)
     similarity = np.empty((len(vectors), 0), dtype=np.float32)
     size = max(1, _PRODUCTS // max(len(vectors), 1))
     for start, features, chosen in parts:
+        total += len(features) if chosen is None else len(chosen)
+        others = None
+        if chosen is not None and len(chosen) > len(features) / 8:  # a copy would take longer
+            others = np.ones(len(features), dtype=bool)
+            others[chosen], chosen = False, None
         numbers = np.arange(len(features)) if chosen is None else chosen
         for first in range(0, len(numbers), size):
             some = numbers[first : first + size]
             block = features[first : first + size] if chosen is None else features[some]
             # NumPy's product, as faiss.knn takes two to eight times as long
-            places, values = _candidates(vectors @ block.T, similarity, top)
-            found = np.where(places < 0, -1, some[places] + start)
+            products = vectors @ block.T
+            if others is not None:
+                products[:, others[first : first + size]] = -np.inf
+            places, values = _candidates(products, similarity, top)
+            found = np.where((places < 0) | (values == -np.inf), -1, some[places] + start)
             together = np.concatenate([rows, found], 1), np.concatenate([similarity, values], 1)
             rows, similarity = best(*together, top)
-    return rows, similarity
+    return rows[:, :total], similarity[:, :total]
 
 
 def _candidates(products: np.ndarray, known: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from icre.gallery.arrays import map_array, write_blocks
-from icre.gallery.columns import Columns
+from icre.gallery.columns import Columns, Texts
 from icre.gallery.table import ImageTable
 
 SEGMENTS, FEATURES = "segments", "features.npy"
@@ -175,6 +175,16 @@ class StoredImages(Rows):
         """Different texts of a column, such as identity, without those that are unknown."""
         columns = (one.columns.texts.get(column) for one in self.segments)
         return {name for found in columns if found for name in found.names} - {""}
+
+    def known(self, images: ImageTable) -> np.ndarray:
+        """(n,) which images of a table are here already, by path and box."""
+        hashes, found = np.unique(Texts.of(images.paths).hashes()), set()
+        for one in self.segments:
+            columns = one.columns
+            for row in np.flatnonzero(np.isin(columns.paths.hashes(), hashes)).tolist():
+                found.add((columns.paths[row], *columns.boxes[row].tolist()))
+        wanted = images.keys()
+        return np.array([key in found for key in wanted], dtype=bool)
 
     def keys(self) -> set[tuple]:
         """As `ImageTable.keys`."""
