@@ -1,7 +1,6 @@
 """Arrays in files: written with size and checksum, and mapped after a check of their structure."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ FileInfo = dict[str, Any]  # {"bytes": size, "sha256": hexadecimal}
 
 
 class HashedFile:
-    """A new binary file whose SHA-256 is computed while it is written, and which is on the disk
-    when the block ends.
+    """A new binary file whose SHA-256 is computed while it is written.
+
+    It is on the disk only after `manifest.sync_tree`: to wait for each of many would take longer.
 
     Attributes:
         info: the file's `FileInfo`, after the block.
@@ -35,7 +35,6 @@ class HashedFile:
         try:
             if kind is None:
                 self._file.flush()
-                os.fsync(self._file.fileno())  # some file systems refuse what does not fit only now
                 self.info = {"bytes": self._file.tell(), "sha256": self._hash.hexdigest()}
         finally:
             self._file.close()

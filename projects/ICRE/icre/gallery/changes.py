@@ -187,4 +187,4 @@ def save_calibrations(gallery: Gallery, calibrations: dict[str, Calibration]) ->
         stored = {name: one.as_dict() for name, one in calibrations.items()}
         changes = {"images": len(gallery.images), **since}
         manifest = current.manifest | {"calibrations": stored, "calibrated": changes}
-        publish(gallery.folder, manifest, current.version + 1)
+        publish(gallery.folder, manifest, current.version)  # the images are the same

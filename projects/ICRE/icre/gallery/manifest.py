@@ -57,6 +57,21 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_tree(folder: Path) -> None:
+    """All files below a folder, and their names, are on the disk.
+
+    Some file systems refuse what does not fit only now.
+    """
+    for below, _, names in os.walk(folder):
+        for name in names:
+            handle = os.open(os.path.join(below, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(below))
+
+
 def status(folder: Path) -> Status | None:
     """What differs once a gallery's manifest was replaced, read by one `stat`; None: no gallery."""
     try:

@@ -24,7 +24,7 @@ from icre.gallery.manifest import (
     MANIFEST,
     VERSION,
     read_manifest,
-    sync_folder,
+    sync_tree,
     write_manifest,
 )
 from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, write_segments
@@ -59,8 +59,7 @@ def changing(folder: Path) -> Iterator[Gallery]:
 def publish(folder: Path, manifest: dict[str, Any], version: int) -> Gallery:
     """Make a manifest's files the gallery; the old ones are deleted."""
     for name in (SEGMENTS, INDEX_FOLDER):
-        if (folder / name).is_dir():
-            sync_folder(folder / name)
+        sync_tree(folder / name)
     write_manifest(folder, manifest | {VERSION: version, "changed": journal.now()})
     gallery = open_gallery(folder)
     clean(gallery)

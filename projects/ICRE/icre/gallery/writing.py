@@ -9,7 +9,15 @@ import numpy as np
 from icre.gallery import journal
 from icre.gallery.arrays import HashedFile
 from icre.gallery.index_files import build_index
-from icre.gallery.manifest import CONFIG, FEATURES, FORMAT, VERSION, sync_folder, write_manifest
+from icre.gallery.manifest import (
+    CONFIG,
+    FEATURES,
+    FORMAT,
+    VERSION,
+    sync_folder,
+    sync_tree,
+    write_manifest,
+)
 from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, Part, Segment, cut, write_segments
 from icre.gallery.staging import GALLERY, discard, remove_gallery, staging, staging_folder
 from icre.gallery.store import Gallery, ModelInfo
@@ -82,6 +90,7 @@ def finish(
             "index_file": None,
         }
         manifest["index_file"] = build_index(target, manifest, progress)
+        sync_tree(target)
         write_manifest(target, manifest)
         target.rename(folder)
         sync_folder(folder.absolute().parent)
