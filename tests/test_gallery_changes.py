@@ -503,6 +503,20 @@ def test_verify_finds_a_changed_byte_in_every_file(tmp_path, kind):
     verify(open_gallery(tmp_path / "g"))
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to itself"])
+@pytest.mark.parametrize("name", ["config.yaml", "features.npy", "1-1.faiss", "images.csv"])
+def test_what_is_no_file_is_not_waited_for(tmp_path, name, kind):
+    folder = tmp_path / "g"
+    old_gallery(folder) if name == "images.csv" else small_gallery(folder, 60, "ivf")
+    (path,) = folder.rglob(name)
+    path.unlink()
+    {"pipe": os.mkfifo, "folder": os.mkdir, "link to itself": lambda one: one.symlink_to(one)}[
+        kind
+    ](path)
+    with pytest.raises(UserError, match=rf"damaged: .*{name}.*index again"):
+        open_gallery(folder)
+
+
 def test_a_file_of_a_killed_writer_is_told_by_verify(tmp_path):
     small_gallery(tmp_path / "g")
     (tmp_path / "g/segments/2-0").mkdir()

@@ -1,6 +1,8 @@
 """Arrays in files: written with size and checksum, and mapped after a check of their structure."""
 
 import hashlib
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,24 @@ class HashedFile:
                 self.info = {"bytes": self._file.tell(), "sha256": self._hash.hexdigest()}
         finally:
             self._file.close()
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a regular file, or of a link to one: a pipe would block.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is something else, or cannot be reached.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path.name}: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path.name} is no regular file")
+    return found.st_size
 
 
 def write_array(path: Path, array: np.ndarray) -> FileInfo:

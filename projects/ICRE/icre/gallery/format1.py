@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 from icre.gallery import index as indexes
-from icre.gallery.arrays import map_array
+from icre.gallery.arrays import file_size, map_array
 from icre.gallery.columns import Columns
 from icre.gallery.manifest import FEATURES, IMAGES, INDEX, MANIFEST
 from icre.gallery.segments import Segment
@@ -31,6 +31,7 @@ def read(folder: Path, manifest: dict[str, Any]) -> tuple[list[Segment], faiss.I
         ValueError: names the file that is damaged.
     """
     for name, expected in manifest["files"].items():
+        file_size(folder / name)
         if sha256_of(folder / name) != expected:
             raise ValueError(f"{name} is not as it was written (its SHA-256 differs)")
     images = read_images(folder / IMAGES)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from icre.gallery.arrays import map_array, write_blocks
+from icre.gallery.arrays import file_size, map_array, write_blocks
 from icre.gallery.columns import Columns, Texts
 from icre.gallery.table import ImageTable
 
@@ -50,7 +50,10 @@ def open_segment(folder: Path, entry: dict[str, Any], dimensions: int) -> Segmen
     """
     below, count = folder / SEGMENTS / entry["name"], entry["images"]
     for name, info in entry["files"].items():
-        size = (below / name).stat().st_size
+        try:
+            size = file_size(below / name)
+        except ValueError as error:
+            raise ValueError(f"{entry['name']}/{error}") from None
         if size != info["bytes"]:
             raise ValueError(f"{entry['name']}/{name} has {size} bytes, not {info['bytes']}")
     try:

@@ -28,7 +28,7 @@ import numpy as np
 
 from icre.gallery import format1
 from icre.gallery import index as indexes
-from icre.gallery.arrays import map_array
+from icre.gallery.arrays import file_size, map_array
 from icre.gallery.calibration import Calibration
 from icre.gallery.filters import Filter
 from icre.gallery.manifest import CONFIG, VERSION, Status, read_until_stable, status
@@ -212,6 +212,7 @@ def open_gallery(folder: str | Path) -> Gallery:
             segments, index = format1.read(folder, manifest)
             stored = None if index is None else StoredIndex(index, manifest["images"])
         else:
+            file_size(folder / CONFIG)
             if sha256_of(folder / CONFIG) != manifest["config"]["sha256"]:
                 raise ValueError(f"{CONFIG} is not as it was written (its SHA-256 differs)")
             segments = [
@@ -246,7 +247,7 @@ def open_index(
         return None
     path = folder / INDEX_FOLDER / f"{entry['name']}.faiss"
     for file, info in ((path, entry["file"]), (path.with_suffix(".npy"), entry["slots"])):
-        if info is not None and file.stat().st_size != info["bytes"]:
+        if info is not None and file_size(file) != info["bytes"]:
             raise ValueError(f"{file.name} has another size than it was written with")
     slots = None
     if entry["slots"] is not None:
