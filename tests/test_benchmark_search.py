@@ -59,3 +59,25 @@ def test_the_command_writes_result_and_plot(tmp_path, capsys):
     ):
         assert main(["search", *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_living_gallery_is_measured_row_by_row(tmp_path, capsys):
+    words = "living --size 600 --dimensions 32 --added 100 --removed 40 --queries 5 --kinds"
+    out = tmp_path / "b.json"
+    folder = tmp_path / "below"
+    folder.mkdir()
+    files = ["--json", str(out), "--folder", str(folder)]
+    assert main([*words.split(), "flat", "ivf", *files]) == 0
+    told = capsys.readouterr().out
+    rows = json.loads(out.read_text())["rows"]
+    assert list(folder.iterdir()) == [] and len(told.splitlines()) == 2 * len(rows) + 2
+    for kind in ("flat", "ivf"):
+        of_kind = [row for row in rows if row["index"] == kind]
+        searched = [row["passing"] for row in of_kind if "recall@10" in row]
+        assert searched[:1] + searched[3:5] == [600, 700, 660]
+        removed = [row["images"] for row in of_kind if row["step"].startswith("remove")]
+        assert removed[0] == 40 and 30 <= removed[1] <= 40
+        assert all(row["recall@10"] == 1 for row in rows if "recall@10" in row and kind == "flat")
+    assert main([*words.split(), "flat", "--removed", "5"]) == 2
+    assert "--removed must be at least" in capsys.readouterr().err

@@ -14,38 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from icre.gallery import changes, shards
 from icre.gallery import index as indexes
-from icre.gallery import shards, store
 from icre.gallery.calibration import Calibration, calibrate
-from icre.gallery.images import ImageTable, collect, contradictions
-from icre.gallery.manifest import add_checksum
+from icre.gallery.images import collect, contradictions
 from icre.gallery.staging import MARKER, staging
-from icre.gallery.store import ModelInfo, open_gallery, write
+from icre.gallery.store import open_gallery
+from icre.gallery.table import ImageTable
+from icre.gallery.writing import write
 from icre.inference.extractor import normalize
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.errors import UserError
-
-MODEL = ModelInfo("model.pth", "a" * 64, "MODEL: {}\n")
-
-
-def unit(count: int, dimensions: int = 16, seed: int = 0) -> np.ndarray:
-    features = np.random.default_rng(seed).normal(size=(count, dimensions)).astype(np.float32)
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
-
-
-def images_of(count: int) -> ImageTable:
-    return ImageTable(
-        [f"/images/{n}.jpg" for n in range(count)],
-        np.arange(count) % 2,
-        [str(n % 3) for n in range(count)],
-        [f"person {n // 4}" for n in range(count)],
-    )
-
-
-def small_gallery(folder, count: int = 12, kind: str = "flat", seed: int = 0):
-    features = unit(count, seed=seed)
-    write(folder, images_of(count), [features[:5], features[5:]], MODEL, kind, progress=False)
-    return open_gallery(folder)
+from small_galleries import MODEL, change, images_of, old_gallery, small_gallery, unit
 
 
 def picture(path) -> str:
@@ -69,8 +49,8 @@ def test_what_is_written_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["images.csv", "features.npy", "index.faiss", "config.yaml"])
-def test_a_damaged_file_is_named(tmp_path, name):
-    small_gallery(tmp_path / "g")
+def test_a_damaged_file_of_format_1_is_named(tmp_path, name):
+    old_gallery(tmp_path / "g")
     file = tmp_path / "g" / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -100,23 +80,19 @@ def test_a_damaged_manifest_and_what_is_no_gallery_are_told_apart(tmp_path):
         open_gallery(tmp_path / "h")
 
 
-def test_a_gallery_of_an_earlier_version_opens(tmp_path):
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_a_gallery_of_format_1_opens(tmp_path, kind):
     """The manifest's key is `seal`, as it has always been."""
-    small_gallery(tmp_path / "g")
+    opened = open_gallery(old_gallery(tmp_path / "g", 100, kind))
+    assert [opened.images.row(n) for n in range(100)] == [images_of(100).row(n) for n in range(100)]
+    rows, similarity = opened.nearest(unit(100)[3:5], 3)
+    assert rows[:, 0].tolist() == [3, 4] and similarity[:, 0] == pytest.approx([1, 1], abs=1e-6)
+    assert opened.version == 0 and opened.is_current()
     manifest = tmp_path / "g" / "gallery.json"
     stored = json.loads(manifest.read_text())
     content = json.dumps({key: stored[key] for key in stored if key != "seal"}, sort_keys=True)
     assert stored["seal"] == hashlib.sha256(content.encode()).hexdigest()
     assert open_gallery(tmp_path / "g").calibrations == {}
-
-
-def change(folder, **entries) -> None:
-    """Replace entries of a manifest and files of a gallery, and compute the checksums anew."""
-    path = folder / "gallery.json"
-    stored = json.loads(path.read_text()) | entries
-    if "files" not in entries:
-        stored["files"] = {name: store.sha256_of(folder / name) for name in stored["files"]}
-    path.write_text(json.dumps(add_checksum(stored)))
 
 
 @pytest.mark.parametrize(
@@ -145,11 +121,12 @@ def change(folder, **entries) -> None:
         ("calibrations", {"visible": []}),
         ("calibrations", {"visible": {"impostor": []}}),
         ("format", [1]),
-        ("format", 2),
+        ("format", 3),
+        ("format", True),
     ],
 )
-def test_a_manifest_with_a_valid_checksum_is_checked_too(tmp_path, key, value):
-    small_gallery(tmp_path / "g")
+def test_a_manifest_of_format_1_with_a_valid_checksum_is_checked_too(tmp_path, key, value):
+    old_gallery(tmp_path / "g")
     change(tmp_path / "g", **{key: value})
     with pytest.raises(UserError, match="index again") as caught:
         open_gallery(tmp_path / "g")
@@ -229,8 +206,8 @@ FAULTS = {
 @pytest.mark.parametrize(
     ("name", "number"), [(name, n) for name, faults in FAULTS.items() for n in range(len(faults))]
 )
-def test_files_with_a_valid_checksum_are_checked_too(tmp_path, name, number):
-    small_gallery(tmp_path / "g")
+def test_files_of_format_1_with_a_valid_checksum_are_checked_too(tmp_path, name, number):
+    old_gallery(tmp_path / "g")
     FAULTS[name][number](tmp_path / "g" / name)
     change(tmp_path / "g")
     with pytest.raises(UserError, match=rf"damaged: .*{name}.*index again") as caught:
@@ -504,8 +481,9 @@ def test_a_pipe_is_no_source(tmp_path):
 def test_names_that_are_not_utf8_are_kept(tmp_path):
     name = os.fsdecode(b"\xd0\xa6\xff, \n.jpg")
     images = collect([picture(tmp_path / name)], "visible")
-    images.save(tmp_path / "images.csv")
-    assert ImageTable.load(tmp_path / "images.csv").paths == [str(tmp_path / name)]
+    write(tmp_path / "g", images, [unit(1)], MODEL, "flat", progress=False)
+    opened = open_gallery(tmp_path / "g").images
+    assert opened.row(0)["path"] == opened.paths[0] == str(tmp_path / name)
 
 
 def shard_table(tmp_path, count: int = 7) -> ImageTable:
@@ -573,7 +551,7 @@ def test_calibration_searches_for_absent_people_only(tmp_path):
     assert found["infrared"].genuine == pytest.approx(
         [max(own[1, 2], own[1, 3]), max(own[2, 1], own[2, 3])]
     )
-    store.save_calibrations(gallery, found)
+    changes.save_calibrations(gallery, found)
     again = open_gallery(tmp_path / "g").calibrations["infrared"]
     assert again == found["infrared"]
     with pytest.raises(UserError, match="all people of test"):

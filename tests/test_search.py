@@ -17,6 +17,7 @@ from icre.commands import search
 from icre.evaluation.features import FeatureSet
 from icre.gallery.answers import answer
 from icre.gallery.calibration import Calibration
+from icre.gallery.columns import Columns
 from icre.gallery.page import save_page
 from icre.gallery.shards import Shard
 from icre.gallery.store import open_gallery
@@ -330,14 +331,10 @@ def test_the_page_holds_everything(gallery, demo_root, tmp_path):
 
 def test_the_page_escapes_names_and_survives_lost_images(gallery, tmp_path):
     opened = open_gallery(gallery)
-    lost = replace(
-        opened,
-        images=replace(
-            opened.images,
-            paths=["/gone/<b>.jpg"] * len(opened.images),
-            identities=["<script>"] * len(opened.images),
-        ),
-    )
+    table, count = opened.images.table(), len(opened.images)
+    names = {"paths": ["/gone/<b>.jpg"] * count, "identities": ["<script>"] * count}
+    segment = replace(opened.segments[0], columns=Columns.of(replace(table, **names)))
+    lost = replace(opened, segments=[segment])
     queries = replace(opened.images.take([0]), paths=["/q.jpg"], identities=[""])
     answers = answer(lost, queries, np.array(opened.features[:1]), top=2)
     save_page(answers, tmp_path / "p.html", "<t>")

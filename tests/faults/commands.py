@@ -11,10 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from faults.runs import Faults, ended, start, tail, training
+from icre.gallery.store import open_gallery
+from icre.gallery.versions import leftovers
 from small_runs import SMALL
 
 # what a run says, and what names a process: no result
-NO_RESULT = re.compile(r"log\.txt|events\..*|\..*|.*\.partial|demo\.partial\.json")
+NO_RESULT = re.compile(
+    r"log\.txt|answers\.jsonl|adding|events\..*|\..*|.*\.partial|demo\.partial\.json"
+)
+DATES = ("made", "changed", "date", "seal")
 
 OUT, CONFIG = "<out>", "Demo/icre_r18.yml"
 # a batch is a shard of the gallery: features differ in their last bits with the size of a batch
@@ -99,6 +104,8 @@ def commands(root: Path, folder: Path) -> dict[str, Command]:
         "gallery calibrate": _command(
             f"search calibrate {OUT}/gallery --people {' '.join(strangers)}", galleries
         ),
+        "gallery add": _command(f"search add {OUT}/gallery {known} --shard 8", galleries),
+        "gallery remove": _command(f"search remove {OUT}/gallery --camera 2", galleries),
         "gallery query": _command(
             f"search query {OUT}/gallery {known} --json {OUT}/answers.json --html {OUT}/a.html",
             galleries,
@@ -115,12 +122,24 @@ def _command(text: str, given: Path | None = None) -> Command:
 
 def results(folder: Path) -> dict[str, object]:
     """Relative path -> what the file says, of all files that are results."""
+    unnamed = _unnamed(folder)
     return {
         str(path.relative_to(folder)): _content(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
+        and path not in unnamed
         and not any(NO_RESULT.fullmatch(part) for part in path.relative_to(folder).parts)
     }
+
+
+def _unnamed(folder: Path) -> set[Path]:
+    """Files in galleries that their manifests do not name: of a writer that was killed."""
+    left = [
+        path
+        for manifest in folder.rglob("gallery.json")
+        for path in leftovers(open_gallery(manifest.parent))
+    ]
+    return {file for path in left for file in (path, *path.rglob("*"))}
 
 
 def half_written(found: dict, before: dict, after: dict) -> list[str]:
@@ -141,6 +160,8 @@ def _content(path: Path) -> object:
                 return {name: arrays[name].tobytes() for name in arrays}
         if path.suffix == ".json":
             return _undated(json.loads(data))
+        if path.suffix == ".jsonl":
+            return [_undated(json.loads(line)) for line in data.splitlines()]
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         return error
     return data
@@ -148,5 +169,5 @@ def _content(path: Path) -> object:
 
 def _undated(value: object) -> object:
     if isinstance(value, dict):
-        return {k: _undated(v) for k, v in value.items() if k not in ("made", "date", "seal")}
+        return {k: _undated(v) for k, v in value.items() if k not in DATES}
     return [_undated(one) for one in value] if isinstance(value, list) else value

@@ -44,14 +44,16 @@ from icre.experiments.ablation.spec import read_spec
 from icre.export.formats import ExportedModel
 from icre.gallery.images import collect
 from icre.gallery.manifest import CHECKSUM, MANIFEST, add_checksum
-from icre.gallery.store import open_gallery
+from icre.gallery.store import ModelInfo, open_gallery
+from icre.gallery.verify import verify
+from icre.gallery.writing import write
 from icre.inference.results import read_records, read_scalars
 from icre.inference.run import Run
 from icre.modeling.pretrained import load_pretrained
 from icre.runs.checkpoint import SafeCheckpointer, resumable
 from icre.utils.errors import UserError
-from icre.utils.files import sha256_of
 from icre.utils.image import find_faults, read_image
+from small_galleries import change, old_gallery
 from small_model import NARROW, small_cfg
 from small_trees import render
 
@@ -398,26 +400,40 @@ def _runs(folder: Path, prepared: Path) -> list[Kind]:
 
 
 def _galleries(folder: Path, prepared: Path) -> list[Kind]:
-    gallery = folder / "gallery"
-    shutil.copytree(prepared / "galleries/gallery", gallery)
+    gallery, known = folder / "gallery", open_gallery(prepared / "galleries/gallery")
+    shutil.copytree(known.folder, gallery)
     manifest = json.loads((gallery / MANIFEST).read_text())
+    graph, old = folder / "graph", folder / "old"
+    model = ModelInfo("model.pth", "a" * 64, "MODEL: {}\n")
+    write(graph, known.images.table(), [np.asarray(known.features)], model, "hnsw", progress=False)
+    old_gallery(old)
 
     def read_with_valid_checksums(path: Path) -> None:
         """As a stranger sends it: what is inside is wrong, and every checksum is right."""
-        if path.is_file() and path.stat().st_mode & 0o400 and path.resolve().parent == gallery:
-            files = {name: sha256_of(gallery / name) for name in manifest["files"]}
-            sealed = add_checksum(manifest | {"files": files})
-            (gallery / MANIFEST).write_text(json.dumps(sealed))
-        open_gallery(gallery)
+        folder = next(one for one in (gallery, graph, old) if path.is_relative_to(one))
+        if path.is_file() and path.stat().st_mode & 0o400:
+            change(folder)
+        opened = open_gallery(folder)
+        if folder == gallery:  # the graph of a stranger is not searched
+            for row in opened.nearest(np.asarray(opened.features[:2]), 5)[0].ravel():
+                opened.images.row(row)
+            verify(opened)
 
+    segment = gallery / "segments/1-0"
+    files = [*segment.iterdir(), graph / "index/1-1.faiss"]
+    files += [old / name for name in ("features.npy", "index.faiss")]
     kinds = [
-        Kind(f"galleries ({name})", gallery / name, contents, read_with_valid_checksums)
-        for name, contents in (
-            ("images.csv", broken_text((gallery / "images.csv").read_text())),
-            ("features.npy", broken((gallery / "features.npy").read_bytes())),
-            ("index.faiss", broken((gallery / "index.faiss").read_bytes())),
+        Kind(
+            f"galleries ({path.relative_to(folder)})",
+            path,
+            broken(path.read_bytes()),
+            read_with_valid_checksums,
         )
+        for path in files
     ]
+    table = old / "images.csv"
+    text = broken_text(table.read_text())
+    kinds.append(Kind("galleries (images.csv)", table, text, read_with_valid_checksums))
     whole = folder / "gallery with a changed manifest"
     shutil.copytree(gallery, whole)
     kinds.append(

@@ -124,6 +124,29 @@ def _search(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     return search, search.run(args.size, **options, watch=watch)
 
 
+def _living_arguments(sub: argparse.ArgumentParser) -> None:
+    kinds = ("flat", "ivf", "hnsw", "ivfpq")
+    sub.add_argument("--size", type=int, default=1_000_000, help="gallery images (1000000)")
+    sub.add_argument("--dimensions", type=int, default=256, help="of a vector (256)")
+    sub.add_argument("--added", type=int, default=10_000, help="images (10000)")
+    sub.add_argument("--removed", type=int, default=1000, help="images (1000)")
+    sub.add_argument("--queries", type=int, default=100, help="in one batch (100)")
+    sub.add_argument(
+        "--kinds", nargs="+", choices=kinds, default=("flat", "ivf"), help="of index (flat ivf)"
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of the vectors (0)")
+    sub.add_argument(
+        "--folder", metavar="DIR", help="for the galleries, which are removed (a temporary one)"
+    )
+
+
+def _living(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import living
+
+    names = ("size", "dimensions", "added", "removed", "queries", "kinds", "seed", "folder")
+    return living, living.run(**{name: getattr(args, name) for name in names})
+
+
 def _rerank_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--sizes",
@@ -273,6 +296,11 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
         "faiss indexes over a million vectors: recall and speed against exact search",
         _search_arguments,
         _search,
+    ),
+    "living": (
+        "a gallery of a million images: opened, searched, filtered, extended, reduced",
+        _living_arguments,
+        _living,
     ),
     "rerank": (
         "k-reciprocal re-ranking from 1,000 to 100,000 images against fast-reid's functions",

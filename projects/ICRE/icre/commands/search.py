@@ -1,23 +1,17 @@
-"""Find people in a gallery of images: index it once, then query it."""
+"""Find people in a gallery of images of one person each: index it, query it, keep it up to date."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icre.commands import arguments
-from icre.modality import NAMES
+from icre.commands import arguments, search_changes
+from icre.commands import search_images as shared
 from icre.utils import cli
-from icre.utils.errors import UserError, printable
+from icre.utils.errors import UserError
 from icre.utils.files import check_output
 
 if TYPE_CHECKING:  # imported where they are used, for a quick --help
     from icre.gallery.calibration import Calibration
-    from icre.gallery.images import ImageTable
-
-_SOURCES = (
-    "images, folders of images, lists (a path per line) or .csv tables (path, modality, "
-    "camera, identity)"
-)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +22,6 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
         add_arguments(sub)
-        sub.add_argument("--modality", choices=NAMES, help="default: read from the images' paths")
         arguments.add_trust(sub)
         arguments.add_device(sub)
     return result
@@ -41,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _index_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("sources", nargs="+", metavar="DIR_OR_LIST", help=_SOURCES)
+    sub.add_argument("sources", nargs="+", metavar="DIR_OR_LIST", help=shared.SOURCES)
     sub.add_argument(
         "--weights",
         required=True,
@@ -60,14 +53,8 @@ def _index_arguments(sub: argparse.ArgumentParser) -> None:
         "to build; hnsw: a graph of neighbours, the fastest search; ivfpq: compressed in cells, "
         "the least memory (flat)",
     )
-    sub.add_argument(
-        "--skip-corrupt",
-        action="store_true",
-        help="leave out images that cannot be read, and print them",
-    )
-    sub.add_argument(
-        "--shard", type=int, default=1024, metavar="N", help="images between two saves (1024)"
-    )
+    shared.add_extraction(sub)
+    shared.add_images(sub)
 
 
 def _calibrate_arguments(sub: argparse.ArgumentParser) -> None:
@@ -76,17 +63,18 @@ def _calibrate_arguments(sub: argparse.ArgumentParser) -> None:
         "--people",
         nargs="+",
         metavar="DIR_OR_LIST",
-        help=f"{_SOURCES} of people who are not in the gallery and were not trained on, by "
+        help=f"{shared.SOURCES}; of people who are not in the gallery and were not trained on, by "
         "identity and camera; default: the config's held-out training identities "
         "(DATASETS.VALIDATION)",
     )
     sub.add_argument("--root", metavar="DIR", help="DATASETS.ROOT, if it is not the config's")
-    _add_weights(sub)
+    shared.add_images(sub)
+    shared.add_weights(sub)
 
 
 def _query_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("gallery", metavar="GALLERY")
-    sub.add_argument("images", nargs="+", metavar="IMAGE", help=_SOURCES)
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help=shared.SOURCES)
     sub.add_argument("--top", type=int, default=10, metavar="N", help="matches to show (10)")
     sub.add_argument(
         "--far",
@@ -102,40 +90,24 @@ def _query_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--json", metavar="OUT", help="write the answers")
     sub.add_argument("--html", metavar="OUT", help="write a page with pictures")
-    _add_weights(sub)
-
-
-def _add_weights(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--weights", metavar="FILE", help="the gallery's checkpoint, if it was moved")
-
-
-def _collect(sources: list[str], modality: str | None) -> "ImageTable":
-    from icre.gallery.images import collect, contradictions
-
-    images = collect(sources, modality)
-    against = contradictions(images)
-    if against:
-        cli.show(
-            f"note: {len(against)} images are taken as --modality or a table says, though their "
-            f"paths say otherwise, such as {against[0]}"
-        )
-    return images
+    shared.add_images(sub)
+    shared.add_filter(sub, "searched are")
+    shared.add_weights(sub)
 
 
 def _index(args: argparse.Namespace) -> None:
     from icre.inference.galleries import GalleryBuilder, check_request
     from icre.inference.run import open_model
 
-    images = _collect(args.sources, args.modality)
+    images = shared.collect_images(args.sources, args)
     check_request(args.out, images, args.index, args.shard)
     extractor = open_model(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
     builder = GalleryBuilder(args.out, images, extractor, args.index, args.shard)
-    total = len(builder.shards)
-    if len(builder.pending) < total:
-        print(f"going on: {total - len(builder.pending)} of {total} shards are there")
+    total, pending = len(builder.staged.shards), len(builder.staged.pending)
+    if pending < total:
+        print(f"going on: {total - pending} of {total} shards are there")
     kept, skipped = builder.build(args.skip_corrupt)
-    for path, reason in skipped:
-        cli.show(f"skipped {printable(path)}: {printable(reason)}")
+    shared.show_skipped(skipped)
     people = len(set(kept.identities) - {""})
     cli.show(f"{args.out}: {len(kept)} images, {people or 'no'} known people, index {args.index}")
 
@@ -149,14 +121,14 @@ def _calibrate(args: argparse.Namespace) -> None:
 
     gallery, extractor = open_with_model(args.gallery, args.weights, args.device, args.root)
     if args.people:
-        people, source, held_out = _collect(args.people, args.modality), args.people[0], True
+        people, source, held_out = shared.collect_images(args.people, args), args.people[0], True
     else:
         people, source = held_out_people(extractor)
         held_out = not extractor.saw_validation
-    shared = shared_people(gallery.images, people)
-    if 0 < len(shared) < len(set(people.identities)):
+    known = shared_people(gallery.images, people)
+    if 0 < len(known) < len(set(people.identities)):
         cli.show(
-            f"note: {len(shared)} people who are in the gallery are left out, such as {shared[0]} "
+            f"note: {len(known)} people who are in the gallery are left out, such as {known[0]} "
             f"({SAME_PERSON})"
         )
     found = calibrate_gallery(gallery, extractor, people, source, held_out)
@@ -201,26 +173,32 @@ def _calibration_table(calibrations: dict[str, "Calibration"]) -> str:
 
 def _query(args: argparse.Namespace) -> None:
     from icre.evaluation import records
+    from icre.gallery import journal
     from icre.gallery.answers import answer, as_json, not_comparable, text
     from icre.gallery.page import save_page
     from icre.inference.galleries import features_of, open_with_model
     from icre.utils.image import verify_images
 
     check_output(args.json, args.html)
-    images = _collect(args.images, args.modality)
-    verify_images(images.paths, progress=False)
+    images = shared.collect_images(args.images, args)
+    verify_images(images.sources(), progress=False)
+    conditions = shared.read_filter(args)
     gallery, extractor = open_with_model(args.gallery, args.weights, args.device)
     features = features_of(extractor, images)
     note = not_comparable(gallery, images)
     if note:
         cli.show(note)
-    answers = answer(gallery, images, features, args.top, args.far, args.rerank)
+    answers = answer(gallery, images, features, args.top, args.far, args.rerank, conditions)
     cli.show("\n\n".join(text(one) for one in answers))
+    search_changes.show_change(gallery)
     if args.json:
         records.save(as_json(answers), args.json)
     if args.html:
         title = f"{gallery.folder.resolve().name}: {len(gallery.images)} images"
         save_page(answers, args.html, title)
+    journal.remember_answers(gallery.folder, gallery.version, args.json, args.html)
+    if (args.json or args.html) and not gallery.is_current():
+        print("note: the gallery was changed meanwhile; the answers are those of before")
 
 
 # name -> (description, function that adds its arguments, function that runs it)
@@ -232,4 +210,5 @@ COMMANDS = {
         _calibrate,
     ),
     "query": ("search for the people of some images", _query_arguments, _query),
+    **search_changes.COMMANDS,
 }

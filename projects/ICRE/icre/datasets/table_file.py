@@ -43,8 +43,11 @@ def read_list(source: Path) -> Iterator[Row]:
             yield {"path": _resolve(path, Path(), where)}, where
 
 
-def read_table(source: Path) -> Iterator[Row]:
+def read_table(source: Path, free: bool = False) -> Iterator[Row]:
     """Read a table: a header with the column path and any other of COLUMNS, then a row per image.
+
+    With `free` it may have further columns, whose names are not similar to those: a misspelt name
+    is refused, not taken as another column.
 
     Cells are separated by commas, semicolons or tabs; blanks around them do not count, blank lines
     are skipped. A `.parquet` file has the columns of its own (extra `parquet`). A relative path is
@@ -55,22 +58,49 @@ def read_table(source: Path) -> Iterator[Row]:
             header or no image file, or the column that is unknown or repeated.
     """
     if source.suffix.lower() == ".parquet":
-        columns, rows = _parquet_rows(source)
+        columns, rows = _parquet_rows(source, free)
     else:
-        columns, rows = _text_rows(source)
+        columns, rows = _text_rows(source, free)
     for cells, where in rows:
         row = dict(zip(columns, cells))
         row["path"] = _resolve(row["path"], source.parent, where)
         yield row, where
 
 
-def _text_rows(source: Path) -> tuple[list[str], Iterator[tuple[list[str], str]]]:
+def read_cells(source: Path, needed: Sequence[str], known: Sequence[str]) -> Iterator[Row]:
+    """Read a table of other things than images; cells and header as of `read_table`.
+
+    Args:
+        source: the file.
+        needed: columns that it has, and cells that are not blank.
+        known: columns that it may have; further ones are kept too, if not similar to these.
+
+    Raises:
+        UserError: as `read_table`; names the column or cell that is missing.
+    """
+    both = (*needed, *known)
+    is_packed = source.suffix.lower() == ".parquet"
+    columns, rows = (_parquet_rows if is_packed else _text_rows)(source, True, both)
+    for column in needed:
+        if column not in columns:
+            raise UserError(f"{source}: no column {column}; needed are {', '.join(needed)}")
+    for cells, where in rows:
+        row = dict(zip(columns, cells))
+        for column in needed:
+            if not row[column]:
+                raise UserError(f"{where}: {column} is blank")
+        yield row, where
+
+
+def _text_rows(
+    source: Path, free: bool, known: Sequence[str] = COLUMNS
+) -> tuple[list[str], Iterator[tuple[list[str], str]]]:
     """Columns, and (cells, file and line) of each row."""
     lines = _lines(source)
     header = next(lines, "")
     separator = max(_SEPARATORS, key=header.count)  # the first of equals, a comma
     columns = _cells(next(csv.reader([header], delimiter=separator), []))
-    _check_columns(columns, f"{source}, line 1")
+    _check_columns(columns, f"{source}, line 1", free, known)
 
     def rows() -> Iterator[tuple[list[str], str]]:
         reader = csv.reader(lines, delimiter=separator, strict=True)
@@ -91,7 +121,9 @@ def _text_rows(source: Path) -> tuple[list[str], Iterator[tuple[list[str], str]]
     return columns, rows()
 
 
-def _parquet_rows(source: Path) -> tuple[list[str], Iterator[tuple[list[str], str]]]:
+def _parquet_rows(
+    source: Path, free: bool, known: Sequence[str] = COLUMNS
+) -> tuple[list[str], Iterator[tuple[list[str], str]]]:
     try:
         import pyarrow.parquet
     except ImportError:
@@ -101,7 +133,7 @@ def _parquet_rows(source: Path) -> tuple[list[str], Iterator[tuple[list[str], st
     try:
         with pyarrow.parquet.ParquetFile(source) as file:  # a directory is no file to it
             columns = [str(name) for name in file.schema_arrow.names]
-            _check_columns(columns, str(source))
+            _check_columns(columns, str(source), free, known)
             if file.metadata.num_rows > MAX_ROWS:  # few bytes can declare very many
                 raise UserError(
                     f"{source} has {file.metadata.num_rows} rows, at most {MAX_ROWS} are read"
@@ -145,20 +177,23 @@ def _cells(cells: Sequence[str]) -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def _check_columns(columns: Sequence[str], where: str) -> None:
+def _check_columns(columns: Sequence[str], where: str, free: bool, known: Sequence[str]) -> None:
     for column in columns:
-        if column not in COLUMNS:
-            close = difflib.get_close_matches(column.lower(), COLUMNS, 1)
+        if column not in known:
+            close = difflib.get_close_matches(column.lower(), known, 1, 0.8 if free else 0.6)
             meant = _SYNONYMS.get(column.lower()) or (close[0] if close else None)
+            meant = meant if meant in known else None
+            if free and column and not meant:
+                continue
             hint = f" (do you mean {meant}?)" if meant else ""
             raise UserError(
                 f"{where}: unknown column {column!r}{hint}; a table has a header, and the columns "
-                f"{', '.join(COLUMNS)}"
+                f"{', '.join(known)}"
             )
         if columns.count(column) > 1:
             raise UserError(f"{where}: column {column} is there {columns.count(column)} times")
-    if "path" not in columns:
-        raise UserError(f"{where}: the header has no column path; columns: {', '.join(COLUMNS)}")
+    if "path" in known and "path" not in columns:
+        raise UserError(f"{where}: the header has no column path; columns: {', '.join(known)}")
 
 
 def _resolve(path: str, folder: Path, where: str) -> str:

@@ -1,1 +1,1 @@
-"""Store, index, images, calibration, answers, page."""
+"""Store, changes, index, images, filters, calibration, answers, page."""

@@ -1,7 +1,7 @@
 """Answers to queries: ranked matches in a gallery, and whether the person is in it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,10 @@ from tabulate import tabulate
 
 from icre.evaluation.openset import check_far
 from icre.evaluation.rerank import rerank
-from icre.gallery.images import ImageTable
+from icre.gallery.filters import Filter
 from icre.gallery.mixed import Lines, nearest
 from icre.gallery.store import Gallery
+from icre.gallery.table import ImageTable
 from icre.modality import NAMES
 from icre.utils.errors import UserError, printable
 
@@ -33,6 +34,9 @@ class Match:
         right: same identity as the query; None if either is unknown.
         comparable: similarity that compares images of both modalities (`icre.gallery.mixed`);
             None: the gallery is not calibrated for it.
+        time: ISO 8601, UTC; "" if unknown.
+        box: x, y, width, height in pixels of a crop; None: the whole image.
+        attributes: name -> text.
     """
 
     rank: int
@@ -45,6 +49,9 @@ class Match:
     accepted: bool | None
     right: bool | None
     comparable: float | None = None
+    time: str = ""
+    box: tuple[int, int, int, int] | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Answer:
     """The answer to one query.
 
     Args:
-        query: {path, modality, camera, identity}.
+        query: {path, modality, camera, identity}, and what else is known, as `ImageTable.row`.
         matches: best first.
         here: whether any image of the gallery is accepted; None: the gallery is not calibrated for
             queries of this modality. Re-ranking does not change it: it depends on the similarity.
@@ -64,7 +71,7 @@ class Answer:
         comparable: whether the images were compared by the comparable similarity.
     """
 
-    query: dict[str, str]
+    query: dict[str, Any]
     matches: list[Match]
     here: bool | None
     best: float
@@ -107,20 +114,24 @@ def answer(
     top: int = 10,
     far: float | None = None,
     algorithm: str | None = None,
+    filter: Filter | None = None,
 ) -> list[Answer]:
     """Answer queries, each independently of the others.
 
     Args:
-        gallery: an opened gallery; of an image that is the query's own file no match is made.
+        gallery: an opened gallery; of an image that is the query's own file, or its own box in
+            that file, no match is made.
         queries: N images.
         features: (N, D) their unit vectors.
         top: matches per query.
         far: false alarm rate per search; None: `DEFAULT_FAR` if the gallery is calibrated for the
             query's modality, else no verdict.
         algorithm: re-ranking, of each query with its `SHORTLIST` nearest images.
+        filter: only images that meet it are searched.
 
     Raises:
-        UserError: `top` below 1, or a FAR without a calibration that can state it.
+        UserError: a filter that no image can meet, `top` below 1, or a FAR without a calibration
+            that can state it.
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 match has to be shown")
@@ -128,12 +139,13 @@ def answer(
     thresholds = {name: _threshold(gallery, name, far) for name in modalities}
     wanted = max(top, SHORTLIST if algorithm else 0) + 1  # one may be the query itself
     lines = {name: _lines(gallery, name) for name in modalities}
+    keys = queries.keys()
     answers = []
     for number, (rows, similarity, score) in enumerate(
-        _found(gallery, queries, features, wanted, lines)
+        _found(gallery, queries, features, wanted, lines, filter)
     ):
         query = queries.row(number)
-        others = [row >= 0 and gallery.images.paths[row] != query["path"] for row in rows]
+        others = [row >= 0 and gallery.images.key(row) != keys[number] for row in rows]
         rows, similarity, score = rows[others], similarity[others], score[others]
         compared = lines[query["modality"]] is not None
         best = float(score[0]) if len(score) else -1.0
@@ -180,12 +192,13 @@ def _found(
     features: np.ndarray,
     wanted: int,
     lines: Mapping[str, Lines],
+    filter: Filter | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Rows, cosines and comparable similarities for each query, in their order."""
     found = {}
     for name, of_name in lines.items():
         numbers = np.flatnonzero(queries.modalities == NAMES.index(name))
-        columns = nearest(gallery.nearest, of_name, features[numbers], wanted)
+        columns = nearest(gallery.nearest, of_name, features[numbers], wanted, filter)
         found.update(zip(numbers.tolist(), zip(*columns)))
     return (found[number] for number in range(len(queries)))
 
@@ -206,7 +219,7 @@ def _threshold(gallery: Gallery, modality: str, far: float | None) -> _Threshold
 
 
 def _answer(
-    query: dict[str, str],
+    query: dict[str, Any],
     matches: list[Match],
     best: float,
     threshold: _Threshold | None,
@@ -215,7 +228,7 @@ def _answer(
 ) -> Answer:
     if threshold is None:
         return Answer(query, matches, None, best, None, None, None, algorithm, compared)
-    here = best > threshold.similarity
+    here = bool(matches) and best > threshold.similarity
     return Answer(
         query,
         matches,
@@ -230,9 +243,9 @@ def _answer(
 
 
 def _match(
-    query: dict[str, str],
+    query: dict[str, Any],
     rank: int,
-    image: dict[str, str],
+    image: dict[str, Any],
     similarity: float,
     score: float,
     distance: float,
@@ -258,6 +271,8 @@ def as_json(answers: Sequence[Answer]) -> list[dict[str, Any]]:
 
 def text(one: Answer) -> str:
     """An answer as text for a terminal."""
+    timed = any(match.time for match in one.matches)
+    boxed = any(match.box for match in one.matches)
     rows = [
         {
             "rank": match.rank,
@@ -267,7 +282,9 @@ def text(one: Answer) -> str:
             "modality": match.modality,
             "camera": printable(match.camera) or "-",
             "identity": printable(match.identity) or "-",
+            **({"time": match.time or "-"} if timed else {}),
             "path": printable(match.path),
+            **({"box": ",".join(map(str, match.box or ())) or "-"} if boxed else {}),
         }
         for match in one.matches
     ]

@@ -18,8 +18,9 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from icre.evaluation.openset import Scores, threshold_at
-from icre.gallery.images import ImageTable
 from icre.gallery.mixed import Lines, Search, comparable, learn_lines, nearest
+from icre.gallery.segments import StoredImages
+from icre.gallery.table import ImageTable
 from icre.modality import NAMES
 from icre.utils.errors import UserError
 from icre.utils.schema import Closed, parse
@@ -117,7 +118,7 @@ class _Stored(Closed):
 
 
 def calibrate(
-    gallery: ImageTable,
+    gallery: StoredImages,
     search: Search,
     people: ImageTable,
     features: np.ndarray,
@@ -139,6 +140,8 @@ def calibrate(
     Raises:
         UserError: an identity is unknown, or everybody is in the gallery.
     """
+    if not len(gallery):
+        raise UserError("the gallery is empty: add images before it is calibrated")
     unknown = [path for path, name in zip(people.paths, people.identities) if not name]
     if unknown:
         raise UserError(
@@ -176,9 +179,9 @@ def calibrate(
     return result
 
 
-def shared_people(gallery: ImageTable, people: ImageTable) -> Sequence[str]:
+def shared_people(gallery: StoredImages, people: ImageTable) -> Sequence[str]:
     """Identities that are in the gallery too, which `calibrate` leaves out."""
-    return sorted(set(people.identities) & set(gallery.identities) - {""})
+    return sorted(set(people.identities) & gallery.names("identity"))
 
 
 def _genuine_scores(

@@ -1,132 +1,95 @@
-"""Tables of images with modality, camera and identity: of a gallery or of queries."""
+"""Finding images and what is known of them: of a gallery or of queries."""
 
-import csv
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
-
-import numpy as np
+from typing import Any
 
 from icre.datasets.paths import parse_path
 from icre.datasets.table_file import SUFFIXES, read_list, read_table
+from icre.gallery.boxes import Found, read_boxes
+from icre.gallery.pattern import Pattern
+from icre.gallery.table import NO_TIME, ImageTable
+from icre.gallery.times import parse_time
 from icre.modality import NAMES
 from icre.utils.errors import UserError, printable
 from icre.utils.image import is_image
 
 logger = logging.getLogger("fastreid.icre")
 
-COLUMNS = ("path", "modality", "camera", "identity")
+COLUMNS = ("path", "modality", "camera", "identity", "time")  # the others are attributes
 
 
-@dataclass(frozen=True, eq=False)
-class ImageTable:
-    """One row per image.
-
-    Args:
-        paths: N absolute paths.
-        modalities: (N,) integers of `icre.modality`.
-        cameras, identities: N texts, "" if unknown. For a path in the layout of a published data
-            set they are read from it, as "3" and "sysu 461".
-    """
-
-    paths: Sequence[str]
-    modalities: np.ndarray
-    cameras: Sequence[str]
-    identities: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def take(self, rows: Sequence[int] | np.ndarray) -> Self:
-        """The given rows (N,), in that order."""
-        lists = [
-            [column[row] for row in rows] for column in (self.paths, self.cameras, self.identities)
-        ]
-        return type(self)(lists[0], self.modalities[np.asarray(rows, dtype=int)], *lists[1:])
-
-    def row(self, row: int) -> dict[str, str]:
-        """{path, modality, camera, identity} of a row, as strings."""
-        return {
-            "path": self.paths[row],
-            "modality": NAMES[self.modalities[row]],
-            "camera": self.cameras[row],
-            "identity": self.identities[row],
-        }
-
-    def save(self, path: Path) -> None:
-        """Write a CSV file."""
-        # file names need not be UTF-8; surrogateescape keeps their bytes
-        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.row(row) for row in range(len(self)))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a CSV file that `save` wrote.
-
-        Raises:
-            UserError: names the line that is no row of such a file.
-        """
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            reader = csv.reader(file)
-            rows = []
-            try:
-                for cells in reader:
-                    row = dict(zip(COLUMNS, cells))
-                    if reader.line_num == 1:
-                        valid = tuple(cells) == COLUMNS
-                    else:
-                        valid = len(cells) == len(COLUMNS) and row["modality"] in NAMES
-                        rows.append(row)
-                    if not (valid and row["path"]):
-                        raise UserError(f"{path}, line {reader.line_num}: not {', '.join(COLUMNS)}")
-            except csv.Error as error:
-                raise UserError(f"{path}, line {reader.line_num}: {error}") from None
-        return cls.from_rows(rows)
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[dict[str, str]]) -> Self:
-        """Make a table of the dicts that `row` returns."""
-        modalities = np.array([NAMES.index(row["modality"]) for row in rows], dtype=np.int64)
-        paths, cameras, identities = (
-            [row[name] for row in rows] for name in ("path", "camera", "identity")
-        )
-        return cls(paths, modalities, cameras, identities)
-
-
-def collect(sources: Sequence[str | Path], modality: str | None = None) -> ImageTable:
+def collect(
+    sources: Sequence[str | Path],
+    modality: str | None = None,
+    pattern: Pattern | None = None,
+    boxes: Path | None = None,
+) -> ImageTable:
     """Find images, and read from their paths what a table does not say.
 
     Args:
         sources: image files; folders (with all folders below, sorted by name, and linked ones);
-            lists (a text file of one path per line); and tables (see `read_table`). Paths in lists
-            are relative to the current folder. An image that is named twice counts once.
+            lists (a text file of one path per line); and tables (see `read_table`; further columns
+            are attributes). Paths in lists are relative to the current folder. An image that is
+            named twice counts once.
         modality: a name of `icre.modality`, of all images that have none in a table; None: for a
             path in the layout of SYSU-MM01, RegDB or LLCM, the modality of that path.
+        pattern: reads from each path what a table does not say.
+        boxes: a file of boxes in the images, see `icre.gallery.boxes`: the rows are boxes, and an
+            image without any is left out.
 
     Raises:
         UserError: names a source that is missing or holds no image, a line of a list that is no
-            image file or contradicts an earlier one, or an image of unknown modality.
+            image file or contradicts an earlier one, an image of unknown modality, or a box of
+            an image that is not among the sources.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for source in sources:
         rows = list(_find_images(Path(source)))
         if not rows:
             raise UserError(f"{source} holds no image")
         for row, where in rows:
-            image = _complete(row, modality, where)
+            image = _complete(row, modality, pattern, where)
             known = found.setdefault(image["path"], image)
             if known != image:
-                column = next(name for name in COLUMNS if known[name] != image[name])
+                column = next(name for name in image if known[name] != image[name])
                 raise UserError(
                     f"{where}: {row['path']} was named before with {column} {known[column]!r}, "
                     f"here it has {image[column]!r}"
                 )
-    return ImageTable.from_rows(list(found.values()))
+    if boxes is None:
+        return ImageTable.from_rows(list(found.values()))
+    return ImageTable.from_rows(list(_boxed(found, read_boxes(boxes), boxes)))
+
+
+def _boxed(
+    images: dict[str, dict[str, Any]], boxes: list[Found], file: Path
+) -> Iterator[dict[str, Any]]:
+    """A row for each different box, in the order of the images."""
+    by_name: dict[str, list[str]] = {}
+    for path in images:
+        parts = path.split("/")
+        for start in range(len(parts)):
+            by_name.setdefault("/".join(parts[start:]), []).append(path)
+        stem = os.path.splitext(parts[-1])[0]
+        if stem.isdecimal():  # COCO's image_id
+            by_name.setdefault(str(int(stem)), []).append(path)
+    rows: dict[tuple, dict[str, Any]] = {}
+    for name, box, more, where in boxes:
+        cleaned = os.path.normpath(name)
+        paths = by_name.get(cleaned) or by_name.get(os.path.abspath(file.parent / cleaned), [])
+        if len(paths) != 1:
+            what = f"{len(paths)} of" if paths else "none of"
+            raise UserError(f"{where}: image {name} is {what} the {len(images)} images given")
+        image = images[paths[0]]
+        known = {key: value for key, value in image.items() if key != "attributes"}
+        row = known | _own(more, where) | {"box": box}
+        row["attributes"] = image.get("attributes", {}) | _attributes(more)
+        rows.setdefault((paths[0], *box), row)
+    order = {path: number for number, path in enumerate(images)}
+    yield from sorted(rows.values(), key=lambda row: order[row["path"]])
 
 
 def contradictions(images: ImageTable) -> list[str]:
@@ -151,7 +114,7 @@ def _find_images(source: Path) -> Iterator[tuple[dict[str, str], str]]:
         yield {"path": str(source)}, str(source)
     else:
         is_table = source.suffix.lower() in SUFFIXES
-        yield from (read_table if is_table else read_list)(source)
+        yield from read_table(source, free=True) if is_table else read_list(source)
 
 
 def _walk(source: Path) -> Iterator[str]:
@@ -195,14 +158,17 @@ def _walk(source: Path) -> Iterator[str]:
         )
 
 
-def _complete(row: dict[str, str], modality: str | None, where: str) -> dict[str, str]:
-    """Fill the missing columns of a row from its path."""
+def _complete(
+    row: dict[str, str], modality: str | None, pattern: Pattern | None, where: str
+) -> dict[str, Any]:
+    """Fill the missing columns of a row: what a table says, then the pattern, then the layout."""
     path = os.path.abspath(row["path"])
     known = parse_path(Path(path).as_posix())
-    in_path = NAMES[known.modality] if known else None
+    read = pattern.read(path) if pattern else {}
+    in_path = read.get("modality") or (NAMES[known.modality] if known else None)
     if row.get("modality") == "" and in_path is None:
         raise UserError(f"{where}: modality is blank: write {' or '.join(NAMES)}")
-    name = row.get("modality") or modality or in_path
+    name = row.get("modality") or read.get("modality") or modality or in_path
     if name is None:
         raise UserError(
             f"{path}: its path does not say its modality: give --modality "
@@ -210,10 +176,33 @@ def _complete(row: dict[str, str], modality: str | None, where: str) -> dict[str
         )
     if name not in NAMES:
         raise UserError(f"{where}: modality {name!r} is none of {', '.join(NAMES)}")
-    camera, identity = (str(known.camid), f"{known.layout} {known.pid}") if known else ("", "")
-    return {
+    layout = (
+        {"camera": str(known.camid), "identity": f"{known.layout} {known.pid}"} if known else {}
+    )
+    result = {
         "path": path,
         "modality": name,
-        "camera": row.get("camera") or camera,
-        "identity": row.get("identity") or identity,
+        **{
+            column: row.get(column) or read.get(column) or layout.get(column, "")
+            for column in ("camera", "identity")
+        },
+        "time": read.get("time", NO_TIME),
+        "attributes": _attributes(read) | _attributes(row),
     }
+    return result | _own(row, where)
+
+
+def _own(row: dict[str, str], where: str) -> dict[str, Any]:
+    """What a row of a table says itself of modality, camera, identity and time."""
+    result: dict[str, Any] = {
+        name: row[name] for name in ("modality", "camera", "identity") if row.get(name)
+    }
+    if result.get("modality", NAMES[0]) not in NAMES:
+        raise UserError(f"{where}: modality {row['modality']!r} is none of {', '.join(NAMES)}")
+    if row.get("time"):
+        result["time"] = parse_time(row["time"], where)
+    return result
+
+
+def _attributes(row: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in row.items() if name not in COLUMNS and value}

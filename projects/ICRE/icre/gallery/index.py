@@ -4,23 +4,24 @@ Features are unit vectors, so the inner product is the cosine similarity. Speed 
 kind are measured by `tools/benchmark.py search`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import faiss
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from icre.utils.errors import UserError
 from icre.utils.faiss_gpu import faiss_on, require_one_package, resources
+from icre.utils.progress import progress_bar
 
 require_one_package()
 
 BLOCK = 65_536  # vectors that are added at a time
 _INNER_PRODUCT = faiss.METRIC_INNER_PRODUCT
 _TRAINING_VECTORS = 40  # per cell
+_PRODUCTS = 1 << 24  # similarities that are held at a time
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def build(kind: str, features: np.ndarray, progress: bool = True) -> faiss.Index
         wanted = _TRAINING_VECTORS * max(index.nlist, 256)
         chosen = np.random.default_rng(0).permutation(count)[:wanted]
         index.train(np.ascontiguousarray(features[np.sort(chosen)]))
-    with tqdm(total=count, desc=f"{kind} index", unit="img", disable=not progress) as bar:
+    with progress_bar(None, f"{kind} index", total=count, unit="img", disable=not progress) as bar:
         for start in range(0, count, BLOCK):
             block = np.ascontiguousarray(features[start : start + BLOCK])
             index.add(block)
@@ -129,19 +130,25 @@ def require_enough(kind: str, count: int) -> None:
         )
 
 
-def on_device(kind: str, index: faiss.Index, device: torch.device) -> faiss.Index:
-    """The index on a GPU, where faiss's package for GPUs is installed; else as it is.
+def can_be_on(kind: str, device: torch.device) -> bool:
+    """Whether the device is a GPU on which faiss can search this kind; needs its package for GPUs.
 
     Only flat and ivf: a GPU has no hnsw, and limits the codes of ivfpq.
+    """
+    return kind in ON_GPU and faiss_on(device) is not None
+
+
+def on_device(kind: str, index: faiss.Index, device: torch.device) -> faiss.Index:
+    """The index on a GPU where `can_be_on` says so; else as it is.
 
     Args:
         kind: key of `KINDS`.
         index: built by `build`, which does so on the CPU; files hold that one.
         device: auto's choice, or the one that was named.
     """
-    module = faiss_on(device) if kind in ON_GPU else None
-    if module is None:
+    if not can_be_on(kind, device):
         return index
+    module: Any = faiss_on(device)
     return module.index_cpu_to_gpu(resources(module, device.index), device.index, index)
 
 
@@ -155,62 +162,198 @@ def set_effort(kind: str, index: faiss.Index, value: int) -> None:
 def nearest(
     kind: str,
     index: faiss.Index,
-    features: np.ndarray,
+    features: Any,
     queries: np.ndarray,
     top: int,
+    slots: np.ndarray | None = None,
     allowed: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Search; the similarities of what is found are exact for every kind.
+    """Search an index; the similarities of what is found are exact for every kind.
 
     Args:
         kind: key of `KINDS`.
-        index: built by `build` from `features` (N, D).
+        index: built by `build` from M vectors.
+        features: (N, D) those of the rows, indexed by rows (n,).
         queries: (Q, D) unit vectors.
         top: results per query.
+        slots: (M,) the row of each vector of the index, -1 where it was removed; None: M = N, and
+            rows are in the index's order.
         allowed: (N,) which rows may be found; None: all. The fewer they are, the more effort.
 
     Returns:
         rows (Q, K) int64 and cosine similarities (Q, K) float32, best first, K = min(top, N). An
         approximate index may find fewer: the rest is -1 and -inf.
     """
-    candidates = find(kind).candidates
-    count = min(top * candidates, len(features))
-    parameters, _kept = _parameters(kind, index, allowed)
+    total = len(features) if slots is None else len(slots)
+    valid = None if slots is None else slots >= 0
+    if allowed is not None:
+        valid = allowed if slots is None else valid & allowed[slots]
+    count = min(top * find(kind).candidates, total)
+    parameters, _kept = _parameters(kind, index, valid)
     vectors = np.ascontiguousarray(queries, dtype=np.float32)
-    similarity, rows = index.search(vectors, count, params=parameters)
-    if rows.size and rows.max() >= len(features):
+    similarity, found = index.search(vectors, count, params=parameters)
+    if found.size and found.max() >= total:
         raise UserError(
-            f"the index names image {rows.max()} of a gallery of {len(features)}: it is damaged; "
+            f"the index names image {found.max()} of a gallery of {total}: it is damaged; "
             "index again"
         )
-    if candidates > 1:
+    rows = found if slots is None else np.where(found < 0, -1, slots[found])
+    if find(kind).candidates > 1:
         similarity = _exact_similarity(features, queries, rows)
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        rows, similarity = (np.take_along_axis(one, order, 1) for one in (rows, similarity))
-    top = min(top, count)
-    return rows[:, :top], np.where(rows[:, :top] < 0, -np.inf, similarity[:, :top])
+    similarity = np.where(rows < 0, -np.inf, similarity)
+    return best(rows, similarity, min(top, count))
+
+
+def best(rows: np.ndarray, similarity: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `top` best of (Q, M) rows and similarities, best first."""
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :top]
+    return np.take_along_axis(rows, order, 1), np.take_along_axis(similarity, order, 1)
+
+
+def exact(
+    parts: Iterable[tuple[int, np.ndarray, np.ndarray | None]], queries: np.ndarray, top: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare queries (Q, D) with all features, part by part.
+
+    Args:
+        parts: (row of the first, features (n, D), rows (m,) of them to compare; None: all).
+        queries: (Q, D) unit vectors.
+        top: results per query.
+
+    Returns:
+        As `nearest`, K = min(top, rows to compare).
+    """
+    total = 0
+    vectors = np.ascontiguousarray(queries, dtype=np.float32)
+    rows = np.empty((len(vectors), 0), dtype=np.int64)
+    similarity = np.empty((len(vectors), 0), dtype=np.float32)
+    size = max(1, _PRODUCTS // max(len(vectors), 1))
+    for start, features, chosen in parts:
+        total += len(features) if chosen is None else len(chosen)
+        others = None
+        if chosen is not None and len(chosen) > len(features) / 8:  # a copy would take longer
+            others = np.ones(len(features), dtype=bool)
+            others[chosen], chosen = False, None
+        numbers = np.arange(len(features)) if chosen is None else chosen
+        for first in range(0, len(numbers), size):
+            some = numbers[first : first + size]
+            block = features[first : first + size] if chosen is None else features[some]
+            # NumPy's product, as faiss.knn takes two to eight times as long
+            products = vectors @ block.T
+            if others is not None:
+                products[:, others[first : first + size]] = -np.inf
+            places, values = _candidates(products, similarity, top)
+            found = np.where((places < 0) | (values == -np.inf), -1, some[places] + start)
+            together = np.concatenate([rows, found], 1), np.concatenate([similarity, values], 1)
+            rows, similarity = best(*together, top)
+    return rows[:, :total], similarity[:, :total]
+
+
+def _candidates(products: np.ndarray, known: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places and values in products (Q, n) that may be among the `top` best, beside the known ones.
+
+    The known (Q, K) are sorted. Places are -1 and values -inf where a query has fewer.
+    """
+    count = products.shape[1]
+    if known.shape[1] == top:  # few are better than the worst of the known
+        query, place = np.nonzero(products > known[:, -1:])
+        begin = np.searchsorted(query, np.arange(len(products) + 1))
+        width = int(np.diff(begin).max(initial=0))
+        if width <= 4 * top:
+            places = np.full((len(products), width), -1)
+            values = np.full((len(products), width), -np.inf, dtype=np.float32)
+            column = np.arange(len(query)) - begin[query]
+            places[query, column] = place
+            values[query, column] = products[query, place]
+            return places, values
+    if count <= top:
+        return np.broadcast_to(np.arange(count), products.shape), products
+    places = np.argpartition(products, count - top, axis=1)[:, count - top :]
+    return places, np.take_along_axis(products, places, 1)
+
+
+def remove(kind: str, index: faiss.Index, slots: np.ndarray) -> None:
+    """Delete vectors (n,) of an index by their numbers; the others keep theirs.
+
+    A graph holds no vector (see `save`) and no more than the numbers of neighbours: what is removed
+    is left out by `nearest`.
+    """
+    if kind != "hnsw":
+        index.remove_ids(faiss.IDSelectorBatch(np.ascontiguousarray(slots, dtype=np.int64)))
+
+
+def save(kind: str, index: faiss.Index, write: Callable[[Any], int]) -> None:
+    """Write an index; of a graph its edges alone, as its vectors are the gallery's features."""
+    flags = faiss.IO_FLAG_SKIP_STORAGE if kind == "hnsw" else 0
+    faiss.write_index(index, faiss.PyCallbackIOWriter(write), flags)
+
+
+def load(
+    kind: str, path: str, count: int, dimensions: int, held: int, mapped: bool = True
+) -> faiss.Index:
+    """Read an index that `save` wrote.
+
+    Args:
+        kind, path: what and where.
+        count: vectors that it was built of.
+        dimensions: D.
+        held: vectors that it holds.
+        mapped: lists of cells stay on the disk; such an index cannot be changed.
+
+    Raises:
+        ValueError: it is no index, or another one.
+    """
+    graph = kind == "hnsw"
+    flags = faiss.IO_FLAG_MMAP if mapped else 0
+    try:
+        index = faiss.read_index(path, faiss.IO_FLAG_SKIP_STORAGE if graph else flags)
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"it is no index ({str(error).splitlines()[0][-100:]})") from None
+    check(kind, index, count, dimensions, held)
+    if graph:
+        neighbors = faiss.vector_to_array(index.hnsw.neighbors)
+        if len(neighbors) and not -1 <= neighbors.min() <= neighbors.max() < count:
+            raise ValueError(f"its graph names vector {neighbors.max()} of {count}")
+    return index
+
+
+def check(kind: str, index: faiss.Index, count: int, dimensions: int, held: int) -> None:
+    """Raise ValueError unless an index is of this kind and size; arguments as of `load`."""
+    expected = type(find(kind).create(dimensions, max(count, 1)))
+    if type(index) is not expected:
+        raise ValueError(f"it is a {type(index).__name__}, not a {expected.__name__}")
+    total = count if kind == "hnsw" else held
+    shape = (index.ntotal, index.d)
+    if shape != (total, dimensions) or index.metric_type != _INNER_PRODUCT:
+        raise ValueError(f"it holds {shape[0]} x {shape[1]}, expected {total} x {dimensions}")
+
+
+def set_vectors(index: faiss.Index, vectors: faiss.IndexFlatIP) -> None:
+    """Give a graph that `load` read its vectors, in the order of its building."""
+    index.storage, index.own_fields = vectors, False
+    index.referenced_objects = [vectors]  # faiss keeps a bare pointer
 
 
 def _parameters(
-    kind: str, index: faiss.Index, allowed: np.ndarray | None
+    kind: str, index: faiss.Index, valid: np.ndarray | None
 ) -> tuple[faiss.SearchParameters | None, list[Any]]:
-    """Parameters that search among the allowed rows alone, and what has to live as long."""
-    if allowed is None:
+    """Parameters that search among the valid vectors (M,) alone, and what has to live as long."""
+    if valid is None:
         return None, []
-    bits = np.packbits(allowed, bitorder="little")
+    bits = np.packbits(valid, bitorder="little")
     selector = faiss.IDSelectorBitmap(bits)
-    more = max(1.0, len(allowed) / max(int(allowed.sum()), 1))
-    if kind == "flat":
-        return faiss.SearchParameters(sel=selector), [bits, selector]
+    more = max(1.0, len(valid) / max(int(valid.sum()), 1))
     if kind == "hnsw":
         effort = int(index.hnsw.efSearch * more)
         return faiss.SearchParametersHNSW(efSearch=effort, sel=selector), [bits, selector]
+    if kind == "flat":
+        return faiss.SearchParameters(sel=selector), [bits, selector]
     effort = min(index.nlist, int(index.nprobe * more))
     create = faiss.SearchParametersIVF if kind == "ivf" else faiss.IVFPQSearchParameters
     return create(nprobe=effort, sel=selector), [bits, selector]
 
 
-def _exact_similarity(features: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _exact_similarity(features: Any, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     similarity = np.full(rows.shape, -np.inf, dtype=np.float32)
     for query, row, target in zip(queries, rows, similarity):
         found = row >= 0

@@ -1,29 +1,30 @@
-"""gallery.json: reading it, and checking its structure."""
+"""gallery.json: reading and writing it, and checking its structure."""
 
 import hashlib
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from icre.gallery import index as indexes
 from icre.gallery.calibration import Calibration
 from icre.gallery.staging import may_be_staging, staging_folder
 from icre.modality import NAMES
 from icre.utils.errors import UserError
-from icre.utils.files import read_json
+from icre.utils.files import read_json, replaced
 from icre.utils.schema import Closed, Open, parse
 
-MANIFEST, IMAGES, FEATURES, INDEX, CONFIG = (
-    "gallery.json",
-    "images.csv",
-    "features.npy",
-    "index.faiss",
-    "config.yaml",
-)
-FORMAT = 1
+MANIFEST, CONFIG = "gallery.json", "config.yaml"
+# of format 1, whose whole content is in three files
+IMAGES, FEATURES, INDEX = "images.csv", "features.npy", "index.faiss"
+FORMAT = 2
 CHECKSUM = "seal"  # key of the manifest's own checksum
+VERSION = "version"  # grows by one with each change of the images
+
+Status = tuple[int, int, int]
 
 
 def add_checksum(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -36,8 +37,52 @@ def _checksum(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Replace a gallery's manifest; it is on the disk when this returns."""
+    text = json.dumps(add_checksum(manifest), indent=1) + "\n"
+    with replaced(folder / MANIFEST) as temporary:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Names in a folder, such as that of a file that was renamed, are on the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """All files below a folder, and their names, are on the disk.
+
+    Some file systems refuse what does not fit only now.
+    """
+    for below, _, names in os.walk(folder):
+        for name in names:
+            handle = os.open(os.path.join(below, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(below))
+
+
+def status(folder: Path) -> Status | None:
+    """What differs once a gallery's manifest was replaced, read by one `stat`; None: no gallery."""
+    try:
+        found = os.stat(folder / MANIFEST)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a gallery's manifest.
+    """Read a gallery's manifest, of this format or of format 1.
 
     Raises:
         UserError: there is none, or it is damaged, of another format, or has an entry of a wrong
@@ -50,7 +95,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                 f"gallery {folder} is unfinished: repeat the command that indexes it, "
                 "it goes on where it was stopped"
             )
-        if folder.is_dir() and (folder / INDEX).exists():
+        if folder.is_dir() and (folder / CONFIG).exists():
             raise UserError(f"gallery {folder} is damaged: {MANIFEST} is missing; index again")
         raise UserError(f"{folder} is no gallery: make one with tools/search.py index")
     try:
@@ -62,14 +107,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"gallery {folder} is damaged: {MANIFEST} is not as it was written; index again"
         )
-    if manifest.get("format") != FORMAT:
+    version = manifest.get("format")
+    if version not in (1, FORMAT) or isinstance(version, bool):
         raise UserError(
-            f"gallery {folder} has format {manifest.get('format')}, this program reads "
-            f"{FORMAT}: index again"
+            f"gallery {folder} has format {version}, this program reads 1 and {FORMAT}: index again"
         )
     where = f"gallery {folder} is damaged: {MANIFEST}"
     try:
-        parse(_Manifest, manifest, where)
+        parse(_First if version == 1 else _Manifest, manifest, where)
+        if version == FORMAT:
+            _check_sums(manifest, where)
         for name, stored in manifest["calibrations"].items():
             Calibration.from_dict(stored, f"{where}, calibrations of {name}: it")
     except UserError as error:
@@ -77,7 +124,34 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _check_sums(manifest: dict[str, Any], where: str) -> None:
+    """Raise UserError where numbers of a manifest contradict each other."""
+    total = sum(segment["images"] for segment in manifest["segments"])
+    graph = manifest["index_file"]
+    require = _Require(where)
+    require(total == manifest["images"], f"images: its segments have {total}")
+    names = [segment["name"] for segment in manifest["segments"]]
+    require(len(set(names)) == len(names), "segments: one is there twice")
+    if graph is not None:
+        require(manifest["index"] != "flat", "index_file: a flat gallery has none")
+        require(graph["rows"] <= min(graph["vectors"], total), "rows of index_file")
+        is_whole = graph["rows"] == graph["vectors"]
+        require(is_whole or graph["slots"] is not None, "slots of index_file")
+
+
+class _Require:
+    def __init__(self, where: str):
+        self.where = where
+
+    def __call__(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise UserError(f"{self.where} has a wrong {what}")
+
+
 _Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Segment_name = Annotated[str, Field(pattern="^[0-9]{1,12}-[0-9]{1,9}$")]
+# no slash: all files are in the folder of their segment
+_File_name = Annotated[str, Field(pattern="^[a-z][a-z0-9]*([.][a-z]+)+$")]
 
 
 class _Model(Closed):
@@ -85,14 +159,79 @@ class _Model(Closed):
     sha256: _Hash
 
 
-class _Manifest(Open):
-    """What `store.write` puts into it."""
+class _File(Closed):
+    bytes: NonNegativeInt
+    sha256: _Hash
 
+
+class _Segment(Closed):
+    name: _Segment_name
     images: PositiveInt
+    attributes: list[Annotated[str, Field(min_length=1)]]
+    files: dict[_File_name, _File]
+
+
+class _Index(Closed):
+    """The file of the index: `vectors` that it was built of, `rows` of these that are still there,
+    which are the first of the gallery.
+    """
+
+    name: _Segment_name
+    vectors: PositiveInt
+    rows: NonNegativeInt
+    file: _File
+    slots: _File | None  # (vectors,) int64 row of each vector, -1 if removed; null: all in order
+
+
+class _Change(Closed):
+    """Images at the last calibration, and those that were added and removed since."""
+
+    images: NonNegativeInt
+    added: NonNegativeInt
+    removed: NonNegativeInt
+
+
+class _Common(Open):
     dimensions: PositiveInt
     index: Literal[tuple(indexes.KINDS)]
     made: str
     model: _Model
     skipped: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     calibrations: dict[Literal[NAMES], Any]
+
+
+class _Manifest(_Common):
+    """What `writing` puts into it."""
+
+    version: PositiveInt
+    images: NonNegativeInt
+    changed: str
+    calibrated: _Change
+    config: _File
+    segments: list[_Segment]
+    index_file: _Index | None
+
+
+class _First(_Common):
+    """A manifest of format 1."""
+
+    images: PositiveInt
     files: dict[Literal[IMAGES, FEATURES, INDEX, CONFIG], _Hash] = Field(min_length=4)
+
+
+def read_until_stable(folder: Path, read: Callable[[dict[str, Any], Status | None], Any]) -> Any:
+    """Call `read` with the manifest and its status, again if the gallery was changed meanwhile.
+
+    A writer deletes the files of the old version once the new one is there; a file that is missing
+    while the manifest stays is damage.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+    """
+    while True:
+        before = status(folder)
+        try:
+            return read(read_manifest(folder), before)
+        except FileNotFoundError:
+            if status(folder) == before:
+                raise

@@ -6,17 +6,18 @@ cosine, and the best of all are among both.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from icre.evaluation.calibration import fit_pair
-from icre.gallery.images import ImageTable
+from icre.gallery.filters import Filter
+from icre.gallery.table import ImageTable
 from icre.modality import NAMES
 from icre.utils.errors import UserError
 
-# features (Q, D), number of matches K, modality of the images (None: both) -> rows (Q, K), cosine
-# similarities (Q, K)
-Search = Callable[[np.ndarray, int, int | None], tuple[np.ndarray, np.ndarray]]
+# (Q, D) features, number of matches K, filter -> rows (Q, K), cosine similarities (Q, K)
+Search = Callable[[np.ndarray, int, Filter | None], tuple[np.ndarray, np.ndarray]]
 # name of the gallery images' modality -> scale and shift of their similarity to queries of one
 # modality; None: cosines are compared as they are
 Lines = Mapping[str, list[float]] | None
@@ -60,7 +61,7 @@ def comparable(cosine: np.ndarray, lines: Lines, modality: int) -> np.ndarray:
 
 
 def nearest(
-    search: Search, lines: Lines, queries: np.ndarray, top: int
+    search: Search, lines: Lines, queries: np.ndarray, top: int, filter: Filter | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The best matches of queries of one modality.
 
@@ -69,16 +70,21 @@ def nearest(
         lines: of the queries' modality.
         queries: (Q, D) unit vectors.
         top: results per query.
+        filter: of the images.
 
     Returns:
         rows, cosine similarities and comparable similarities, (Q, K) each, the most comparable
         first; what an approximate index did not find is -1, -inf and -inf.
     """
     if lines is None:
-        rows, cosine = search(queries, top, None)
+        rows, cosine = search(queries, top, filter)
         return rows, cosine, cosine
-    found = [search(queries, top, modality) for modality in range(len(NAMES))]
-    scores = [comparable(cosine, lines, number) for number, (_, cosine) in enumerate(found)]
+    filter = filter or Filter()
+    wanted = [name for name in NAMES if not filter.modality or name in filter.modality]
+    found = [search(queries, top, replace(filter, modality=(name,))) for name in wanted]
+    scores = [
+        comparable(cosine, lines, NAMES.index(name)) for name, (_, cosine) in zip(wanted, found)
+    ]
     rows, cosine, score = (
         np.concatenate(parts, axis=1) for parts in (*map(list, zip(*found)), scores)
     )

@@ -10,7 +10,7 @@ from icre.gallery.answers import Answer
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 from icre.utils.html import render
-from icre.utils.image import read_image
+from icre.utils.image import Crop, read_image
 
 HEIGHT, QUALITY = 208, 85  # of the pictures, in pixels and on JPEG's scale
 
@@ -53,10 +53,13 @@ def _legend(answers: Sequence[Answer]) -> str:
     return "; ".join(parts) + "."
 
 
-def _jpeg(path: str) -> bytes | None:
-    """The image as a small JPEG file; None if it cannot be read, as a gallery may outlive it."""
+def _jpeg(path: str, box: tuple[int, int, int, int] | None) -> bytes | None:
+    """The image, or the box in it, as a small JPEG file.
+
+    None if it cannot be read, as a gallery may outlive it.
+    """
     try:
-        image = read_image(path)
+        image = read_image(Crop(path, *box) if box else path)
     except UserError:
         return None
     width = max(1, round(image.width * HEIGHT / image.height))

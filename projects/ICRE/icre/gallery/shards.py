@@ -66,6 +66,8 @@ def _checksum(images: ImageTable, rows: range, model: str) -> str:
     lines = [model]
     for row in rows:
         path, modality = images.paths[row], images.modalities[row]
+        if images.boxes[row].any():
+            modality = f"{modality}\0{images.boxes[row].tolist()}"
         try:
             status = os.stat(path)
         except OSError:  # such as a link to nothing: told when the images are checked

@@ -1,46 +1,49 @@
-"""A gallery's folder: written atomically, and every file verified when it is opened.
+"""A gallery's folder, opened for searching.
 
-    gallery.json    the manifest: model, kind of index, checksum of every file, calibrations
-    images.csv      path, modality, camera, identity of each image
-    features.npy    (N, D) float32 unit vectors
-    index.faiss     the index of them
-    config.yaml     the model's whole config
+    gallery.json      the manifest: model, kind of index, every file with its size and checksum
+    config.yaml       the model's whole config
+    segments/V-N/     rows: their features and table, as arrays (`icre.gallery.segments`)
+    index/V-N.faiss   the index, except of a flat gallery, which is searched by its features
+    index/V-N.npy     the row of each vector of the index, once some were removed
+    removed.jsonl     what was removed, when and why
+    answers.jsonl     where answers of this gallery were written
 
-`gallery.json` is written last and holds a checksum of its own content. A checksum says that a file
-is as it was written; what it holds is checked too, as anybody can write a folder with checksums.
+Files of a version never change; `gallery.json` alone says which files there are, and is replaced
+atomically and last (`icre.gallery.versions`). A reader maps the files when it opens the gallery,
+and so keeps the version that it opened.
+
+What is checked at once is the structure: sizes, types, shapes and numbers that have to agree. The
+content is checked where it is returned, and all of it, with the checksums, by
+`icre.gallery.verify`: anybody can write a folder with checksums.
 """
 
-import json
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import faiss
 import numpy as np
 import torch
 
+from icre.gallery import format1
 from icre.gallery import index as indexes
+from icre.gallery.arrays import file_size, map_array
 from icre.gallery.calibration import Calibration
-from icre.gallery.images import ImageTable
-from icre.gallery.manifest import (
-    CONFIG,
-    FEATURES,
-    FORMAT,
-    IMAGES,
-    INDEX,
-    MANIFEST,
-    add_checksum,
-    read_manifest,
-)
-from icre.gallery.staging import GALLERY, discard, remove_gallery, staging, staging_folder
+from icre.gallery.filters import Filter
+from icre.gallery.manifest import CONFIG, VERSION, Status, read_until_stable, status
+from icre.gallery.segments import Segment, StoredFeatures, StoredImages, open_segment
 from icre.utils.errors import UserError
-from icre.utils.files import replaced, sha256_of
+from icre.utils.files import sha256_of
+
+INDEX_FOLDER = "index"
+# A filter that leaves at most so many images, or this share of them, is searched exactly: a graph
+# loses matches among few (measured: 16 % at 1.25 %).
+EXACT_ROWS, EXACT_SHARE = 100_000, 1 / 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelInfo:
     """The model of a gallery: its checkpoint's path and SHA-256, and its config as YAML."""
 
@@ -50,41 +53,155 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, eq=False)
+class StoredIndex:
+    """The index of the first `rows` images.
+
+    Args:
+        index: faiss's.
+        rows: images that it holds; those behind them are compared one by one.
+        slots: (M,) row of each of its vectors, -1 if removed; None: in order.
+    """
+
+    index: faiss.Index
+    rows: int
+    slots: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Gallery:
-    """An opened gallery.
+    """An opened version of a gallery.
 
     Args:
         folder: of its files.
         manifest: content of gallery.json.
-        images: N rows.
-        features: (N, D), mapped from disk.
-        index: faiss's.
-        calibrations: name of the queries' modality -> Calibration; empty before calibration.
+        segments: its rows.
+        stored: its index; None: exact search.
+        on_gpu: an index of all images on a GPU, for searches without a filter; see `on`.
+        opened: `manifest.status` when it was opened.
     """
 
     folder: Path
     manifest: dict[str, Any]
-    images: ImageTable
-    features: np.ndarray
-    index: faiss.Index
-    calibrations: dict[str, Calibration]
+    segments: list[Segment]
+    stored: StoredIndex | None
+    opened: Status | None = None
+    on_gpu: faiss.Index | None = None
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
+
+    @cached_property
+    def images(self) -> StoredImages:
+        """N rows."""
+        return StoredImages(self.segments)
+
+    @cached_property
+    def features(self) -> StoredFeatures:
+        """(N, D), mapped from disk."""
+        return StoredFeatures(self.segments, self.manifest["dimensions"])
+
+    @property
+    def version(self) -> int:
+        """Grows by one with each change."""
+        return self.manifest.get(VERSION, 0)
+
+    def is_current(self) -> bool:
+        """Whether the folder still has the version that was opened; one `stat`."""
+        return status(self.folder) == self.opened
+
+    @property
+    def change(self) -> dict[str, int]:
+        """{images, added, removed}: images when it was calibrated, and what changed since."""
+        same = {"images": len(self.images), "added": 0, "removed": 0}
+        return self.manifest.get("calibrated", same)
 
     def nearest(
-        self, queries: np.ndarray, top: int, modality: int | None = None
+        self, queries: np.ndarray, top: int, filter: Filter | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (Q, K) and similarities (Q, K) of the best matches; see `index.nearest`.
+        """The best matches among the images that meet a filter.
 
-        `modality`: among its images alone.
+        Args:
+            queries: (Q, D) unit vectors.
+            top: results per query.
+            filter: None: all images. A narrow one is searched exactly.
+
+        Returns:
+            rows (Q, K) int64 and cosine similarities (Q, K), best first, K = min(top, images). An
+            approximate index may find fewer: the rest is -1 and -inf.
+
+        Raises:
+            UserError: a condition that no image can meet (`Filter.check`), or a damaged row.
         """
-        allowed = None if modality is None else self.images.modalities == modality
-        return indexes.nearest(
-            self.manifest["index"], self.index, self.features, queries, top, allowed
-        )
+        allowed = self.passing(filter) if filter else None
+        count = len(self.images) if allowed is None else int(allowed.sum())
+        narrow = allowed is not None and count <= max(EXACT_ROWS, EXACT_SHARE * len(allowed))
+        if self.on_gpu is not None and allowed is None and count:
+            kind = self.manifest["index"]
+            found = indexes.nearest(kind, self.on_gpu, self.features, queries, top)
+        elif self.stored is None or narrow or not count:
+            found = indexes.exact(self._parts(0, allowed), queries, top)
+        else:
+            found = self._search_index(self.stored, queries, top, allowed)
+        self._check(found[0])
+        return found
 
     def on(self, device: torch.device) -> "Gallery":
-        """The same gallery, searched on that device; see `index.on_device`."""
-        index = indexes.on_device(self.manifest["index"], self.index, device)
-        return replace(self, index=index)
+        """The same gallery, searched on that device where faiss can; see `index.on_device`.
+
+        Of an index that some images were added to, or removed from, the CPU keeps the search.
+        """
+        kind, stored = self.manifest["index"], self.stored
+        changed = stored and (stored.slots is not None or stored.rows < len(self.images))
+        if changed or not indexes.can_be_on(kind, device):
+            return self
+        index = stored.index if stored else indexes.build(kind, self.features, progress=False)
+        return replace(self, on_gpu=indexes.on_device(kind, index, device))
+
+    def passing(self, filter: Filter) -> np.ndarray:
+        """(N,) which images meet a filter.
+
+        Raises:
+            UserError: see `Filter.check`.
+        """
+        filter.check([one.columns for one in self.segments], str(self.folder))
+        masks = [filter.mask(one.columns) for one in self.segments]
+        return np.concatenate([np.zeros(0, dtype=bool), *masks])
+
+    def _search_index(
+        self, stored: StoredIndex, queries: np.ndarray, top: int, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        kind, inside = self.manifest["index"], None if allowed is None else allowed[: stored.rows]
+        first = indexes.nearest(
+            kind, stored.index, self.features, queries, top, stored.slots, inside
+        )
+        rest = indexes.exact(self._parts(stored.rows, allowed), queries, top)
+        rows, similarity = (np.concatenate(pair, axis=1) for pair in zip(first, rest))
+        count = len(self.images) if allowed is None else int(allowed.sum())
+        return indexes.best(rows, similarity, min(top, count))
+
+    def _parts(self, first: int, allowed: np.ndarray | None) -> Iterator[tuple]:
+        """What `index.exact` compares: the allowed rows from `first` on."""
+        for start, segment in zip(self.images.starts.tolist(), self.segments):
+            skip = max(first - start, 0)
+            if skip >= len(segment):
+                continue
+            inside = None if allowed is None else allowed[start + skip : start + len(segment)]
+            chosen = None if inside is None or inside.all() else np.flatnonzero(inside)
+            yield start + skip, segment.features[skip:], chosen
+
+    def _check(self, rows: np.ndarray) -> None:
+        """What is returned is as it has to be."""
+        found = np.unique(rows)
+        found = found[found >= 0]
+        for start in range(0, len(found), indexes.BLOCK):
+            part = found[start : start + indexes.BLOCK]
+            try:
+                format1.check_unit(self.features[part])
+            except ValueError:
+                lengths = np.linalg.norm(self.features[part], axis=1)
+                row = part[np.argmax(~(np.abs(lengths - 1) < 1e-2))]
+                raise UserError(
+                    f"gallery {self.folder} is damaged: the feature of row {row} "
+                    f"({self.images.row(row)['path']}) is no unit vector; index again"
+                ) from None
 
     def check_model(self, sha256: str, weights: str) -> None:
         """Raise UserError unless this is the SHA-256 of the checkpoint that the features are of."""
@@ -97,180 +214,85 @@ class Gallery:
             )
 
 
-def write(
-    folder: Path,
-    images: ImageTable,
-    blocks: Iterable[np.ndarray],
-    model: ModelInfo,
-    kind: str,
-    skipped: Sequence[tuple[str, str]] = (),
-    progress: bool = True,
-) -> None:
-    """Write a gallery; the folder appears when it is complete.
-
-    Args:
-        folder: must not exist.
-        images: N rows.
-        blocks: their features, in order; unit vectors, together (N, D).
-        model: of the features.
-        kind: key of `index.KINDS`.
-        skipped: (path, reason) of images that were left out on request.
-        progress: show a bar.
-
-    Raises:
-        UserError: it cannot be written, or there are too few images for this kind of index.
-    """
-    with staging(folder):
-        finish(folder, images, blocks, model, kind, skipped, progress)
-
-
-def finish(
-    folder: Path,
-    images: ImageTable,
-    blocks: Iterable[np.ndarray],
-    model: ModelInfo,
-    kind: str,
-    skipped: Sequence[tuple[str, str]] = (),
-    progress: bool = True,
-) -> None:
-    """Like `write`, inside of `staging(folder)`; discards the staging folder."""
-    target = staging_folder(folder) / GALLERY
-    try:
-        remove_gallery(folder)
-        target.mkdir(parents=True)
-        images.save(target / IMAGES)
-        (target / CONFIG).write_text(model.config)
-        features = _save_features(target / FEATURES, blocks, len(images))
-        _save_index(target / INDEX, indexes.build(kind, features, progress))
-        _write_manifest(
-            target,
-            {
-                "format": FORMAT,
-                "images": len(images),
-                "dimensions": features.shape[1],
-                "index": kind,
-                "made": datetime.now(UTC).isoformat(timespec="seconds"),
-                "model": {"weights": model.weights, "sha256": model.sha256},
-                "skipped": [list(one) for one in skipped],
-                "calibrations": {},
-                "files": {
-                    name: sha256_of(target / name) for name in (IMAGES, FEATURES, INDEX, CONFIG)
-                },
-            },
-        )
-        target.rename(folder)
-    except OSError as error:
-        raise UserError(
-            f"cannot write gallery {folder}: {error}; repeat the command that indexes it, it goes "
-            "on where it was stopped"
-        ) from error
-    discard(folder)
-
-
 def open_gallery(folder: str | Path) -> Gallery:
-    """Open a gallery; every file is compared with its checksum, and the files with each other.
+    """Open the newest version of a gallery; files are mapped, and their structure is checked.
 
     Raises:
         UserError: there is none, it is unfinished, of another format, or damaged (names the file).
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    for name, expected in manifest["files"].items():
-        if not (folder / name).is_file():
-            raise UserError(f"gallery {folder} is damaged: {name} is missing; index again")
-        if sha256_of(folder / name) != expected:
-            raise UserError(
-                f"gallery {folder} is damaged: {name} is not as it was written "
-                "(its SHA-256 differs); index again"
-            )
+
+    def read(manifest: dict[str, Any], opened: Status | None) -> Gallery:
+        calibrations = {
+            name: Calibration.from_dict(one) for name, one in manifest["calibrations"].items()
+        }
+        if manifest["format"] == 1:
+            segments, index = format1.read(folder, manifest)
+            stored = None if index is None else StoredIndex(index, manifest["images"])
+        else:
+            file_size(folder / CONFIG)
+            if sha256_of(folder / CONFIG) != manifest["config"]["sha256"]:
+                raise ValueError(f"{CONFIG} is not as it was written (its SHA-256 differs)")
+            segments = [
+                open_segment(folder, entry, manifest["dimensions"])
+                for entry in manifest["segments"]
+            ]
+            stored = open_index(folder, manifest, segments)
+        return Gallery(folder, manifest, segments, stored, opened, calibrations)
+
     try:
-        images = _read_images(folder, manifest)
-        features = _read_features(folder, manifest)
-        index = _read_index(folder, manifest)
-    except ValueError as error:  # UserError is one
+        return read_until_stable(folder, read)
+    except FileNotFoundError as error:
+        name = Path(error.filename).relative_to(folder)
+        raise UserError(f"gallery {folder} is damaged: {name} is missing; index again") from None
+    except UserError:
+        raise
+    except ValueError as error:
         raise UserError(f"gallery {folder} is damaged: {error}; index again") from None
-    calibrations = {
-        name: Calibration.from_dict(one) for name, one in manifest["calibrations"].items()
-    }
-    return Gallery(folder, manifest, images, features, index, calibrations)
 
 
-def _read_images(folder: Path, manifest: dict[str, Any]) -> ImageTable:
-    images = ImageTable.load(folder / IMAGES)
-    if len(images) != manifest["images"]:
-        raise ValueError(f"{IMAGES} has {len(images)} rows, {MANIFEST} says {manifest['images']}")
-    return images
+def open_index(
+    folder: Path, manifest: dict[str, Any], segments: list[Segment], mapped: bool = True
+) -> StoredIndex | None:
+    """Open the index of a manifest of this format; arguments as of `Gallery` and `index.load`.
 
-
-def _read_features(folder: Path, manifest: dict[str, Any]) -> np.ndarray:
-    try:
-        features = np.load(folder / FEATURES, mmap_mode="r")
-    except Exception as error:  # NumPy lets errors of Python's tokenizer through, for example
-        raise ValueError(f"{FEATURES}: {error}") from None
-    found = getattr(features, "shape", None), str(getattr(features, "dtype", None))
-    expected = (manifest["images"], manifest["dimensions"]), "float32"
-    if found != expected:
-        raise ValueError(f"{FEATURES} holds {found}, {MANIFEST} says {expected}")
-    for start in range(0, len(features), indexes.BLOCK):
-        block = features[start : start + indexes.BLOCK]
-        lengths = np.einsum("nd,nd->n", block, block)
-        wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))  # NaN too
-        if len(wrong):
-            raise ValueError(f"{FEATURES}: row {start + wrong[0]} is no unit vector")
-    return features
-
-
-def _read_index(folder: Path, manifest: dict[str, Any]) -> faiss.Index:
-    try:
-        index = faiss.read_index(str(folder / INDEX))
-    except (RuntimeError, MemoryError) as error:
-        raise ValueError(f"{INDEX} is no index ({str(error).splitlines()[0][-100:]})") from None
-    shape = manifest["images"], manifest["dimensions"]
-    expected = type(indexes.KINDS[manifest["index"]].create(shape[1], shape[0]))
-    if type(index) is not expected:
-        raise ValueError(f"{INDEX} is a {type(index).__name__}, not a {expected.__name__}")
-    if (index.ntotal, index.d) != shape or index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise ValueError(f"{INDEX} holds {index.ntotal} x {index.d}, {MANIFEST} says {shape}")
-    return index
-
-
-def save_calibrations(gallery: Gallery, calibrations: dict[str, Calibration]) -> None:
-    """Store calibrations in the gallery's manifest; replaces earlier ones."""
-    stored = {name: one.as_dict() for name, one in calibrations.items()}
-    _write_manifest(gallery.folder, gallery.manifest | {"calibrations": stored})
-
-
-def _save_features(path: Path, blocks: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """Write (count, D) in blocks, and map the file.
-
-    The blocks are written, not copied into a map: on a full disk that kills the process.
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: names the file that is damaged.
     """
-    header, start = None, 0
-    with open(path, "wb") as file:
-        for block in blocks:
-            if header is None:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (count, block.shape[1])}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(block, dtype="<f4").data)
-            start += len(block)
-        _sync(file)
-    if start != count or header is None:
-        raise ValueError(f"{start} features for {count} images")
-    return np.load(path, mmap_mode="r")
+    entry, kind, dimensions = manifest["index_file"], manifest["index"], manifest["dimensions"]
+    if entry is None:
+        return None
+    path = folder / INDEX_FOLDER / f"{entry['name']}.faiss"
+    for file, info in ((path, entry["file"]), (path.with_suffix(".npy"), entry["slots"])):
+        if info is not None and file_size(file) != info["bytes"]:
+            raise ValueError(f"{file.name} has another size than it was written with")
+    slots = None
+    if entry["slots"] is not None:
+        slots = map_array(path.with_suffix(".npy"), np.int64, [entry["vectors"]])
+        live = slots[slots >= 0]
+        if len(live) != entry["rows"] or (len(live) and live.max() >= entry["rows"]):
+            raise ValueError(f"{path.stem}.npy does not name {entry['rows']} rows")
+    try:
+        index = indexes.load(kind, str(path), entry["vectors"], dimensions, entry["rows"], mapped)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if kind == "hnsw":
+        _give_vectors(index, StoredFeatures(segments, dimensions), entry["vectors"], slots)
+    return StoredIndex(index, entry["rows"], slots)
 
 
-def _save_index(path: Path, index: faiss.Index) -> None:
-    with open(path, "wb") as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
-        _sync(file)
-
-
-def _sync(file: BinaryIO) -> None:
-    """Some file systems refuse what does not fit only now."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    with replaced(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(add_checksum(manifest), indent=1) + "\n")
+def _give_vectors(
+    index: faiss.Index, features: StoredFeatures, count: int, slots: np.ndarray | None
+) -> None:
+    """The features of a graph's rows, in its order; those that were removed are 0."""
+    vectors = faiss.IndexFlatIP(index.d)
+    for start in range(0, count, indexes.BLOCK):
+        if slots is None:
+            block = features[start : min(start + indexes.BLOCK, count)]
+        else:
+            rows = slots[start : start + indexes.BLOCK]
+            block = np.zeros((len(rows), index.d), dtype=np.float32)
+            block[rows >= 0] = features[rows[rows >= 0]]
+        vectors.add(np.ascontiguousarray(block))
+    indexes.set_vectors(index, vectors)

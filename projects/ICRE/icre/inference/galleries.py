@@ -1,5 +1,6 @@
-"""Galleries with the model of their features: building, opening and calibrating them."""
+"""Galleries with the model of their features: building, opening, extending and calibrating them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,21 @@ import numpy as np
 import icre.compat  # noqa: F401
 
 from icre.datasets import load_dataset
-from icre.gallery import shards, staging, store
+from icre.gallery import changes, shards, staging, store, writing
 from icre.gallery.calibration import Calibration, calibrate
-from icre.gallery.images import ImageTable, collect
+from icre.gallery.images import collect
 from icre.gallery.index import require_enough
+from icre.gallery.manifest import CONFIG
+from icre.gallery.segments import cut
 from icre.gallery.store import Gallery, ModelInfo
+from icre.gallery.table import ImageTable
 from icre.inference.extractor import FeatureExtractor, read_config
 from icre.utils.errors import UserError
 from icre.utils.files import sha256_of
 from icre.utils.image import find_faults, verify_images
+from icre.utils.lock import locked
+
+Skipped = list[tuple[str, str]]  # (path, reason) of images that were left out
 
 
 def check_request(folder: Path, images: ImageTable, kind: str, shard_size: int) -> None:
@@ -27,9 +34,74 @@ def check_request(folder: Path, images: ImageTable, kind: str, shard_size: int) 
     """
     staging.check_absent(folder)
     staging.check_staging(folder)
-    if shard_size < 1:
-        raise UserError(f"--shard {shard_size}: at least 1 image")
+    check_shard_size(shard_size)
     require_enough(kind, len(images))
+
+
+def check_shard_size(size: int) -> None:
+    """Raise UserError for a shard of no image."""
+    if size < 1:
+        raise UserError(f"--shard {size}: at least 1 image")
+
+
+class StagedFeatures:
+    """Computes the features of images shard by shard; finished shards are used again.
+
+    Args:
+        folder: of the shards.
+        images: N rows.
+        extractor: computes their features.
+        shard_size: images per shard.
+    """
+
+    def __init__(
+        self, folder: Path, images: ImageTable, extractor: FeatureExtractor, shard_size: int
+    ):
+        self.images, self.extractor = images, extractor
+        self.shards = shards.plan(folder, images, extractor.fingerprint, shard_size)
+        self.pending = [shard for shard in self.shards if shard.load() is None]
+
+    def compute(self, skip_corrupt: bool) -> tuple[ImageTable, Skipped]:
+        """Compute the pending shards.
+
+        Returns:
+            The images that have features, and those that were left out.
+
+        Raises:
+            UserError: an image cannot be read, unless those are skipped.
+        """
+        self._compute(self._find_faults(skip_corrupt))
+        faults = {row: reason for shard in self.shards for row, reason in shard.load()[1]}
+        sources = self.images.sources()
+        if faults and not skip_corrupt:
+            raise UserError(
+                f"{len(faults)} images were skipped before, the first is "
+                f"{sources[min(faults)]}: replace them or give --skip-corrupt again"
+            )
+        kept = self.images.take([row for row in range(len(self.images)) if row not in faults])
+        return kept, [(str(sources[row]), reason) for row, reason in faults.items()]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """(B, D) features of the images that have some, in order."""
+        return shards.blocks(self.shards)
+
+    def _find_faults(self, skip_corrupt: bool) -> dict[int, str]:
+        """Row -> reason of the pending images that cannot be read."""
+        sources = self.images.sources()
+        rows = {sources[row]: row for shard in self.pending for row in shard.rows}
+        if skip_corrupt:
+            return {rows[source]: reason for source, reason in find_faults(rows)}
+        try:
+            verify_images(list(rows))
+        except UserError as error:
+            raise UserError(f"{error}; or leave out what is broken with --skip-corrupt") from None
+        return {}
+
+    def _compute(self, faults: dict[int, str]) -> None:
+        rows = [row for shard in self.pending for row in shard.rows if row not in faults]
+        images = self.images.take(rows)
+        features = self.extractor.batches(images.sources(), images.modalities.tolist())
+        shards.save_shards(self.pending, faults, features)
 
 
 class GalleryBuilder:
@@ -55,12 +127,11 @@ class GalleryBuilder:
         shard_size: int = 1024,
     ):
         check_request(folder, images, kind, shard_size)
-        self.folder, self.images, self.extractor, self.kind = folder, images, extractor, kind
+        self.folder, self.extractor, self.kind = folder, extractor, kind
         below = staging.staging_folder(folder) / staging.SHARDS
-        self.shards = shards.plan(below, images, extractor.fingerprint, shard_size)
-        self.pending = [shard for shard in self.shards if shard.load() is None]
+        self.staged = StagedFeatures(below, images, extractor, shard_size)
 
-    def build(self, skip_corrupt: bool = False) -> tuple[ImageTable, list[tuple[str, str]]]:
+    def build(self, skip_corrupt: bool = False) -> tuple[ImageTable, Skipped]:
         """Compute the pending shards and write the gallery.
 
         Args:
@@ -74,40 +145,43 @@ class GalleryBuilder:
                 process builds this gallery.
         """
         with staging.staging(self.folder):
-            return self._build(skip_corrupt)
-
-    def _build(self, skip_corrupt: bool) -> tuple[ImageTable, list[tuple[str, str]]]:
-        self._compute(self._find_faults(skip_corrupt))
-        faults = {row: reason for shard in self.shards for row, reason in shard.load()[1]}
-        if faults and not skip_corrupt:
-            raise UserError(
-                f"{len(faults)} images were skipped before, the first is "
-                f"{self.images.paths[min(faults)]}: replace them or give --skip-corrupt again"
-            )
-        kept = self.images.take([row for row in range(len(self.images)) if row not in faults])
-        require_enough(self.kind, len(kept))
-        skipped = [(self.images.paths[row], reason) for row, reason in faults.items()]
-        extractor = self.extractor
-        model = ModelInfo(str(extractor.weights), extractor.sha256, extractor.cfg.dump())
-        store.finish(self.folder, kept, shards.blocks(self.shards), model, self.kind, skipped)
+            kept, skipped = self.staged.compute(skip_corrupt)
+            require_enough(self.kind, len(kept))
+            extractor = self.extractor
+            model = ModelInfo(str(extractor.weights), extractor.sha256, extractor.cfg.dump())
+            parts = cut(kept, self.staged.blocks())
+            writing.finish(self.folder, parts, model, self.kind, skipped)
         return kept, skipped
 
-    def _find_faults(self, skip_corrupt: bool) -> dict[int, str]:
-        """Row -> reason of the pending images that cannot be read."""
-        rows = {self.images.paths[row]: row for shard in self.pending for row in shard.rows}
-        if skip_corrupt:
-            return {rows[path]: reason for path, reason in find_faults(rows)}
-        try:
-            verify_images(list(rows))
-        except UserError as error:
-            raise UserError(f"{error}; or leave out what is broken with --skip-corrupt") from None
-        return {}
 
-    def _compute(self, faults: dict[int, str]) -> None:
-        rows = [row for shard in self.pending for row in shard.rows if row not in faults]
-        images = self.images.take(rows)
-        features = self.extractor.batches(images.paths, images.modalities.tolist())
-        shards.save_shards(self.pending, faults, features)
+def add_images(
+    gallery: Gallery,
+    extractor: FeatureExtractor,
+    images: ImageTable,
+    shard_size: int = 1024,
+    skip_corrupt: bool = False,
+) -> tuple[changes.Change, Skipped]:
+    """Compute the features of images and add them to a gallery; continues after an interruption.
+
+    Args:
+        gallery, extractor: of `open_with_model`.
+        images: none of them is in the gallery, see `changes.new_images`.
+        shard_size: images between two saves.
+        skip_corrupt: leave out images that cannot be read.
+
+    Raises:
+        UserError: an image cannot be read or is in the gallery, or another process adds to it.
+    """
+    check_shard_size(shard_size)
+    folder = gallery.folder / changes.ADDING
+    with locked(folder, "gallery"):
+        staged = StagedFeatures(folder, images, extractor, shard_size)
+        kept, skipped = staged.compute(skip_corrupt)
+        if not len(kept):
+            raise UserError(f"none of {len(images)} images can be read: nothing is added")
+        change = changes.add(gallery.folder, kept, staged.blocks(), skipped)
+        changes.clear_addition(folder)
+    return change, skipped
 
 
 def open_with_model(
@@ -135,14 +209,14 @@ def open_with_model(
     options = ["MODEL.DEVICE", device]
     if root:
         options += ["DATASETS.ROOT", root]
-    cfg = read_config(gallery.folder / store.CONFIG, *options)
+    cfg = read_config(gallery.folder / CONFIG, *options)
     extractor = FeatureExtractor(cfg, weights)
     return gallery.on(extractor.device), extractor
 
 
 def features_of(extractor: FeatureExtractor, images: ImageTable) -> np.ndarray:
     """(N, D) float32 unit vectors of a table's images."""
-    return extractor.features(images.paths, images.modalities.tolist())
+    return extractor.features(images.sources(), images.modalities.tolist())
 
 
 def held_out_people(extractor: FeatureExtractor) -> tuple[ImageTable, str]:
@@ -165,8 +239,8 @@ def calibrate_gallery(
     Returns:
         Name of the queries' modality -> Calibration.
     """
-    verify_images(people.paths)
+    verify_images(people.sources())
     features = features_of(extractor, people)
     found = calibrate(gallery.images, gallery.nearest, people, features, source, held_out)
-    store.save_calibrations(gallery, found)
+    changes.save_calibrations(gallery, found)
     return found

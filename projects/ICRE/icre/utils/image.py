@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,7 +69,39 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 _warned: set[str] = set()
+
+
+class Crop(NamedTuple):
+    """A box in an image file.
+
+    Args:
+        path: of the file.
+        x, y, width, height: in whole pixels of the image as `read_image` returns it (upright). What
+            is outside of the image is cut off.
+    """
+
+    path: str
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, box {self.x},{self.y},{self.width},{self.height}"
+
+    def inside(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, upper, right, lower) of the part inside an image of (width, height).
+
+        Raises:
+            ValueError: nothing of the box is inside.
+        """
+        left, upper = max(self.x, 0), max(self.y, 0)
+        right, lower = min(self.x + self.width, size[0]), min(self.y + self.height, size[1])
+        if right <= left or lower <= upper:
+            raise ValueError(f"the box has no area inside the image of {size[0]} x {size[1]}")
+        return left, upper, right, lower
 
 
 def is_image(name: str) -> bool:
@@ -80,18 +112,18 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def read_image(source: str | Path | Image.Image) -> Image.Image:
+def read_image(source: str | Path | Crop | Image.Image) -> Image.Image:
     """An image as 8-bit RGB, turned as its EXIF orientation says; of several frames the first.
 
     Gray, palette and RGBA images (alpha is dropped) are converted. Gray images of more than 8 bits
     are stretched to 0..255, see `_stretch`.
 
     Args:
-        source: a file's path, or an image that is opened already.
+        source: a file's path, a box in a file, or an image that is opened already.
 
     Raises:
         UserError: the file is missing, no regular file, in none of FORMATS, broken, or has more
-            than MAX_PIXELS pixels; the message names it.
+            than MAX_PIXELS pixels, or a box has no area inside it; the message names it.
     """
     if isinstance(source, Image.Image):
         try:
@@ -104,14 +136,16 @@ def read_image(source: str | Path | Image.Image) -> Image.Image:
     return image
 
 
-def find_faults(paths: Iterable[str], progress: bool = True) -> Iterator[tuple[str, str]]:
-    """Read every file once and yield (path, reason) for each that `read_image` refuses.
+def find_faults(
+    paths: Iterable[str | Crop], progress: bool = True
+) -> Iterator[tuple[str | Crop, str]]:
+    """Read every file and yield (path, reason) for each that `read_image` refuses.
 
     Args:
-        paths: image files; duplicates are read once.
+        paths: image files, or boxes in them; duplicates are read once.
         progress: show a progress bar.
     """
-    unique = sorted(set(paths))
+    unique = sorted(set(paths), key=str)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(lambda path: _read(path, check=True)[0], unique)
         bar = progress_bar(
@@ -120,7 +154,7 @@ def find_faults(paths: Iterable[str], progress: bool = True) -> Iterator[tuple[s
         yield from ((path, fault) for path, fault in zip(unique, bar) if fault)
 
 
-def verify_images(paths: Sequence[str], progress: bool = True) -> None:
+def verify_images(paths: Sequence[str | Crop], progress: bool = True) -> None:
     """Read every file once, so that a broken one stops a run before it starts.
 
     Args:
@@ -138,13 +172,15 @@ def verify_images(paths: Sequence[str], progress: bool = True) -> None:
         )
 
 
-def _read(path: str | Path, check: bool = False) -> tuple[str, Image.Image | None]:
+def _read(source: str | Path | Crop, check: bool = False) -> tuple[str, Image.Image | None]:
     """(reason why not, None) or ("", the image as 8-bit RGB).
 
     Args:
         check: a JPEG comes in an eighth of its resolution: its data is still read to its end, but
             few of its pixels are computed.
     """
+    box = source if isinstance(source, Crop) else None
+    path: str | Path = source.path if isinstance(source, Crop) else source
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
             return "it is no regular file", None
@@ -157,10 +193,14 @@ def _read(path: str | Path, check: bool = False) -> tuple[str, Image.Image | Non
                 return f"its {width} x {height} pixels exceed the {limit}", None
             if _is_cut(image):
                 _warn(str(path), "16-bit colour is read by its upper 8 bits")
+            if box:
+                turned = _orientation(image) in _SIDEWAYS
+                box.inside((height, width) if turned else (width, height))
             if check and image.draft("L", (max(width // 8, 1), max(height // 8, 1))):
                 image.load()  # a JPEG; what is left, turn and conversion, does not fail
                 return "", image
-            return "", _convert(image, str(path))
+            upright = _convert(image, str(path))
+            return "", upright.crop(box.inside(upright.size)) if box else upright
     except Exception as error:  # on a broken file Pillow's plugins raise a dozen kinds
         return _reason(error), None
 

@@ -1,0 +1,112 @@
+"""What the sub-commands of `search` share: images and what is known of them, and filters."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icre.modality import NAMES
+from icre.utils import cli
+
+if TYPE_CHECKING:  # imported where they are used, for a quick --help
+    from icre.gallery.filters import Filter
+    from icre.gallery.table import ImageTable
+
+SOURCES = (
+    "crops of one person each (or, with --boxes, full frames): images, folders of images, lists (a "
+    "path per line) or tables (.csv, .tsv, .parquet: path, modality, camera, identity, time and "
+    "columns of your own)"
+)
+
+
+def add_images(sub: argparse.ArgumentParser) -> None:
+    """--modality, --pattern and --boxes: what `collect` reads."""
+    sub.add_argument("--modality", choices=NAMES, help="default: read from the images' paths")
+    sub.add_argument(
+        "--pattern",
+        metavar="TEXT",
+        help="what the end of a path says, such as '{camera}/{time:%%Y%%m%%d_%%H%%M%%S}.jpg'; "
+        "fields: camera, identity, modality, time:FORMAT, and names of your own; * is any text",
+    )
+    sub.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="cut the people out of the images: COCO annotations or results (.json), or a table "
+        "(image, x, y, w, h and columns of your own), of any detector",
+    )
+
+
+def collect_images(sources: list[str], args: argparse.Namespace) -> "ImageTable":
+    """The images of the sources, with a note where a path says another modality."""
+    from icre.gallery.images import collect, contradictions
+    from icre.gallery.pattern import Pattern
+
+    pattern = Pattern(args.pattern) if args.pattern else None
+    images = collect(sources, args.modality, pattern, args.boxes)
+    against = contradictions(images)
+    if against:
+        cli.show(
+            f"note: {len(against)} images are taken as --modality or a table says, though their "
+            f"paths say otherwise, such as {against[0]}"
+        )
+    return images
+
+
+def add_filter(sub: argparse.ArgumentParser, what: str) -> None:
+    """Conditions on images of a gallery."""
+    group = sub.add_argument_group("conditions", f"{what} images that meet all of these:")
+    group.add_argument("--camera", nargs="+", metavar="C", help="any of these cameras")
+    group.add_argument("--not-camera", nargs="+", metavar="C", help="none of these")
+    group.add_argument("--identity", nargs="+", metavar="X", help="any of these people")
+    group.add_argument(
+        "--after",
+        metavar="TIME",
+        help="at or after it: 2026-11-01T18:00, with Z or +02:00, or seconds since 1970; without a "
+        "zone it is UTC, as times of images are",
+    )
+    group.add_argument("--before", metavar="TIME", help="before it")
+    group.add_argument(
+        "--path", nargs="+", metavar="GLOB", help="such as '*/door/*'; the whole path, with * ? []"
+    )
+    group.add_argument(
+        "--where",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help="an attribute: a further column of a table, or a field of --pattern",
+    )
+    group.add_argument(
+        "--in-modality", nargs="+", choices=NAMES, help="images of the gallery of this modality"
+    )
+
+
+def read_filter(args: argparse.Namespace) -> "Filter":
+    """The conditions of `add_filter`."""
+    from icre.gallery.filters import Filter
+
+    names = ("camera", "not_camera", "identity", "after", "before", "path", "where")
+    options = {name: getattr(args, name) for name in names}
+    return Filter.parse(modality=args.in_modality, **options)
+
+
+def add_weights(sub: argparse.ArgumentParser) -> None:
+    """--weights of an existing gallery."""
+    sub.add_argument("--weights", metavar="FILE", help="the gallery's checkpoint, if it was moved")
+
+
+def add_extraction(sub: argparse.ArgumentParser) -> None:
+    """--skip-corrupt and --shard."""
+    sub.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        help="leave out images that cannot be read, and print them",
+    )
+    sub.add_argument(
+        "--shard", type=int, default=1024, metavar="N", help="images between two saves (1024)"
+    )
+
+
+def show_skipped(skipped: list[tuple[str, str]]) -> None:
+    """A line for each image that was left out."""
+    for path, reason in skipped:
+        cli.show(f"skipped {path}: {reason}")

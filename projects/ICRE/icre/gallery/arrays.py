@@ -1,0 +1,115 @@
+"""Arrays in files: written with size and checksum, and mapped after a check of their structure."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FileInfo = dict[str, Any]  # {"bytes": size, "sha256": hexadecimal}
+
+
+class HashedFile:
+    """A new binary file whose SHA-256 is computed while it is written.
+
+    It is on the disk only after `manifest.sync_tree`: to wait for each of many would take longer.
+
+    Attributes:
+        info: the file's `FileInfo`, after the block.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self._hash, self.info = path, hashlib.sha256(), {}
+
+    def __enter__(self) -> "HashedFile":
+        self._file = open(self.path, "wb")
+        return self
+
+    def write(self, data: Any) -> int:
+        """Write bytes or a contiguous buffer of them; returns their number."""
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._file.flush()
+                self.info = {"bytes": self._file.tell(), "sha256": self._hash.hexdigest()}
+        finally:
+            self._file.close()
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a regular file, or of a link to one: a pipe would block.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is something else, or cannot be reached.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path.name}: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path.name} is no regular file")
+    return found.st_size
+
+
+def write_array(path: Path, array: np.ndarray) -> FileInfo:
+    """Write an array as a `.npy` file."""
+    return write_blocks(path, [array], len(array), array.dtype, array.shape[1:])
+
+
+def write_blocks(
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    count: int,
+    dtype: np.dtype | str,
+    shape: Sequence[int] = (),
+) -> FileInfo:
+    """Write (count, *shape) as a `.npy` file, block by block.
+
+    The blocks are written, not copied into a map: on a full disk that kills the process.
+    """
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": (count, *shape),
+    }
+    with HashedFile(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            block = np.ascontiguousarray(block, dtype=dtype)
+            file.write(block.view(np.uint8).reshape(-1).data if block.size else b"")
+    return file.info
+
+
+def map_array(path: Path, dtype: np.dtype | str, shape: Sequence[int | None]) -> np.ndarray:
+    """Map a `.npy` file for reading; its content is read when it is used.
+
+    Args:
+        path: of the file.
+        dtype, shape: what it has to hold; None: any length.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no array of that type and shape; names the file.
+    """
+    try:
+        array = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy lets errors of Python's tokenizer through, for example
+        reason = " ".join(str(error).split())[:150]
+        raise ValueError(f"{path.name}: {reason}") from None
+    found = getattr(array, "shape", None), str(getattr(array, "dtype", None))
+    fits = found[0] is not None and len(found[0]) == len(shape)
+    fits = fits and all(want in (None, have) for have, want in zip(found[0], shape))
+    if not fits or found[1] != str(np.dtype(dtype)) or not array.flags.c_contiguous:
+        raise ValueError(f"{path.name} holds {found}, expected {tuple(shape)} of {np.dtype(dtype)}")
+    return array

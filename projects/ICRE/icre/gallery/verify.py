@@ -1,0 +1,67 @@
+"""Reading all of a gallery: every checksum, and every content that can be wrong."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from icre.gallery import format1
+from icre.gallery.manifest import CONFIG, FORMAT
+from icre.gallery.segments import SEGMENTS
+from icre.gallery.store import INDEX_FOLDER, Gallery
+from icre.gallery.versions import leftovers
+from icre.utils.errors import UserError
+from icre.utils.files import sha256_of
+
+
+def verify(gallery: Gallery) -> tuple[int, list[Path]]:
+    """Compare every file with its checksum, and check what it holds.
+
+    Returns:
+        Number of files that were read, and `leftovers`, which the next change deletes.
+
+    Raises:
+        UserError: names the first file that is damaged.
+    """
+    files = list(_files(gallery))
+    for path, expected in files:
+        if sha256_of(path) != expected:
+            raise _damage(gallery, path, "it is not as it was written (its SHA-256 differs)")
+    for segment in gallery.segments:
+        below = gallery.folder / SEGMENTS / segment.entry["name"]
+        try:
+            segment.columns.check()
+            format1.check_unit(segment.features)
+        except ValueError as error:
+            raise _damage(gallery, below, str(error)) from None
+    slots = gallery.stored.slots if gallery.stored else None
+    if slots is not None:
+        live = np.sort(slots[slots >= 0])
+        if not np.array_equal(live, np.arange(gallery.stored.rows)):
+            raise _damage(gallery, gallery.folder / INDEX_FOLDER, "two vectors have one row")
+    if len(gallery.images.keys()) < len(gallery.images):
+        raise _damage(gallery, gallery.folder / SEGMENTS, "an image is there twice")
+    return len(files), leftovers(gallery)
+
+
+def _files(gallery: Gallery) -> Iterator[tuple[Path, str]]:
+    """(path, SHA-256) of each file that the manifest names."""
+    folder, manifest = gallery.folder, gallery.manifest
+    if manifest["format"] != FORMAT:
+        yield from ((folder / name, value) for name, value in manifest["files"].items())
+        return
+    yield folder / CONFIG, manifest["config"]["sha256"]
+    for segment in manifest["segments"]:
+        for name, info in segment["files"].items():
+            yield folder / SEGMENTS / segment["name"] / name, info["sha256"]
+    entry = manifest["index_file"]
+    if entry:
+        path = folder / INDEX_FOLDER / f"{entry['name']}.faiss"
+        yield path, entry["file"]["sha256"]
+        if entry["slots"]:
+            yield path.with_suffix(".npy"), entry["slots"]["sha256"]
+
+
+def _damage(gallery: Gallery, path: Path, what: str) -> UserError:
+    name = path.relative_to(gallery.folder)
+    return UserError(f"gallery {gallery.folder} is damaged: {name}: {what}; index again")
