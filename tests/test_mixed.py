@@ -14,12 +14,13 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.evaluation.trials import build_trials
 from icre.gallery import calibration as gallery_calibration
-from icre.gallery import mixed, store
+from icre.gallery import changes, mixed, store, writing
 from icre.gallery.answers import answer, as_json, not_comparable, text
 from icre.gallery.calibration import Calibration
-from icre.gallery.images import ImageTable
+from icre.gallery.filters import Filter
 from icre.gallery.page import save_page
-from icre.modality import INFRARED, VISIBLE
+from icre.gallery.table import ImageTable
+from icre.modality import INFRARED, NAMES, VISIBLE
 from icre.utils.errors import UserError
 from reference.rank_oracle import query_by_hand
 from small_features import from_paths, small_features
@@ -320,7 +321,7 @@ def unit_of(data: FeatureSet) -> np.ndarray:
 
 
 def gallery_of(folder, data: FeatureSet, kind: str = "flat") -> store.Gallery:
-    store.write(folder, table_of(data), [unit_of(data)], MODEL, kind, progress=False)
+    writing.write(folder, table_of(data), [unit_of(data)], MODEL, kind, progress=False)
     return store.open_gallery(folder)
 
 
@@ -328,7 +329,7 @@ def calibrated(gallery: store.Gallery, people: FeatureSet) -> store.Gallery:
     found = gallery_calibration.calibrate(
         gallery.images, gallery.nearest, table_of(people), unit_of(people), "test", True
     )
-    store.save_calibrations(gallery, found)
+    changes.save_calibrations(gallery, found)
     return store.open_gallery(gallery.folder)
 
 
@@ -337,7 +338,8 @@ def test_one_modality_can_be_searched(tmp_path, kind):
     data = gap_features(0)
     gallery = gallery_of(tmp_path / "g", data, kind)
     for modality in (VISIBLE, INFRARED):
-        rows, cosine = gallery.nearest(unit_of(data)[:20], 5, modality)
+        only = Filter(modality=(NAMES[modality],))
+        rows, cosine = gallery.nearest(unit_of(data)[:20], 5, only)
         assert (data.modalities[rows] == modality).all()
         exact = unit_of(data)[:20] @ unit_of(data)[data.modalities == modality].T
         assert cosine[:, 0] == pytest.approx(exact.max(1), abs=1e-5)
@@ -437,12 +439,32 @@ def test_stored_lines_are_checked(lines):
 
 
 def test_what_an_approximate_index_does_not_find_comes_last():
-    def search(queries, top, modality):
-        rows = np.array([[4, -1]]) if modality == VISIBLE else np.array([[9, 8]])
-        cosine = np.array([[0.5, -np.inf]] if modality == VISIBLE else [[0.9, 0.2]])
+    def search(queries, top, filter):
+        visible = filter.modality == ("visible",)
+        rows = np.array([[4, -1]]) if visible else np.array([[9, 8]])
+        cosine = np.array([[0.5, -np.inf]] if visible else [[0.9, 0.2]])
         return rows, cosine
 
     lines = {"visible": [10.0, 0.0], "infrared": [5.0, 0.0]}
     rows, cosine, comparable = mixed.nearest(search, lines, np.zeros((1, 2)), 4)
     assert rows.tolist() == [[4, 9, 8, -1]] and cosine[0].tolist() == [0.5, 0.9, 0.2, -np.inf]
     assert comparable[0].tolist() == [5.0, 4.5, 1.0, -np.inf]
+    only = Filter(modality=("infrared",), camera=("2",))
+    rows, _, comparable = mixed.nearest(search, lines, np.zeros((1, 2)), 4, only)
+    assert rows.tolist() == [[9, 8]] and comparable[0].tolist() == [4.5, 1.0]
+
+
+@pytest.mark.slow
+def test_conditions_hold_for_both_modalities_of_a_calibrated_gallery(tmp_path):
+    people = gap_features(0)
+    gallery = calibrated(gallery_of(tmp_path / "g", people), gap_features(1, first=1000))
+    asked = table_of(people).take([0, 1])
+    for only in (Filter(camera=("1",)), Filter(modality=("visible",)), Filter(camera=("none",))):
+        if only.camera == ("none",):
+            with pytest.raises(UserError, match="none"):
+                answer(gallery, asked, unit_of(people)[:2], filter=only)
+            continue
+        for one in answer(gallery, asked, unit_of(people)[:2], top=200, filter=only):
+            assert one.comparable and one.matches
+            assert all(match.camera == "1" for match in one.matches) or not only.camera
+            assert all(match.modality == "visible" for match in one.matches) or not only.modality

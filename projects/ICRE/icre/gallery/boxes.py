@@ -51,7 +51,7 @@ def _read_table(file: Path) -> Iterator[Found]:
 def _read_coco(file: Path) -> Iterator[Found]:
     content = read_json(file)
     names: dict[Any, str] = {}
-    person = _COCO_PERSON
+    person: Any = _COCO_PERSON
     if isinstance(content, dict):
         entries = _entries(content, "annotations", file)
         for image in _entries(content, "images", file):

@@ -40,7 +40,8 @@ class Pattern:
     """
 
     def __init__(self, text: str):
-        self.text, self.fields, self._format = text, [], ""
+        self.text, self._format = text, ""
+        self.fields: list[str] = []
         try:
             parts = [_literal(before) + self._field(*rest) for before, *rest in _parse(text)]
         except ValueError as error:
@@ -61,7 +62,7 @@ class Pattern:
         if bool(form) != (name == "time"):
             raise ValueError("time, and only time, takes a format: {time:%Y%m%d_%H%M%S}")
         self.fields.append(name)
-        if name == "time":
+        if form:
             self._format = form
             return f"(?P<time>{_time_expression(form)})"
         return f"(?P<{name}>[^/]+?)"

@@ -76,8 +76,9 @@ class Gallery:
         manifest: content of gallery.json.
         segments: its rows.
         stored: its index; None: exact search.
-        on_gpu: an index of all images on a GPU, for searches without a filter; see `on`.
         opened: `manifest.status` when it was opened.
+        calibrations: name of the queries' modality -> Calibration; empty before calibration.
+        on_gpu: an index of all images on a GPU, for searches without a filter; see `on`.
     """
 
     folder: Path
@@ -85,8 +86,8 @@ class Gallery:
     segments: list[Segment]
     stored: StoredIndex | None
     opened: Status | None = None
-    on_gpu: faiss.Index | None = None
     calibrations: dict[str, Calibration] = field(default_factory=dict)
+    on_gpu: faiss.Index | None = None
 
     @cached_property
     def images(self) -> StoredImages:

@@ -102,7 +102,7 @@ class ImageTable:
         times = np.array([row.get("time", NO_TIME) for row in rows], dtype=TIME)
         boxes = np.array([row.get("box", WHOLE) for row in rows], dtype=np.int32).reshape(-1, 4)
         names = dict.fromkeys(name for row in rows for name in row.get("attributes", {}))
-        attributes = {
+        attributes: dict[str, Sequence[str]] = {
             name: [row.get("attributes", {}).get(name, "") for row in rows] for name in names
         }
         return cls(paths, modalities, cameras, identities, times, boxes, attributes)
