@@ -54,11 +54,11 @@ def _read_coco(file: Path) -> Iterator[Found]:
     person: Any = _COCO_PERSON
     if isinstance(content, dict):
         entries = _entries(content, "annotations", file)
-        for image in _entries(content, "images", file):
-            name = image.get("file_name")
-            if not isinstance(name, str) or not isinstance(image.get("id"), (int, str)):
+        for one in _entries(content, "images", file):
+            name = one.get("file_name")
+            if not isinstance(name, str) or not isinstance(one.get("id"), (int, str)):
                 raise UserError(f"{file}: an entry of images has no id or no file_name")
-            names[image["id"]] = name
+            names[one["id"]] = name
         known = {one.get("name"): one.get("id") for one in _entries(content, "categories", file)}
         if PERSON not in known:
             raise UserError(f"{file}: categories has no {PERSON}: this program finds people")
@@ -69,7 +69,7 @@ def _read_coco(file: Path) -> Iterator[Found]:
         where = f"{file}, entry {number}"
         if entry.get("category_id", person) != person:
             continue
-        image = entry.get("image_id")
+        image: Any = entry.get("image_id")
         if not isinstance(image, (int, str)) or isinstance(image, bool):
             raise UserError(f"{where}: image_id is no number and no text")
         if names and image not in names:

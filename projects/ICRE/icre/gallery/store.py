@@ -31,6 +31,7 @@ from icre.gallery import format1
 from icre.gallery import index as indexes
 from icre.gallery.arrays import file_size, map_array
 from icre.gallery.calibration import Calibration
+from icre.gallery.exact import best, exact
 from icre.gallery.filters import Filter
 from icre.gallery.manifest import CONFIG, VERSION, Status, read_until_stable, status
 from icre.gallery.segments import Segment, StoredFeatures, StoredImages, open_segment
@@ -138,7 +139,7 @@ class Gallery:
             kind = self.manifest["index"]
             found = indexes.nearest(kind, self.on_gpu, self.features, queries, top)
         elif self.stored is None or narrow or not count:
-            found = indexes.exact(self._parts(0, allowed), queries, top)
+            found = exact(self._parts(0, allowed), queries, top)
         else:
             found = self._search_index(self.stored, queries, top, allowed)
         self._check(found[0])
@@ -173,13 +174,13 @@ class Gallery:
         first = indexes.nearest(
             kind, stored.index, self.features, queries, top, stored.slots, inside
         )
-        rest = indexes.exact(self._parts(stored.rows, allowed), queries, top)
+        rest = exact(self._parts(stored.rows, allowed), queries, top)
         rows, similarity = (np.concatenate(pair, axis=1) for pair in zip(first, rest))
         count = len(self.images) if allowed is None else int(allowed.sum())
-        return indexes.best(rows, similarity, min(top, count))
+        return best(rows, similarity, min(top, count))
 
     def _parts(self, first: int, allowed: np.ndarray | None) -> Iterator[tuple]:
-        """What `index.exact` compares: the allowed rows from `first` on."""
+        """What `exact` compares: the allowed rows from `first` on."""
         for start, segment in zip(self.images.starts.tolist(), self.segments):
             skip = max(first - start, 0)
             if skip >= len(segment):
