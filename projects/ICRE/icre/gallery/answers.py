@@ -33,6 +33,7 @@ class Match:
         time: ISO 8601, UTC; "" if unknown.
         box: x, y, width, height in pixels of a crop; None: the whole image.
         attributes: name -> text.
+        row: in the version of the gallery that was searched; -1 if unknown.
     """
 
     rank: int
@@ -47,6 +48,7 @@ class Match:
     time: str = ""
     box: tuple[int, int, int, int] | None = None
     attributes: dict[str, str] = field(default_factory=dict)
+    row: int = -1
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def answer(
             rows, similarity, distance = rows[order], similarity[order], distance[order]
         threshold = thresholds[query["modality"]]
         matches = [
-            _match(query, rank, gallery.images.row(row), *scores, threshold)
+            _match(query, rank, gallery.images.row(row) | {"row": int(row)}, *scores, threshold)
             for rank, (row, *scores) in enumerate(
                 zip(rows[:top], similarity[:top], distance[:top]), start=1
             )
