@@ -96,11 +96,13 @@ def build(settings: Settings, tokens: Tokens) -> Service:
 
 def _bound(host: str, port: int) -> socket.socket:
     """A socket that has the port, and is not open yet."""
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port {port} is no port: choose one up to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UserError(f"--host {host} --port {port}: {error}; choose another") from None
     return listener
