@@ -4,6 +4,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import uvicorn
 
 from icre.gallery import changes
 from icre.gallery.filters import Filter
+from icre.utils.errors import UserError
 from small_service import READ, TOKENS, make_gallery, picture, serving
 from test_serve import calibrate, until
 
@@ -91,21 +93,11 @@ def test_search_and_filter(page, site):
     page.get_by_text("12 images, 2026-11-01 to 2026-11-12").wait_for()
     choose(page, 4, 999)
     search(page)
-    assert page.locator("section").count() == 0 or page.locator("section").first.is_visible()
     page.locator("section").nth(1).wait_for()
     first = page.locator("section").first
     assert first.locator("h2 b").inner_text() == "here"
     caption = first.locator("li").first.inner_text()
-    assert caption.split() == [
-        "#1",
-        "1.000",
-        "person",
-        "1",
-        "visible,",
-        "cam",
-        "1",
-        "2026-11-05T12:00:00Z",
-    ]
+    assert " ".join(caption.split()) == "#1 1.000 person 1 visible, cam 1 2026-11-05T12:00:00Z"
     assert page.locator("section li").count() == 20
     assert first.get_by_text("<b>4.png").count() == 1  # a name is text
     until(lambda: page.evaluate("[...document.images].every((one) => one.naturalWidth > 0)"))
@@ -182,7 +174,5 @@ def test_a_gallery_that_changes_under_the_page(page, site):
 
 
 def _remove(gallery: Path) -> None:
-    try:
+    with suppress(UserError):  # it is done already
         changes.remove(gallery, Filter(identity=("person 1",)))
-    except ValueError:  # it is done already
-        pass
