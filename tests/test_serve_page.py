@@ -97,7 +97,7 @@ def test_search_and_filter(page, site):
     first = page.locator("section").first
     assert first.locator("h2 b").inner_text() == "here"
     caption = first.locator("li").first.inner_text()
-    assert " ".join(caption.split()) == "#1 1.000 person 1 visible, cam 1 2026-11-05T12:00:00Z"
+    assert " ".join(caption.split()) == "#1 1.000 person 1 visible, cam 1 2026-11-05 12:00:00 UTC"
     assert page.locator("section li").count() == 20
     assert first.get_by_text("<b>4.png").count() == 1  # a name is text
     until(lambda: page.evaluate("[...document.images].every((one) => one.naturalWidth > 0)"))

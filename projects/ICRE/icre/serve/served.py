@@ -38,7 +38,9 @@ class Version:
         parts = [one.columns.times for one in images.segments]
         times = np.concatenate([np.zeros(0, "M8[us]"), *parts])
         times = times[~np.isnat(times)]
-        cameras = sorted(images.names("camera"), key=lambda name: (len(name), name))
+        cameras = sorted(
+            images.names("camera"), key=lambda name: name.zfill(9) if name.isdecimal() else name
+        )
         attributes = {name for one in images.segments for name in one.columns.attributes}
         return {
             "images": len(images),

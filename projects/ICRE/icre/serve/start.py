@@ -53,10 +53,6 @@ def serve(settings: Settings) -> None:
     tokens = check(settings)
     with _bound(settings.host, settings.port) as listener:
         service = build(settings, tokens)
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        images = len(service.served.newest.gallery.images)
-        print(f"{service.served.name}: {images} images, http://{shown}:{port}/", flush=True)
         limits = settings.limits
         config = uvicorn.Config(
             service.app(),
@@ -67,7 +63,23 @@ def serve(settings: Settings) -> None:
             limit_concurrency=4 * limits.waiting + 100,  # connections, the idle ones too
             timeout_graceful_shutdown=int(limits.seconds) + 1,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, service.served).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens once it does."""
+
+    def __init__(self, config: uvicorn.Config, served: ServedGallery):
+        super().__init__(config)
+        self._served = served
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets
+        host, port = sockets[0].getsockname()[:2]
+        where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        count = len(self._served.newest.gallery.images)
+        print(f"{self._served.name}: {count} images, {where}", flush=True)
 
 
 def check(settings: Settings) -> Tokens:

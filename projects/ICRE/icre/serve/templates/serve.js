@@ -185,7 +185,7 @@ function section(answer, asked, version, waiting) {
     const caption = make("span");
     caption.append(make("b", `#${match.rank}`), ` ${match.similarity.toFixed(3)}`);
     const camera = match.camera ? `, cam ${match.camera}` : "";
-    const lines = [match.identity, match.modality + camera, match.time.replace(/\.0+Z$/, "Z")];
+    const lines = [match.identity, match.modality + camera, time(match.time)];
     const item = make("li", "", match.accepted === false && "refused");
     item.title = match.path;
     item.append(figure(image, caption, ...lines));
@@ -205,6 +205,10 @@ function reason(answer) {
   const far = `false alarms: ${+(100 * answer.far).toPrecision(3)} % of searches`;
   const doubt = answer.held_out ? "" : ", not assured: calibrated on people of the training";
   return `${best}, ${side} ${answer.threshold.toFixed(3)} (${far}${doubt})`;
+}
+
+function time(text) {
+  return text && `${text.slice(0, 10)} ${text.slice(11).replace(/(\.0+)?Z$/, "")} UTC`;
 }
 
 function figure(image, first, ...lines) {
