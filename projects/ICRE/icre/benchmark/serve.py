@@ -38,7 +38,7 @@ from icre.utils.files import sha256_of
 
 TOP, BLOCK = 10, 32_768
 START_SECONDS = 300  # at most, until the service answers
-# ICRE's two streams of ResNet-18, on images of 128x64
+# ICRE with ResNet-18, on images of 128x64
 MODEL = (
     *("MODEL.META_ARCHITECTURE", "ICRE", "MODEL.BACKBONE.NAME", "build_two_stream_resnet_backbone"),
     *("MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", "512"),
@@ -96,7 +96,7 @@ def run(
         "device": device,
         "size": size,
         "requests": requests,
-        "model": config_file or "two-stream ResNet-18, 128x64",
+        "model": config_file or "ICRE with ResNet-18, images of 128x64",
         "seed": seed,
         "rows": rows,
     }
