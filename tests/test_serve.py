@@ -1,5 +1,6 @@
 """icre.serve: answers, refusals, limits, batches, reloads, the audit and what is never logged."""
 
+import asyncio
 import json
 import logging
 import shutil
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.exceptions import HTTPException
 
 from icre.commands import search
-from icre.gallery import changes
+from icre.gallery import changes, versions
 from icre.gallery.answers import answer, as_json
 from icre.gallery.calibration import Calibration
 from icre.gallery.filters import Filter
 from icre.gallery.store import ModelInfo, open_gallery
 from icre.gallery.table import ImageTable
+from icre.serve import changing
 from icre.serve.guard import OPEN
 from icre.serve.limits import Limits
 from icre.serve.start import Settings, check
@@ -317,6 +320,53 @@ def test_a_full_queue_and_a_late_answer_are_refused(shared):
         assert sum(client.service.model.batches) == 2  # the request that waited was taken back
 
 
+def test_a_client_that_does_not_take_its_answer_loses_its_place(shared):
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        await asyncio.sleep(60)
+
+    with serving(shared, seconds=0.2) as client:
+        guard = client.service.app()
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/v1/info",
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+        }
+        asyncio.run(asyncio.wait_for(guard(scope, receive, send), 10))
+        assert guard._active == 0
+
+
+def test_a_body_that_does_not_come_is_408(shared):
+    sent = []
+
+    async def receive():
+        if sent:
+            await asyncio.sleep(60)
+        sent.append(1)
+        return {"type": "http.request", "body": b"--b\r\n", "more_body": True}
+
+    replies = []
+
+    async def send(message):
+        replies.append(message)
+
+    with serving(shared, seconds=0.2) as client:
+        kind = b"multipart/form-data; boundary=b"
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/query",
+            "query_string": b"",
+            "headers": [(b"host", b"localhost"), (b"content-type", kind)],
+        }
+        asyncio.run(asyncio.wait_for(client.service.app()(scope, receive, send), 10))
+    assert replies[0]["status"] == 408 and b"not sent within 0.2 s" in replies[1]["body"]
+
+
 def until(condition, seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -358,6 +408,10 @@ def test_another_model_on_the_disk_is_refused_and_health_says_so(own, tmp_path):
         assert str(tmp_path) not in health["problem"]
         assert "another model" in client.get("/v1/info").json()["problem"]
         assert ask(client, 3).json()["answers"][0]["matches"][0]["row"] == 3
+        with pytest.raises(HTTPException, match=r"409: .* not the one that is served"):
+            changing.remove(client.service.served, Filter(camera=("1",)), "", None)
+        with pytest.raises(HTTPException, match="409: "):
+            changing.add(client.service.served, *[None] * 3)
         assert "icre_refused_reloads_total 1.0" in client.get("/metrics").text
         shutil.rmtree(own)
         assert client.get("/health").json()["status"] == "stale"
@@ -402,9 +456,7 @@ def test_add_and_remove(own, tmp_path):
 
 
 def test_a_gallery_that_another_process_changes_is_a_conflict(own, tmp_path):
-    from icre.gallery.versions import changing
-
-    with serving(own, tokens=TOKENS, uploads=tmp_path) as client, changing(own):
+    with serving(own, tokens=TOKENS, uploads=tmp_path) as client, versions.changing(own):
         files, data = {"image": picture(60)}, {"modality": "visible"}
         reply = client.post("/v1/add", files=files, data=data, headers=bearer(WRITE))
         assert "is writing into" in detail(reply, 409)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from icre.gallery import changes
 from icre.gallery.filters import Filter
+from icre.gallery.store import Gallery
 from icre.gallery.table import NO_TIME, ImageTable
 from icre.gallery.times import parse_time
 from icre.modality import NAMES
@@ -69,8 +70,8 @@ def add(
     Raises:
         HTTPException: 409, where another process changes the gallery.
     """
+    known = _current(served).images.known(images)
     _, first = np.unique(images.paths, return_index=True)
-    known = served.refresh().gallery.images.known(images)
     rows = [row for row in sorted(first.tolist()) if not known[row]]
     if not rows:
         return {"added": 0, "there_already": len(images), **_state(served)}
@@ -103,7 +104,7 @@ def remove(
         UserError: a condition that no image can meet.
         HTTPException: 409, where another process changes the gallery.
     """
-    if not served.refresh().gallery.passing(filter).any():
+    if not _current(served).passing(filter).any():
         return {"removed": 0, "files_deleted": 0, "answers": [], **_state(served)}
     try:
         change = changes.remove(served.folder, filter, reason)
@@ -123,6 +124,14 @@ def remove(
         "answers": list(change.answers),
         **_state(served),
     }
+
+
+def _current(served: ServedGallery) -> Gallery:
+    """The version on the disk; features of the model must not get into a gallery of another."""
+    version = served.refresh()
+    if served.problem:
+        raise HTTPException(409, "the gallery on the disk is not the one that is served")
+    return version.gallery
 
 
 def _state(served: ServedGallery) -> dict[str, int]:

@@ -85,6 +85,8 @@ class Guard:
             await self.app(scope, request.receive, request.send)
         except _NoAudit:
             await request.refuse(_refuse(503, "the audit line cannot be written", **RETRY_AFTER))
+        except _TooSlow:  # the server closes the connection
+            logger.warning("an answer was not taken within %g s", self.limits.seconds)
         finally:
             self._active -= counted
             self.metrics.active.set(self._active)
@@ -92,6 +94,10 @@ class Guard:
 
 class _NoAudit(Exception):
     """Nothing is answered that is not in the audit log."""
+
+
+class _TooSlow(Exception):
+    """A client that does not take its answer must not hold its place."""
 
 
 class _Request:
@@ -165,7 +171,11 @@ class _Request:
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
-        await self._send(message)
+        try:
+            async with asyncio.timeout(self.guard.limits.seconds):
+                await self._send(message)
+        except TimeoutError:
+            raise _TooSlow from None
 
     async def refuse(self, error: HTTPException) -> None:
         """Answer with an error."""

@@ -97,7 +97,9 @@ def check(settings: Settings) -> Tokens:
 def build(settings: Settings, tokens: Tokens) -> Service:
     """Open gallery and model, and use both once."""
     audit, metrics = Audit(settings.audit), Metrics()
-    gallery, extractor = open_with_model(settings.gallery, settings.weights, settings.device)
+    gallery, extractor = open_with_model(
+        settings.gallery.resolve(), settings.weights, settings.device
+    )
     model = Model(extractor)
     model.warm(sorted({1, settings.limits.batch}))
     gallery.nearest(np.eye(1, gallery.manifest["dimensions"], dtype=np.float32), 1)

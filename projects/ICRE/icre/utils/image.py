@@ -153,7 +153,9 @@ def decode_image(content: bytes, most: int = MAX_PIXELS) -> tuple[Image.Image, s
     try:
         with Image.open(io.BytesIO(content), formats=tuple(FORMATS)) as image:
             _check_size(image, min(most, MAX_PIXELS))
-            return _convert(image, "an image in memory"), str(image.format)
+            # Pillow calls a JPEG file of several pictures (phones write them) MPO
+            form = image.format if image.format in FORMATS else "JPEG"
+            return _convert(image, "an image in memory"), form
     except Exception as error:
         raise UserError(f"cannot read the image: {_reason(error)}") from None
 
@@ -206,12 +208,13 @@ def _read(source: str | Path | Crop, check: bool = False) -> tuple[str, Image.Im
             return "it is no regular file", None
         with Image.open(path, formats=tuple(FORMATS)) as image:
             _check_size(image, MAX_PIXELS, " (raise it by ICRE_MAX_PIXELS)")
+            width, height = image.size
             if _is_cut(image):
                 _warn(str(path), "16-bit colour is read by its upper 8 bits")
             if box:
                 turned = _orientation(image) in _SIDEWAYS
-                box.inside(image.size[::-1] if turned else image.size)
-            if check and image.draft("L", tuple(max(side // 8, 1) for side in image.size)):
+                box.inside((height, width) if turned else (width, height))
+            if check and image.draft("L", (max(width // 8, 1), max(height // 8, 1))):
                 image.load()  # a JPEG; what is left, turn and conversion, does not fail
                 return "", image
             upright = _convert(image, str(path))
