@@ -13,7 +13,8 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / SOURCES["icre"] / "__init_
     1
 ]
 FASTREID = "1.4.0"
-TEMPLATES = ("icre.utils", "icre.report", "icre.gallery")  # packages with a folder templates
+# packages with a folder templates
+TEMPLATES = ("icre.utils", "icre.report", "icre.gallery", "icre.serve")
 
 REQUIREMENTS = [
     "torch>=2.6",  # torch.load is safe by default since 2.6
@@ -77,7 +78,7 @@ setup(
     package_data={
         "icre": ["py.typed"],
         "synthvi": ["*.json", "py.typed"],
-        **{room: ["templates/*.html"] for room in TEMPLATES},
+        **{room: ["templates/*"] for room in TEMPLATES},
     },
     entry_points={"console_scripts": ["icre = icre.commands:main"]},
     install_requires=REQUIREMENTS,
@@ -88,8 +89,14 @@ setup(
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm>=1.0.31,<1.1"],
         "parquet": ["pyarrow>=17,<27"],
+        "serve": [
+            "fastapi>=0.120",
+            "uvicorn>=0.35",
+            "python-multipart>=0.0.20",  # forms
+            "prometheus-client>=0.20",
+        ],
         **TRACKERS,
         "trackers": sorted({one for extra in TRACKERS.values() for one in extra}),
-        "test": ["pytest", "pytest-xdist", "hypothesis"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "httpx"],
     },
 )

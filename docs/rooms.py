@@ -25,6 +25,7 @@ TEXTS = {
     "report": "one page of runs, figures",
     "benchmark": "speed beside others",
     "listing": "what a config can name",
+    "serve": "a gallery by HTTP",
     "inference": "run folders, icre.load",
     "engine": "trainer, step, hooks, processes",
     "export": "ONNX, TorchScript",

@@ -18,6 +18,7 @@ from icre.utils.errors import UserError
 from icre.utils.image import (
     FORMATS,
     IMAGE_SUFFIXES,
+    decode_image,
     find_faults,
     is_image,
     read_image,
@@ -359,3 +360,23 @@ def test_the_onnx_example_reads_as_we_do(tmp_path):
     for name in ("b.jpg", "c.jpg", "gone.jpg"):
         with pytest.raises(ValueError, match=name):
             example.Model.read(SimpleNamespace(size=(4, 4)), str(tmp_path / name))
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_content_is_decoded_as_the_file_is_read(tmp_path, form):
+    path = tmp_path / "image.any"
+    Image.fromarray(np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)).save(path, form)
+    image, found = decode_image(path.read_bytes())
+    assert found == form
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(read_image(path)))
+    with pytest.raises(UserError, match="7 x 5 pixels exceed the limit of 34 pixels"):
+        decode_image(path.read_bytes(), most=34)
+    with pytest.raises(UserError, match="cannot read the image: "):
+        decode_image(path.read_bytes()[:20])
+
+
+def test_a_jpeg_of_several_pictures_is_a_jpeg(tmp_path):
+    one, two = (Image.new("RGB", (8, 4), colour) for colour in ("red", "blue"))
+    one.save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=[two])
+    image, form = decode_image((tmp_path / "two.jpg").read_bytes())
+    assert form == "JPEG" and image.size == (8, 4) and image.getpixel((0, 0))[0] > 200

@@ -147,6 +147,25 @@ def _living(args: argparse.Namespace) -> tuple[Any, dict]:
     return living, living.run(**{name: getattr(args, name) for name in names})
 
 
+def _serve_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--size", type=int, default=100_000, help="gallery images (100000)")
+    sub.add_argument(
+        "--clients", type=int, nargs="+", default=(1, 8, 64), help="at a time (1 8 64)"
+    )
+    sub.add_argument("--requests", type=int, default=200, help="of one image, per row (200)")
+    sub.add_argument("--batch", type=int, default=32, help="images at once, beside 1 (32)")
+    sub.add_argument("--device", default="cpu", help="of the model (cpu)")
+    sub.add_argument("--config-file", default="", metavar="FILE", help="default: a small model")
+    sub.add_argument("--seed", type=int, default=0, help="of weights and vectors (0)")
+
+
+def _serve(args: argparse.Namespace) -> tuple[Any, dict]:
+    from icre.benchmark import serve
+
+    names = ("size", "clients", "requests", "batch", "device", "config_file", "seed")
+    return serve, serve.run(**{name: getattr(args, name) for name in names})
+
+
 def _rerank_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--sizes",
@@ -301,6 +320,11 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
         "a gallery of a million images: opened, searched, filtered, extended, reduced",
         _living_arguments,
         _living,
+    ),
+    "serve": (
+        "search serve under load: queries a second, latency, memory",
+        _serve_arguments,
+        _serve,
     ),
     "rerank": (
         "k-reciprocal re-ranking from 1,000 to 100,000 images against fast-reid's functions",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icre.commands import arguments, search_changes
+from icre.commands import arguments, search_changes, search_serve
 from icre.commands import search_images as shared
 from icre.utils import cli
 from icre.utils.errors import UserError
@@ -211,4 +211,5 @@ COMMANDS = {
     ),
     "query": ("search for the people of some images", _query_arguments, _query),
     **search_changes.COMMANDS,
+    **search_serve.COMMANDS,
 }

@@ -37,6 +37,7 @@ class Match:
         time: ISO 8601, UTC; "" if unknown.
         box: x, y, width, height in pixels of a crop; None: the whole image.
         attributes: name -> text.
+        row: in the version of the gallery that was searched; -1 if unknown.
     """
 
     rank: int
@@ -52,6 +53,7 @@ class Match:
     time: str = ""
     box: tuple[int, int, int, int] | None = None
     attributes: dict[str, str] = field(default_factory=dict)
+    row: int = -1
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def answer(
             )
         threshold = thresholds[query["modality"]]
         matches = [
-            _match(query, rank, gallery.images.row(row), *scores, threshold, compared)
+            _match(query, rank, _row(gallery, row), *scores, threshold, compared)
             for rank, (row, *scores) in enumerate(
                 zip(rows[:top], similarity[:top], score[:top], distance[:top]), start=1
             )
@@ -168,11 +170,15 @@ def answer(
     return answers
 
 
+def _row(gallery: Gallery, row: int) -> dict[str, Any]:
+    return gallery.images.row(row) | {"row": int(row)}
+
+
 def not_comparable(gallery: Gallery, queries: ImageTable) -> str | None:
     """A note where images of both modalities are compared by their plain similarities."""
     names = {NAMES[number] for number in queries.modalities}
     without = sorted(name for name in names if _lines(gallery, name) is None)
-    if not without or len(np.unique(gallery.images.modalities)) < len(NAMES):
+    if not without or len(gallery.modalities) < len(NAMES):
         return None
     return (
         f"note: the gallery holds both modalities, and similarities of {' and '.join(without)} "

@@ -32,7 +32,7 @@ def save_page(answers: Sequence[Answer], path: str | Path, title: str) -> None:
         title=title,
         legend=_legend(answers),
         answers=answers,
-        read=_jpeg,
+        read=thumbnail,
     )
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -53,8 +53,8 @@ def _legend(answers: Sequence[Answer]) -> str:
     return "; ".join(parts) + "."
 
 
-def _jpeg(path: str, box: tuple[int, int, int, int] | None) -> bytes | None:
-    """The image, or the box in it, as a small JPEG file.
+def thumbnail(path: str, box: tuple[int, int, int, int] | None) -> bytes | None:
+    """The image, or the box in it, as a JPEG file of HEIGHT pixels.
 
     None if it cannot be read, as a gallery may outlive it.
     """

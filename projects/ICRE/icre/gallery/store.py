@@ -100,6 +100,11 @@ class Gallery:
         """(N, D), mapped from disk."""
         return StoredFeatures(self.segments, self.manifest["dimensions"])
 
+    @cached_property
+    def modalities(self) -> np.ndarray:
+        """The modalities that its images have, ascending."""
+        return np.unique(self.images.modalities)
+
     @property
     def version(self) -> int:
         """Grows by one with each change."""

@@ -4,6 +4,7 @@ This is the only place that opens a user's image: training, checks, galleries, t
 figures share it, so all of them accept and refuse the same files.
 """
 
+import io
 import logging
 import os
 import stat
@@ -136,6 +137,29 @@ def read_image(source: str | Path | Crop | Image.Image) -> Image.Image:
     return image
 
 
+def decode_image(content: bytes, most: int = MAX_PIXELS) -> tuple[Image.Image, str]:
+    """Like `read_image`, of the content of a file.
+
+    Args:
+        content: bytes of a file in one of FORMATS.
+        most: pixels.
+
+    Returns:
+        The image, and its format: a key of FORMATS.
+
+    Raises:
+        UserError: it is in none of FORMATS, broken, or has more pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=tuple(FORMATS)) as image:
+            _check_size(image, min(most, MAX_PIXELS))
+            # Pillow calls a JPEG file of several pictures (phones write them) MPO
+            form = image.format if image.format in FORMATS else "JPEG"
+            return _convert(image, "an image in memory"), form
+    except Exception as error:
+        raise UserError(f"cannot read the image: {_reason(error)}") from None
+
+
 def find_faults(
     paths: Iterable[str | Crop], progress: bool = True
 ) -> Iterator[tuple[str | Crop, str]]:
@@ -185,12 +209,8 @@ def _read(source: str | Path | Crop, check: bool = False) -> tuple[str, Image.Im
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
             return "it is no regular file", None
         with Image.open(path, formats=tuple(FORMATS)) as image:
+            _check_size(image, MAX_PIXELS, " (raise it by ICRE_MAX_PIXELS)")
             width, height = image.size
-            if not width * height:
-                return f"it has {width} x {height} pixels", None
-            if width * height > MAX_PIXELS:
-                limit = f"limit of {MAX_PIXELS} pixels (raise it by ICRE_MAX_PIXELS)"
-                return f"its {width} x {height} pixels exceed the {limit}", None
             if _is_cut(image):
                 _warn(str(path), "16-bit colour is read by its upper 8 bits")
             if box:
@@ -203,6 +223,15 @@ def _read(source: str | Path | Crop, check: bool = False) -> tuple[str, Image.Im
             return "", upright.crop(box.inside(upright.size)) if box else upright
     except Exception as error:  # on a broken file Pillow's plugins raise a dozen kinds
         return _reason(error), None
+
+
+def _check_size(image: Image.Image, most: int, how: str = "") -> None:
+    """Raise ValueError for an opened image of no pixel, or of too many."""
+    width, height = image.size
+    if not width * height:
+        raise ValueError(f"it has {width} x {height} pixels")
+    if width * height > most:
+        raise ValueError(f"its {width} x {height} pixels exceed the limit of {most} pixels{how}")
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,1 @@
+"""An HTTP service and a page on top of a gallery."""

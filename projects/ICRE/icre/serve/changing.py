@@ -1,0 +1,143 @@
+"""Images that requests add to the gallery or remove from it."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.exceptions import HTTPException
+
+from icre.gallery import changes
+from icre.gallery.filters import Filter
+from icre.gallery.store import Gallery
+from icre.gallery.table import NO_TIME, ImageTable
+from icre.gallery.times import parse_time
+from icre.modality import NAMES
+from icre.serve.served import ServedGallery
+from icre.utils.errors import UserError
+from icre.utils.files import replaced
+from icre.utils.image import FORMATS
+
+logger = logging.getLogger("fastreid.icre")
+
+
+def described(
+    files: Sequence[tuple[bytes, str]],
+    folder: Path,
+    modality: str,
+    camera: str | None,
+    identity: str | None,
+    time: str | None,
+    where: Sequence[str],
+) -> ImageTable:
+    """A row for each file; each is called by its content, so that the same is the same row.
+
+    Raises:
+        UserError: a time that cannot be read, or no KEY=VALUE.
+    """
+    attributes = dict(Filter.parse(where=list(where)).where)
+    paths = [
+        str(folder / f"{hashlib.sha256(content).hexdigest()}{FORMATS[form][0]}")
+        for content, form in files
+    ]
+    count = len(paths)
+    moment = parse_time(time, "time") if time else NO_TIME
+    return ImageTable(
+        paths,
+        np.full(count, NAMES.index(modality), dtype=np.int64),
+        [camera or ""] * count,
+        [identity or ""] * count,
+        np.full(count, moment, dtype="M8[us]"),
+        attributes={name: [value] * count for name, value in attributes.items()},
+    )
+
+
+def add(
+    served: ServedGallery,
+    images: ImageTable,
+    files: Sequence[tuple[bytes, str]],
+    features: np.ndarray,
+) -> dict[str, Any]:
+    """Write the files and add their rows; those that are there already are left out.
+
+    Args:
+        served: the gallery.
+        images, files, features: N rows, of `described`; (N, D).
+
+    Raises:
+        HTTPException: 409, where another process changes the gallery.
+    """
+    known = _current(served).images.known(images)
+    _, first = np.unique(images.paths, return_index=True)
+    rows = [row for row in sorted(first.tolist()) if not known[row]]
+    if not rows:
+        return {"added": 0, "there_already": len(images), **_state(served)}
+    written: list[Path] = []
+    try:
+        for row in rows:
+            path = Path(images.paths[row])
+            if not path.exists():
+                written.append(path)
+            with replaced(path) as temporary:
+                temporary.write_bytes(files[row][0])
+        new = images.take(rows)
+        changes.add(served.folder, new, [features[rows]], progress=False)
+    except BaseException as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if isinstance(error, UserError):
+            raise HTTPException(409, _brief(error, served)) from None
+        raise
+    served.refresh()
+    return {"added": len(rows), "there_already": len(images) - len(rows), **_state(served)}
+
+
+def remove(
+    served: ServedGallery, filter: Filter, reason: str, uploads: Path | None
+) -> dict[str, Any]:
+    """Remove the images that meet a filter, and those of their files that `add` wrote.
+
+    Raises:
+        UserError: a condition that no image can meet.
+        HTTPException: 409, where another process changes the gallery.
+    """
+    if not _current(served).passing(filter).any():
+        return {"removed": 0, "files_deleted": 0, "answers": [], **_state(served)}
+    try:
+        change = changes.remove(served.folder, filter, reason)
+    except UserError as error:
+        raise HTTPException(409, _brief(error, served)) from None
+    served.refresh()
+    deleted = 0
+    for path in {Path(path) for path in change.images.paths}:
+        if uploads is None or path.parent != uploads:
+            continue
+        with suppress(FileNotFoundError):
+            path.unlink()
+            deleted += 1
+    return {
+        "removed": len(change.images),
+        "files_deleted": deleted,
+        "answers": list(change.answers),
+        **_state(served),
+    }
+
+
+def _current(served: ServedGallery) -> Gallery:
+    """The version on the disk; features of the model must not get into a gallery of another."""
+    version = served.refresh()
+    if served.problem:
+        raise HTTPException(409, "the gallery on the disk is not the one that is served")
+    return version.gallery
+
+
+def _state(served: ServedGallery) -> dict[str, int]:
+    gallery = served.newest.gallery
+    return {"version": gallery.version, "images": len(gallery.images)}
+
+
+def _brief(error: UserError, served: ServedGallery) -> str:
+    return str(error).replace(str(served.folder), served.name)
