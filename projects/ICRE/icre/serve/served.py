@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from icre.gallery.manifest import CONFIG, status
+from icre.gallery.manifest import CONFIG, Status, status
 from icre.gallery.page import thumbnail
 from icre.gallery.store import Gallery, open_gallery
 from icre.serve.metrics import Metrics
@@ -79,6 +79,7 @@ class ServedGallery:
         self.problem = ""
         self._metrics = metrics
         self._lock = threading.Lock()
+        self._seen: Status | None = None  # of the version that was looked at last
         self._model = _model_of(gallery)
         self._take(gallery)
 
