@@ -61,6 +61,7 @@ def test_the_command_writes_result_and_plot(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_living_gallery_is_measured_row_by_row(tmp_path, capsys):
     words = "living --size 600 --dimensions 32 --added 100 --removed 40 --queries 5 --kinds"
     out = tmp_path / "b.json"
