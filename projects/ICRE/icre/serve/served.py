@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from icre.gallery.manifest import CONFIG, status
+from icre.gallery.manifest import CONFIG, Status, status
 from icre.gallery.page import thumbnail
 from icre.gallery.store import Gallery, open_gallery
 from icre.serve.metrics import Metrics
@@ -81,6 +81,7 @@ class ServedGallery:
         self.problem = ""
         self._metrics, self._device = metrics, device
         self._lock = threading.Lock()
+        self._seen: Status | None = None  # of the version that was looked at last
         self._model = _model_of(gallery)
         self._take(gallery)
 

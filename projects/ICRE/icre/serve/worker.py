@@ -147,7 +147,7 @@ class Worker:
                 return
             start = perf_counter()
             features = np.concatenate([part for _, part in group])
-            queries = ImageTable.joined([job.queries for job in jobs])
+            queries = ImageTable.joined([job.queries for job in jobs if job.queries is not None])
             options = first.options
             found = answer(
                 first.gallery,
