@@ -97,6 +97,6 @@ setup(
         ],
         **TRACKERS,
         "trackers": sorted({one for extra in TRACKERS.values() for one in extra}),
-        "test": ["pytest", "pytest-xdist", "hypothesis", "httpx"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "httpx2"],
     },
 )
