@@ -7,7 +7,7 @@
 # CPUs alone is at hand, `--build-arg PIP_EXTRA_INDEX_URL=...` makes the image smaller.
 FROM python:3.11-slim
 
-# cpu or gpu: the extra of setup.py, and with it faiss-cpu or faiss-gpu-cu12
+# cpu or gpu: the extra of setup.py, and with it faiss-cpu or faiss-gpu
 ARG FAISS=cpu
 ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
