@@ -38,6 +38,7 @@ def settings() -> dict:
 
 @pytest.fixture
 def as_before():
+    set_precision(deterministic=False, search=False)  # whatever other tests left
     before = settings()
     yield
     set_precision(deterministic=False, search=False)

@@ -225,7 +225,7 @@ def test_a_table_through_every_command(table, rows, tmp_path):
                 "TEST.PROTOCOLS", "('people-i2v','people-v2i-single-other-cameras')",
                 "OUTPUT_DIR", "run")  # fmt: skip
     records = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert [one["protocol"] for one in records] == [
+    assert [one["protocol"] for one in records] == 3 * [
         "people-i2v", "people-v2i-single-other-cameras",
     ]  # fmt: skip
     assert "people-i2v" in said

@@ -290,7 +290,7 @@ def test_both_at_once_in_a_real_training(demo_root, tmp_path):
     assert first["id"] == second["id"] == ids["wandb"]
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     run = client.get_run(ids["mlflow"])
-    (record,) = json.loads((tmp_path / "metrics.json").read_text())
+    record = json.loads((tmp_path / "metrics.json").read_text())[0]
     name = "test/sysu-all-single/official/mAP"
     assert run.data.metrics[name] == json.loads(second["summary"][name])
     assert run.data.metrics[name] == pytest.approx(record["mAP"]["mean"])

@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from icre.benchmark.measure import peak_memory
 from icre.benchmark.search import PER_IDENTITY, clustered, recall
+from icre.benchmark.watch import Watch
 from icre.gallery import changes
 from icre.gallery import index as indexes
 from icre.gallery.filters import Filter
@@ -44,6 +45,7 @@ def run(
     kinds: Sequence[str] = ("flat", "ivf"),
     seed: int = 0,
     folder: str | Path | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Measure galleries of each kind, and print each row as soon as it is measured.
 
@@ -56,6 +58,7 @@ def run(
         kinds: of index.
         seed: of the vectors.
         folder: for the galleries, removed afterwards; None: the system's for temporary files.
+        watch: shows the rows as they are measured.
 
     Raises:
         UserError: a size that is too small.
@@ -72,9 +75,10 @@ def run(
     order = np.random.default_rng(seed).permutation(size + added)
     vectors, table = vectors[order], _table(order)
     rows: list[dict[str, Any]] = []
+    watch = watch or Watch()
     with tempfile.TemporaryDirectory(dir=folder, prefix="living") as below:
-        for kind in kinds:
-            measured = _Measured(kind, Path(below), rows)
+        for kind in watch.each(kinds, "kinds of index"):
+            measured = _Measured(kind, Path(below), rows, watch)
             _measure(measured, table, vectors, asked, size, removed)
             shutil.rmtree(measured.folder)
     return environment() | {
@@ -104,10 +108,10 @@ def _table(order: np.ndarray) -> ImageTable:
 
 
 class _Measured:
-    """Rows of one kind of index, printed as they come."""
+    """Rows of one kind of index, shown as they come."""
 
-    def __init__(self, kind: str, below: Path, rows: list[dict[str, Any]]):
-        self.kind, self.folder, self.rows = kind, below / kind, rows
+    def __init__(self, kind: str, below: Path, rows: list[dict[str, Any]], watch: Watch):
+        self.kind, self.folder, self.rows, self.watch = kind, below / kind, rows, watch
 
     def __call__(self, step: str, work: Callable[[], Any], **more: Any) -> Any:
         """Do a step; its seconds and the rise of memory are a row."""
@@ -120,8 +124,8 @@ class _Measured:
         return result
 
     def show(self) -> None:
-        """Print the newest row."""
-        print("  ".join(_cells(self.rows[-1]).values()), flush=True)
+        """Show the newest row."""
+        self.watch.row("  ".join(_cells(self.rows[-1]).values()), **self.rows[-1])
 
     def search(
         self, step: str, gallery: Gallery, queries: np.ndarray, filter: Filter | None = None

@@ -26,6 +26,7 @@ from tabulate import tabulate
 
 import icre.compat  # noqa: F401
 
+from icre.benchmark.watch import Watch
 from icre.config import load_config
 from icre.gallery.store import ModelInfo, open_gallery
 from icre.gallery.table import ImageTable
@@ -57,8 +58,9 @@ def run(
     device: str = "cpu",
     config_file: str = "",
     seed: int = 0,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Measure, and print each row as soon as it is measured.
+    """Measure one query alone, then the service with and without batches.
 
     Args:
         size: images of the gallery, random unit vectors.
@@ -68,6 +70,7 @@ def run(
         device: of the model.
         config_file: of the model, whose weights are random; "": a small one.
         seed: of weights and vectors.
+        watch: shows the rows as they are measured.
 
     Raises:
         UserError: a number below 1, or the service does not start.
@@ -75,15 +78,16 @@ def run(
     if min(size, requests, batch, *clients) < 1:
         raise UserError("--size, --clients, --requests and --batch must be at least 1")
     rows: list[dict[str, Any]] = []
+    watch = watch or Watch()
 
     def add(row: dict[str, Any]) -> None:
         rows.append(row)
-        print("  ".join(_cells(row).values()), flush=True)
+        watch.row("  ".join(_cells(row).values()), **row)
 
     with tempfile.TemporaryDirectory(prefix="serve") as folder:
         gallery = _make_gallery(Path(folder), size, config_file, seed)
         add(_search_alone(gallery, seed))
-        for images in dict.fromkeys((batch, 1)):
+        for images in watch.each(list(dict.fromkeys((batch, 1))), "sizes of a batch"):
             with _service(gallery, images, max(clients), device) as (port, process):
                 _ask(port, 1, 8, seed)  # connections and caches are warm
                 for count in clients:
