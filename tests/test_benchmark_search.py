@@ -73,7 +73,7 @@ def test_a_living_gallery_is_measured_row_by_row(tmp_path, capsys):
     rows = json.loads(out.read_text())["rows"]
     assert list(folder.iterdir()) == []
     assert [line[0] for line in told.splitlines()].count("[") == len(rows)  # each as it came
-    assert told.count("remove 40") == 4  # and in the table
+    assert told.count("remove 40") == 8  # and again in the table
     for kind in ("flat", "ivf"):
         of_kind = [row for row in rows if row["index"] == kind]
         searched = [row["passing"] for row in of_kind if "recall@10" in row]

@@ -224,6 +224,7 @@ def test_identities_stand_from_worst_to_best():
         draw_identities({"a": {1: 5}, "b": {2: 5}}, "mAP, %")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine to open the page with")
 def test_a_browser_shows_it_without_complaint(file, tmp_path):
     picture = tmp_path / "page.png"

@@ -315,6 +315,7 @@ def test_a_stranger_is_answered_not_here(gallery):
         answer(calibrated, queries, feature, far=0.001)
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything(gallery, demo_root, tmp_path):
     path = tmp_path / "page.html"
     asked = pictures(demo_root, (3, 6))[:4]

@@ -162,6 +162,7 @@ def torch_home(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), TWO_LAYERS])
 def test_pretrained_file_fills_both_stems_and_the_stages(tmp_path, state, images, options):
     torch.save(state, tmp_path / "r18.pth")
@@ -223,6 +224,7 @@ def test_a_broken_file_is_named(tmp_path, content):
         build(*pretrained(tmp_path / "broken.pth"))
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(tmp_path, state):
     torch.save(state, tmp_path / "r18.pth")
     with pytest.raises(UserError, match=r"r18\.pth .*layer1.* is \(64, .*DEPTH"):
