@@ -1,7 +1,8 @@
 """A small gallery of real images that is served with a model of 4x4 pixels."""
 
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +26,29 @@ MODEL = ModelInfo("model.pth", "a" * 64, "MODEL: {}\n")
 READ, WRITE = "r" * 32, "w" * 32
 TOKENS = (f"reader read {READ}", f"writer write {WRITE}")
 COUNT = 12
+
+
+def held(model: "SmallModel") -> tuple[Callable[[], None], Callable[[], None]]:
+    """Let the model wait in its next batch.
+
+    Returns:
+        A function that waits until it does, and one that lets it go on.
+    """
+    begun, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert go.wait(10)
+
+    def is_held() -> None:
+        assert begun.wait(10)
+
+    def release() -> None:
+        model.before = lambda: None
+        go.set()
+
+    model.before = hold
+    return is_held, release
 
 
 class SmallModel:

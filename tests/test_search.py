@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +74,22 @@ def gallery(finished_run, demo_root, tmp_path_factory) -> Path:
 def own_gallery(gallery, tmp_path) -> Path:
     """A copy that a test may change."""
     return Path(shutil.copytree(gallery, tmp_path / "gallery"))
+
+
+@contextmanager
+def interrupted_after(saves: int) -> Iterator[None]:
+    """The program is interrupted when so many shards are saved."""
+    save, saved = Shard.save, []
+
+    def save_and_end(shard: Shard, *content: object) -> None:
+        save(shard, *content)
+        saved.append(shard)
+        if len(saved) == saves:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shard, "save", save_and_end)
+        yield
 
 
 def query(gallery: Path, tmp_path: Path, *arguments: str) -> list[dict]:
@@ -171,16 +189,7 @@ def test_indexing_continues_after_an_interruption(
     out = tmp_path / "g"
     sources = camera_folders(demo_root, VISIBLE_CAMERAS)
     arguments = [*index_arguments(finished_run, out, *sources), "--shard", "4"]
-    save, saved = Shard.save, []
-
-    def end_after_three(shard, *content):
-        save(shard, *content)
-        saved.append(shard)
-        if len(saved) == 3:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Shard, "save", end_after_three)
+    with interrupted_after(3):
         assert search.main(arguments) == 130
         assert "interrupted" in capsys.readouterr().err
     assert not out.exists()

@@ -11,12 +11,11 @@ import pytest
 import test_search
 from icre.commands import search
 from icre.gallery import journal
-from icre.gallery.shards import Shard
 from icre.gallery.store import open_gallery
 from icre.gallery.verify import verify
 from icre.inference.extractor import FeatureExtractor
 from icre.utils.image import read_image
-from test_search import camera_folders, index_arguments, pictures, query
+from test_search import camera_folders, index_arguments, interrupted_after, pictures, query
 
 pytestmark = pytest.mark.slow
 
@@ -33,16 +32,7 @@ def test_a_week_by_the_command(finished_run, demo_root, tmp_path, capsys):
     first, second = camera_folders(demo_root, (1, 2))
     run(*index_arguments(finished_run, one, first))
     run(*index_arguments(finished_run, both, first, second))
-    save, saved = Shard.save, []
-
-    def end_after_two(shard, *content):
-        save(shard, *content)
-        saved.append(shard)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Shard, "save", end_after_two)
+    with interrupted_after(2):
         run("add", one, second, "--shard", 4, "--device", "cpu", status=130)
     assert open_gallery(one).version == 1 and verify(open_gallery(one))
     computed = []

@@ -26,7 +26,18 @@ from icre.serve.limits import Limits
 from icre.serve.start import Settings, check
 from icre.serve.tokens import read_tokens
 from icre.utils.errors import UserError
-from small_service import COUNT, READ, TOKENS, WRITE, ask, bearer, make_gallery, picture, serving
+from small_service import (
+    COUNT,
+    READ,
+    TOKENS,
+    WRITE,
+    ask,
+    bearer,
+    held,
+    make_gallery,
+    picture,
+    serving,
+)
 
 
 @pytest.fixture(scope="module")
@@ -245,43 +256,29 @@ def test_pictures_are_served_by_row_of_this_version(own):
 
 def test_requests_that_come_together_are_one_batch(shared):
     with serving(shared, batch=8) as client:
-        model, begun, go = client.service.model, threading.Event(), threading.Event()
-
-        def hold():
-            begun.set()
-            assert go.wait(10)
-
-        model.before = hold
+        is_held, release = held(client.service.model)
         with ThreadPoolExecutor(12) as pool:
             first = pool.submit(ask, client, 0)
-            assert begun.wait(10)
+            is_held()
             others = [pool.submit(ask, client, n, n + 1, top=1) for n in range(1, 6)]
             until(lambda: len(client.service.worker._waiting) == 5)
-            model.before = lambda: None
-            go.set()
+            release()
             assert first.result().status_code == 200
             for n, reply in enumerate(others, start=1):
                 rows = [one["matches"][0]["row"] for one in reply.result().json()["answers"]]
                 assert rows == [n, n + 1]
-        assert model.batches == [1, 8, 2]
+        assert client.service.model.batches == [1, 8, 2]
 
 
 def test_one_bad_request_of_a_batch_leaves_the_others(shared):
     with serving(shared) as client:
-        model, begun, go = client.service.model, threading.Event(), threading.Event()
-
-        def hold():
-            begun.set()
-            assert go.wait(10)
-
-        model.before = hold
+        is_held, release = held(client.service.model)
         with ThreadPoolExecutor(4) as pool:
             pool.submit(ask, client, 0)
-            assert begun.wait(10)
+            is_held()
             good, bad = pool.submit(ask, client, 4), pool.submit(ask, client, 5, camera="77")
             until(lambda: len(client.service.worker._waiting) == 2)
-            model.before = lambda: None
-            go.set()
+            release()
             assert good.result().json()["answers"][0]["matches"][0]["row"] == 4
             assert bad.result().status_code == 422
 
@@ -376,20 +373,13 @@ def until(condition, seconds: float = 10) -> None:
 
 def test_a_new_version_is_taken_up_and_requests_in_flight_keep_theirs(own):
     with serving(own) as client:
-        model, begun, go = client.service.model, threading.Event(), threading.Event()
-
-        def hold():
-            begun.set()
-            assert go.wait(10)
-
-        model.before = hold
+        is_held, release = held(client.service.model)
         with ThreadPoolExecutor(2) as pool:
             before = pool.submit(ask, client, 3)
-            assert begun.wait(10)
+            is_held()
             changes.remove(own, Filter(identity=("person 1",)))
             assert client.get("/health").json()["version"] == 2
-            model.before = lambda: None
-            go.set()
+            release()
             old = before.result().json()
         assert old["version"] == 1 and old["answers"][0]["matches"][0]["row"] == 3
         new = ask(client, 3).json()

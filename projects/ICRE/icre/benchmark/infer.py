@@ -10,7 +10,7 @@ import torch
 from tabulate import tabulate
 
 from icre.benchmark.loops import Loop, Setup, random_batches
-from icre.benchmark.measure import warm_and_peak
+from icre.benchmark.measure import or_dash, warm_and_peak
 from icre.benchmark.setup import (
     Builders,
     Options,
@@ -118,7 +118,7 @@ def text(result: dict[str, Any]) -> str:
             "images/s": f"{row['images_per_second']:.1f}",
             f"x {result['reference']}": f"{row['ratio']:.2f}",
             "ms/image": f"{row['ms_per_image']:.2f}",
-            "peak MiB": "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.0f}",
+            "peak MiB": or_dash(row["peak_bytes"], ".0f", 2**20),
         }
         for row in result["rows"]
     ]

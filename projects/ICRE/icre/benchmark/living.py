@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from tabulate import tabulate
 
-from icre.benchmark.measure import peak_memory
+from icre.benchmark.measure import or_dash, peak_memory
 from icre.benchmark.search import PER_IDENTITY, clustered, recall
 from icre.benchmark.watch import Watch
 from icre.gallery import changes
@@ -206,19 +206,16 @@ def _size(folder: Path) -> float:
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
-    def number(key: str, digits: int) -> str:
-        return "-" if row.get(key) is None else f"{row[key]:.{digits}f}"
-
     return {
         "index": row["index"],
         "step": row["step"],
-        "seconds": number("seconds", 2),
-        "ms a query": number("milliseconds", 1),
-        "in a batch": number("batch_milliseconds", 1),
-        "recall@10": number("recall@10", 3),
+        "seconds": or_dash(row.get("seconds"), ".2f"),
+        "ms a query": or_dash(row.get("milliseconds"), ".1f"),
+        "in a batch": or_dash(row.get("batch_milliseconds"), ".1f"),
+        "recall@10": or_dash(row.get("recall@10"), ".3f"),
         "images": str(row.get("passing") or row.get("images") or "-"),
-        "peak GiB": number("memory_gib", 2),
-        "disk GiB": number("disk_gib", 2),
+        "peak GiB": or_dash(row.get("memory_gib"), ".2f"),
+        "disk GiB": or_dash(row.get("disk_gib"), ".2f"),
     }
 
 

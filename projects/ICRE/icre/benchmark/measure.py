@@ -191,3 +191,8 @@ def warm_and_peak(
     torch.cuda.reset_peak_memory_stats(device)
     use(built)
     return built, torch.cuda.max_memory_allocated(device) - begin
+
+
+def or_dash(value: float | None, form: str, unit: float = 1) -> str:
+    """A number in so many units, formatted, for a table; a dash where it was not measured."""
+    return "-" if value is None else format(value / unit, form)

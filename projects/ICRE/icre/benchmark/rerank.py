@@ -20,7 +20,7 @@ import icre.compat.evaluation  # noqa: F401
 from fastreid.evaluation.rerank import re_ranking
 from fastreid.utils import compute_dist
 
-from icre.benchmark.measure import alternate, peak_memory
+from icre.benchmark.measure import alternate, or_dash, peak_memory
 from icre.benchmark.watch import Watch
 from icre.evaluation.neighbours import nearest
 from icre.evaluation.rerank import mix, path_for, rerank, rerank_blocks, whole
@@ -248,20 +248,16 @@ def text(result: dict[str, Any]) -> str:
             "N": one["images"],
             "job": job["job"],
             "ours, s": f"{job['ours']:.3f}",
-            "theirs, s": _or_dash(job["theirs"], ".2f"),
-            "ratio": _or_dash(job["ratio"], ".1f"),
-            "ours, MB": _or_dash(job["ours_memory"], ".0f", 1e6),
-            "theirs, MB": _or_dash(job["theirs_memory"], ".0f", 1e6),
-            "entries that differ": _or_dash(job["differ"], ".1e"),
+            "theirs, s": or_dash(job["theirs"], ".2f"),
+            "ratio": or_dash(job["ratio"], ".1f"),
+            "ours, MB": or_dash(job["ours_memory"], ".0f", 1e6),
+            "theirs, MB": or_dash(job["theirs_memory"], ".0f", 1e6),
+            "entries that differ": or_dash(job["differ"], ".1e"),
         }
         for one in result["sizes"]
         for job in one["jobs"]
     ]
     return tabulate(table, headers="keys", tablefmt="github", disable_numparse=True)
-
-
-def _or_dash(value: float | None, form: str, unit: float = 1) -> str:
-    return "-" if value is None else format(value / unit, form)
 
 
 def save_plot(result: dict[str, Any], path: str | Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from icre.benchmark.measure import peak_memory
+from icre.benchmark.measure import or_dash, peak_memory
 from icre.benchmark.watch import Watch
 from icre.gallery import index as indexes
 from icre.utils.device import resolve_device
@@ -212,8 +212,8 @@ def text(result: dict[str, Any]) -> str:
             "queries/s": f"{one['queries_per_second']:.0f}",
             "x exact": f"{one['ratio']:.1f}",
             "x by CPU": f"{one['cpu_ratio']:.1f}",
-            "build s": "-" if one["build_seconds"] is None else f"{one['build_seconds']:.0f}",
-            "peak GiB": "-" if one["memory_gib"] is None else f"{one['memory_gib']:.2f}",
+            "build s": or_dash(one["build_seconds"], ".0f"),
+            "peak GiB": or_dash(one["memory_gib"], ".2f"),
         }
         for one in result["rows"]
     ]

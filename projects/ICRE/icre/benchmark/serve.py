@@ -26,6 +26,7 @@ from tabulate import tabulate
 
 import icre.compat  # noqa: F401
 
+from icre.benchmark.measure import or_dash
 from icre.benchmark.watch import Watch
 from icre.config import load_config
 from icre.gallery.store import ModelInfo, open_gallery
@@ -267,22 +268,19 @@ def _memory(process: subprocess.Popen) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
-    def number(key: str, digits: int) -> str:
-        return f"{row[key]:.{digits}f}" if key in row else "-"
-
     return {
         "step": row["step"],
         "clients": str(row["clients"]),
         "requests": str(row["requests"]),
-        "queries/s": number("queries_a_second", 1),
-        "p50 ms": number("p50_milliseconds", 1),
-        "p99 ms": number("p99_milliseconds", 1),
-        "images a batch": number("images_a_batch", 1),
-        "model ms": number("model_milliseconds", 1),
-        "search ms": number("search_milliseconds", 1),
-        "own MiB": number("own_mib", 0),
-        "rise MiB": number("rise_mib", 0),
-        "mapped MiB": number("file_mib", 0),
+        "queries/s": or_dash(row.get("queries_a_second"), ".1f"),
+        "p50 ms": or_dash(row.get("p50_milliseconds"), ".1f"),
+        "p99 ms": or_dash(row.get("p99_milliseconds"), ".1f"),
+        "images a batch": or_dash(row.get("images_a_batch"), ".1f"),
+        "model ms": or_dash(row.get("model_milliseconds"), ".1f"),
+        "search ms": or_dash(row.get("search_milliseconds"), ".1f"),
+        "own MiB": or_dash(row.get("own_mib"), ".0f"),
+        "rise MiB": or_dash(row.get("rise_mib"), ".0f"),
+        "mapped MiB": or_dash(row.get("file_mib"), ".0f"),
     }
 
 

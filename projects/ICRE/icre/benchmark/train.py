@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from icre.benchmark import profile
 from icre.benchmark.loops import Loop, Setup, random_batches
-from icre.benchmark.measure import PARTS, count_flops, synchronise, warm_and_peak
+from icre.benchmark.measure import PARTS, count_flops, or_dash, synchronise, warm_and_peak
 from icre.benchmark.setup import Options, conditions, loop_builders, read_setup, reference_row
 from icre.benchmark.watch import Watch
 from icre.config import load_config
@@ -139,7 +139,6 @@ def text(result: dict[str, Any]) -> str:
 
 def _line(row: dict[str, Any], reference: str) -> dict[str, str]:
     """A row of the result as a line of the table."""
-    peak = row["peak_bytes"]
     return {
         "row": row["name"],
         "precision": row["precision"],
@@ -148,7 +147,7 @@ def _line(row: dict[str, Any], reference: str) -> dict[str, str]:
         "step ms": f"{row['step_ms']:.1f}",
         "CPU ms": f"{row['cpu_ms']:.1f}",
         **{f"{part} ms": f"{row['split_ms'][part]:.1f}" for part in PARTS},
-        "peak MiB": "-" if peak is None else f"{peak / 2**20:.0f}",
+        "peak MiB": or_dash(row["peak_bytes"], ".0f", 2**20),
         "GMAC/image": f"{row['macs_per_image'] / 1e9:.2f}",
         "M parameters": f"{row['parameters'] / 1e6:.1f}",
     }

@@ -112,18 +112,13 @@ def merge(args: argparse.Namespace) -> None:
 
 def info(args: argparse.Namespace) -> None:
     """Print what a gallery holds."""
-    import numpy as np
-
     from icre.gallery import journal
     from icre.gallery.store import open_gallery
     from icre.gallery.versions import leftovers
 
     gallery = open_gallery(args.gallery)
     manifest, images, stored = gallery.manifest, gallery.images, gallery.stored
-    times = np.concatenate([np.zeros(0, "M8[us]"), *(one.columns.times for one in images.segments)])
-    times = times[~np.isnat(times)]
     cameras, people = sorted(images.names("camera")), images.names("identity")
-    attributes = sorted({name for one in images.segments for name in one.columns.attributes})
     behind = len(images) - stored.rows if stored else 0
     lines = {
         "images": f"{len(images)} of {manifest['dimensions']} dimensions",
@@ -132,15 +127,16 @@ def info(args: argparse.Namespace) -> None:
         "model": f"{manifest['model']['weights']} (SHA-256 {manifest['model']['sha256'][:12]}...)",
         "cameras": _listed(cameras),
         "people": f"{len(people) or 'none known'}",
-        "times": f"{times.min()}Z to {times.max()}Z" if len(times) else "none known",
-        "attributes": _listed(attributes),
+        "times": " to ".join(images.time_span) if images.time_span else "none known",
+        "attributes": _listed(images.attributes),
         "written": f"{manifest['made']}, changed {manifest.get('changed', manifest['made'])}",
     }
     for name, text in lines.items():
         cli.show(f"{name:11}{printable(text)}")
     for entry in journal.removals(args.gallery, gallery.version):
         count = len(entry.get("rows", []))
-        cli.show(f"removed    {count} images, {entry.get('date')}: {entry.get('reason')}")
+        what = f"{count} images, {entry.get('date')}: {entry.get('reason')}"
+        cli.show(f"removed    {printable(what)}")
     show_change(gallery)
     left = leftovers(gallery)
     if left:
@@ -163,7 +159,7 @@ def verify(args: argparse.Namespace) -> None:
     if left:
         cli.show(
             f"note: {len(left)} files are of a writer that was killed, or still runs, such as "
-            f"{left[0].name}; the next change deletes them"
+            f"{printable(left[0].name)}; the next change deletes them"
         )
 
 

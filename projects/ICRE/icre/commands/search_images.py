@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from icre.modality import NAMES
 from icre.utils import cli
+from icre.utils.errors import printable
 
 if TYPE_CHECKING:  # imported where they are used, for a quick --help
     from icre.gallery.filters import Filter
@@ -109,4 +110,4 @@ def add_extraction(sub: argparse.ArgumentParser) -> None:
 def show_skipped(skipped: list[tuple[str, str]]) -> None:
     """A line for each image that was left out."""
     for path, reason in skipped:
-        cli.show(f"skipped {path}: {reason}")
+        cli.show(f"skipped {printable(path)}: {printable(reason)}")

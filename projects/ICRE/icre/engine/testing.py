@@ -54,16 +54,16 @@ def score_model(
     device = resolve_device(cfg.MODEL.DEVICE)
     for name in cfg.DATASETS.TESTS:
         loader, evaluator = trainer.build_evaluator(cfg, name)
-        if isinstance(evaluator, ProtocolEvaluator):
+        own = isinstance(evaluator, ProtocolEvaluator)
+        if own:
             if "weights" not in labels and comm.is_main_process():
                 labels["weights"] = weights_hash(model)
             evaluator.labels |= labels
-        own = isinstance(evaluator, ProtocolEvaluator)
         with all_test_features(model) if own else nullcontext():
             results[name] = run_inference(model, loader, evaluator, device, cfg.TEST.FLIP.ENABLED)
         if not comm.is_main_process():
             continue
-        if not isinstance(evaluator, ProtocolEvaluator):
+        if not own:
             lines = "\n".join(f"{key}: {value:.2f}" for key, value in results[name].items())
             logger.info("%s, by %s:\n%s", name, type(evaluator).__name__, lines)
             continue

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+BLOCK = 65_536  # rows that are read at a time
 FileInfo = dict[str, Any]  # {"bytes": size, "sha256": hexadecimal}
 
 
@@ -113,3 +114,14 @@ def map_array(path: Path, dtype: np.dtype | str, shape: Sequence[int | None]) ->
     if not fits or found[1] != str(np.dtype(dtype)) or not array.flags.c_contiguous:
         raise ValueError(f"{path.name} holds {found}, expected {tuple(shape)} of {np.dtype(dtype)}")
     return array
+
+
+def no_unit_vector(features: np.ndarray) -> int | None:
+    """The first row of (N, D) whose length is not 1; None: all are unit vectors."""
+    for start in range(0, len(features), BLOCK):
+        part = features[start : start + BLOCK]
+        lengths = np.einsum("nd,nd->n", part, part)
+        wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))  # NaN too
+        if len(wrong):
+            return start + int(wrong[0])
+    return None

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import faiss
-import numpy as np
 
 from icre.gallery import index as indexes
-from icre.gallery.arrays import file_size, map_array
+from icre.gallery.arrays import file_size, map_array, no_unit_vector
 from icre.gallery.columns import Columns
 from icre.gallery.manifest import FEATURES, IMAGES, INDEX, MANIFEST
 from icre.gallery.segments import Segment
@@ -39,23 +38,12 @@ def read(folder: Path, manifest: dict[str, Any]) -> tuple[list[Segment], faiss.I
     if len(images) != shape[0]:
         raise ValueError(f"{IMAGES} has {len(images)} rows, {MANIFEST} says {shape[0]}")
     features = map_array(folder / FEATURES, "float32", shape)
-    try:
-        check_unit(features)
-    except ValueError as error:
-        raise ValueError(f"{FEATURES}: {error}") from None
+    row = no_unit_vector(features)
+    if row is not None:
+        raise ValueError(f"{FEATURES}: row {row} is no unit vector")
     index = _read_index(folder / INDEX, manifest["index"], *shape)
     segment = Segment({"name": "0-0", "images": shape[0]}, Columns.of(images), features)
     return [segment], index if manifest["index"] != "flat" else None
-
-
-def check_unit(features: np.ndarray, block: int = indexes.BLOCK) -> None:
-    """Raise ValueError unless all rows of (N, D) have the length 1."""
-    for start in range(0, len(features), block):
-        part = features[start : start + block]
-        lengths = np.einsum("nd,nd->n", part, part)
-        wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))  # NaN too
-        if len(wrong):
-            raise ValueError(f"row {start + wrong[0]} is no unit vector")
 
 
 def _read_index(path: Path, kind: str, count: int, dimensions: int) -> faiss.Index:

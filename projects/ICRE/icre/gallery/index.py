@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 import torch
 
+from icre.gallery.arrays import BLOCK
 from icre.gallery.exact import best
 from icre.utils.errors import UserError
 from icre.utils.faiss_gpu import faiss_on, require_one_package, resources
@@ -19,7 +20,6 @@ from icre.utils.progress import progress_bar
 
 require_one_package()
 
-BLOCK = 65_536  # vectors that are added at a time
 _INNER_PRODUCT = faiss.METRIC_INNER_PRODUCT
 _TRAINING_VECTORS = 40  # per cell
 

@@ -6,14 +6,13 @@ Both files have a JSON object a line. A line that a killed process left half is 
 import json
 import logging
 import os
-import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from icre.gallery.manifest import VERSION
-from icre.utils.files import replaced
+from icre.utils.files import replace_text
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -33,7 +32,7 @@ def remember_answers(folder: Path, version: int, *paths: str | Path | None) -> N
     lines = [
         {"date": now(), VERSION: version, "path": os.path.realpath(path)}
         for path in paths
-        if path and _is_regular(path)
+        if path and os.path.isfile(path)
     ]
     if not lines:
         return
@@ -55,7 +54,7 @@ def remember_answers(folder: Path, version: int, *paths: str | Path | None) -> N
 def written_answers(folder: Path) -> list[str]:
     """Files that hold answers of this gallery and still exist."""
     found = dict.fromkeys(str(line.get("path", "")) for line in _read(folder / ANSWERS))
-    return [path for path in found if path and _is_regular(path)]
+    return [path for path in found if path and os.path.isfile(path)]
 
 
 def removals(folder: Path, version: int) -> list[dict[str, Any]]:
@@ -84,11 +83,7 @@ def drop_after(folder: Path, version: int) -> None:
 
 
 def _write(path: Path, entries: list[dict[str, Any]]) -> None:
-    with replaced(path) as temporary:
-        with open(temporary, "w") as file:
-            file.writelines(json.dumps(entry) + "\n" for entry in entries)
-            file.flush()
-            os.fsync(file.fileno())
+    replace_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
@@ -103,10 +98,3 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(entry, dict):
             yield entry
-
-
-def _is_regular(path: str | Path) -> bool:
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return False

@@ -14,7 +14,7 @@ from icre.gallery.calibration import Calibration
 from icre.gallery.staging import may_be_staging, staging_folder
 from icre.modality import NAMES
 from icre.utils.errors import UserError
-from icre.utils.files import read_json, replaced
+from icre.utils.files import read_json, replace_text
 from icre.utils.schema import Closed, Open, parse
 
 MANIFEST, CONFIG = "gallery.json", "config.yaml"
@@ -39,12 +39,7 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Replace a gallery's manifest; it is on the disk when this returns."""
-    text = json.dumps(add_checksum(manifest), indent=1) + "\n"
-    with replaced(folder / MANIFEST) as temporary:
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+    replace_text(folder / MANIFEST, json.dumps(add_checksum(manifest), indent=1) + "\n")
     sync_folder(folder)
 
 

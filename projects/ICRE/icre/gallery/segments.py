@@ -15,7 +15,7 @@ import numpy as np
 
 from icre.gallery.arrays import file_size, map_array, write_blocks
 from icre.gallery.columns import Columns, Texts
-from icre.gallery.table import ImageTable
+from icre.gallery.table import TIME, ImageTable
 
 SEGMENTS, FEATURES = "segments", "features.npy"
 SEGMENT_ROWS = 32_768  # most rows of one: what a removal of one image writes anew
@@ -173,6 +173,19 @@ class StoredImages(Rows):
         """(N,) integers of `icre.modality`."""
         parts = [segment.columns.modalities for segment in self.segments]
         return np.concatenate([np.zeros(0, np.uint8), *parts])
+
+    @cached_property
+    def attributes(self) -> list[str]:
+        """Names of the further columns, sorted."""
+        return sorted({name for one in self.segments for name in one.columns.attributes})
+
+    @cached_property
+    def time_span(self) -> tuple[str, str] | None:
+        """The first and the last time, ISO 8601, UTC; None: no image has one."""
+        parts = [one.columns.times for one in self.segments]
+        times = np.concatenate([np.zeros(0, TIME), *parts])
+        times = times[~np.isnat(times)]
+        return (f"{times.min()}Z", f"{times.max()}Z") if len(times) else None
 
     def names(self, column: str) -> set[str]:
         """Different texts of a column, such as identity, without those that are unknown."""

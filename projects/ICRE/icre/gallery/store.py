@@ -29,7 +29,7 @@ import torch
 
 from icre.gallery import format1
 from icre.gallery import index as indexes
-from icre.gallery.arrays import file_size, map_array
+from icre.gallery.arrays import file_size, map_array, no_unit_vector
 from icre.gallery.calibration import Calibration
 from icre.gallery.exact import best, exact
 from icre.gallery.filters import Filter
@@ -200,15 +200,13 @@ class Gallery:
         found = found[found >= 0]
         for start in range(0, len(found), indexes.BLOCK):
             part = found[start : start + indexes.BLOCK]
-            try:
-                format1.check_unit(self.features[part])
-            except ValueError:
-                lengths = np.linalg.norm(self.features[part], axis=1)
-                row = part[np.argmax(~(np.abs(lengths - 1) < 1e-2))]
+            wrong = no_unit_vector(self.features[part])
+            if wrong is not None:
+                row = part[wrong]
                 raise UserError(
                     f"gallery {self.folder} is damaged: the feature of row {row} "
                     f"({self.images.row(row)['path']}) is no unit vector; index again"
-                ) from None
+                )
 
     def check_model(self, sha256: str, weights: str) -> None:
         """Raise UserError unless this is the SHA-256 of the checkpoint that the features are of."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from icre.gallery import format1
+from icre.gallery.arrays import no_unit_vector
 from icre.gallery.manifest import CONFIG, FORMAT
 from icre.gallery.segments import SEGMENTS
 from icre.gallery.store import INDEX_FOLDER, Gallery
@@ -31,7 +31,9 @@ def verify(gallery: Gallery) -> tuple[int, list[Path]]:
         below = gallery.folder / SEGMENTS / segment.entry["name"]
         try:
             segment.columns.check()
-            format1.check_unit(segment.features)
+            row = no_unit_vector(segment.features)
+            if row is not None:
+                raise ValueError(f"row {row} is no unit vector")
         except ValueError as error:
             raise _damage(gallery, below, str(error)) from None
     slots = gallery.stored.slots if gallery.stored else None

@@ -110,7 +110,7 @@ class Service:
             redoc_url=None,
             default_response_class=Json,
         )
-        add_handlers(app, str(self.served.folder), self.served.name)
+        add_handlers(app, self.served.brief)
         _add_page(app, self)
         _add_state(app, self)
         _add_search(app, self)

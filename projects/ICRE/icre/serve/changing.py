@@ -89,7 +89,7 @@ def add(
         for path in written:
             path.unlink(missing_ok=True)
         if isinstance(error, UserError):
-            raise HTTPException(409, _brief(error, served)) from None
+            raise HTTPException(409, served.brief(error)) from None
         raise
     served.refresh()
     return {"added": len(rows), "there_already": len(images) - len(rows), **_state(served)}
@@ -109,7 +109,7 @@ def remove(
     try:
         change = changes.remove(served.folder, filter, reason)
     except UserError as error:
-        raise HTTPException(409, _brief(error, served)) from None
+        raise HTTPException(409, served.brief(error)) from None
     served.refresh()
     deleted = 0
     for path in {Path(path) for path in change.images.paths}:
@@ -137,7 +137,3 @@ def _current(served: ServedGallery) -> Gallery:
 def _state(served: ServedGallery) -> dict[str, int]:
     gallery = served.newest.gallery
     return {"version": gallery.version, "images": len(gallery.images)}
-
-
-def _brief(error: UserError, served: ServedGallery) -> str:
-    return str(error).replace(str(served.folder), served.name)

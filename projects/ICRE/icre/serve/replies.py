@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -24,16 +25,16 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-def add_handlers(app: FastAPI, folder: str, name: str) -> None:
+def add_handlers(app: FastAPI, brief: Callable[[Exception], str]) -> None:
     """Let every error be answered by {"detail": one line}.
 
     Args:
         app: gets the handlers.
-        folder, name: of the gallery; the line has its name where the error has its path.
+        brief: the line of an error.
     """
 
     async def user_error(request: Request, error: Exception) -> Json:
-        text = str(error).replace(folder, name)
+        text = brief(error)
         if "is damaged" in text or "the model's features" in text:
             logger.error("%s", error)
             return Json({"detail": text}, 500)

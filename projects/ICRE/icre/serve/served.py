@@ -6,7 +6,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from icre.gallery.manifest import CONFIG, Status, status
@@ -36,20 +35,16 @@ class Version:
     def summary(self) -> dict[str, Any]:
         """What a filter can name."""
         images = self.gallery.images
-        parts = [one.columns.times for one in images.segments]
-        times = np.concatenate([np.zeros(0, "M8[us]"), *parts])
-        times = times[~np.isnat(times)]
         cameras = sorted(
             images.names("camera"), key=lambda name: name.zfill(9) if name.isdecimal() else name
         )
-        attributes = {name for one in images.segments for name in one.columns.attributes}
         return {
             "images": len(images),
             "people": len(images.names("identity")),
             "cameras": cameras[:LISTED],
             "more_cameras": max(0, len(cameras) - LISTED),
-            "attributes": sorted(attributes),
-            "times": [f"{times.min()}Z", f"{times.max()}Z"] if len(times) else None,
+            "attributes": images.attributes,
+            "times": images.time_span,
             "calibrated": sorted(self.gallery.calibrations),
             "changed_since_calibration": self.gallery.change,
         }
@@ -89,6 +84,10 @@ class ServedGallery:
     def name(self) -> str:
         """Of the gallery's folder."""
         return self.folder.resolve().name
+
+    def brief(self, error: Exception) -> str:
+        """The text of an error, with the gallery's name where it has its path."""
+        return str(error).replace(str(self.folder), self.name)
 
     def is_current(self) -> bool:
         """Whether `newest` has been looked at; one `stat`."""

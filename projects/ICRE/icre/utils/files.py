@@ -110,6 +110,15 @@ def check_output(*paths: str | Path | None) -> None:
             raise UserError(f"cannot write {path}: {error}") from None
 
 
+def replace_text(path: str | Path, text: str) -> None:
+    """As `replaced`, of a file's whole text, which is on the disk when this returns."""
+    with replaced(path) as temporary:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
 @contextmanager
 def replaced(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; its content becomes that of `path` when the block succeeds.
