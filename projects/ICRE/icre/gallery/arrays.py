@@ -16,7 +16,7 @@ FileInfo = dict[str, Any]  # {"bytes": size, "sha256": hexadecimal}
 class HashedFile:
     """A new binary file whose SHA-256 is computed while it is written.
 
-    It is on the disk only after `manifest.sync_tree`: to wait for each of many would take longer.
+    It is on the disk only after `sync_tree`: to wait for each of many would take longer.
 
     Attributes:
         info: the file's `FileInfo`, after the block.
@@ -41,6 +41,30 @@ class HashedFile:
                 self.info = {"bytes": self._file.tell(), "sha256": self._hash.hexdigest()}
         finally:
             self._file.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Names in a folder, such as that of a file that was renamed, are on the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """All files below a folder, and their names, are on the disk.
+
+    Some file systems refuse what does not fit only now.
+    """
+    for below, _, names in os.walk(folder):
+        for name in names:
+            handle = os.open(os.path.join(below, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(below))
 
 
 def file_size(path: Path) -> int:

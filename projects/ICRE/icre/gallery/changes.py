@@ -110,7 +110,7 @@ def _joined(segments: list[Segment], images: ImageTable, features: np.ndarray) -
         last = segments.pop()
         images = ImageTable.joined([last.columns.table(), images])
         features = np.concatenate([last.features, features])
-    return Columns.of(images), features
+    return Columns.of(images), [features]
 
 
 def remove(folder: Path, filter: Filter, reason: str = "") -> Change:
@@ -151,10 +151,20 @@ def _segments_without(gallery: Gallery, mask: np.ndarray, version: int) -> list[
             entries.append(segment.entry)
         elif not inside.all():
             entries.append(None)
-            parts.append((segment, np.flatnonzero(~inside)))
-    rest = ((one.columns.take(rows), one.features[rows]) for one, rows in parts)
+            parts.append((segment, inside))
+    rest = (
+        (one.columns.take(np.flatnonzero(~inside)), _runs_without(one.features, inside))
+        for one, inside in parts
+    )
     written = iter(write_segments(gallery.folder, version, rest))
     return [next(written) if entry is None else entry for entry in entries]
+
+
+def _runs_without(features: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+    """What stays of (N, D) features without the rows of a mask (N,): views of consecutive rows."""
+    ends = [*np.flatnonzero(mask).tolist(), len(mask)]
+    starts = [0, *(end + 1 for end in ends)]
+    return [features[start:end] for start, end in zip(starts, ends) if start < end]
 
 
 def discard_addition(folder: Path) -> None:

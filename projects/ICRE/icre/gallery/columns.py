@@ -1,6 +1,6 @@
 """The table of a gallery's images as arrays that are mapped from disk and decoded row by row."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +67,12 @@ class Texts(Sequence[str]):
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
         return sums[ends[1:]] - sums[ends[:-1]]
 
+    def isin(self, wanted: Collection[str]) -> np.ndarray:
+        """(N,) which texts are among the wanted ones; decodes only those that may be."""
+        result = np.isin(self.hashes(), Texts.of(list(wanted)).hashes())
+        result[result] = [self[row] in wanted for row in np.flatnonzero(result).tolist()]
+        return result
+
     def take(self, rows: np.ndarray) -> Self:
         """The given rows in ascending order: (n,) integers."""
         keep = np.zeros(len(self), dtype=bool)
@@ -114,9 +120,9 @@ class Coded(Sequence[str]):
             raise UserError(DAMAGED.format(f"a row has name {used[-1]} of {len(self.names)}"))
         return type(self)(codes.reshape(-1).astype(np.int32), self.names.take(used))
 
-    def among(self, wanted: Callable[[str], bool]) -> np.ndarray:
-        """(N,) whether the text of each row is wanted."""
-        table = np.fromiter(map(wanted, self.names), dtype=bool, count=len(self.names))
+    def isin(self, wanted: Collection[str]) -> np.ndarray:
+        """(N,) which texts are among the wanted ones."""
+        table = self.names.isin(wanted)
         if not len(table):
             return np.zeros(len(self), dtype=bool)
         return table[np.clip(self.codes, 0, len(table) - 1)]

@@ -1,7 +1,7 @@
 """Conditions on images of a gallery: of queries, and of what is removed."""
 
 import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Self
@@ -109,12 +109,12 @@ class Filter:
     ) -> None:
         if not wanted:
             return
-        known = {
-            name for part in parts if column in part.texts for name in part.texts[column].names
-        }
-        for name in wanted:
-            if name in known:
-                continue
+        names = [part.texts[column].names for part in parts if column in part.texts]
+        there = {one[row] for one in names for row in np.flatnonzero(one.isin(frozenset(wanted)))}
+        missing = [name for name in wanted if name not in there]
+        if missing:
+            known = {name for one in names for name in one}
+            name = missing[0]
             close = get_close_matches(name, known, 3) if len(known) > _LISTED else []
             shown = close or sorted(known - {""}, key=_natural)[:_LISTED]
             more = len(known - {""}) - len(shown)
@@ -130,11 +130,11 @@ class Filter:
         if self.modality:
             result &= np.isin(part.modalities, [NAMES.index(name) for name in self.modality])
         if self.camera:
-            result &= part.texts["camera"].among(_in(self.camera))
+            result &= part.texts["camera"].isin(frozenset(self.camera))
         if self.not_camera:
-            result &= ~part.texts["camera"].among(_in(self.not_camera))
+            result &= ~part.texts["camera"].isin(frozenset(self.not_camera))
         if self.identity:
-            result &= part.texts["identity"].among(_in(self.identity))
+            result &= part.texts["identity"].isin(frozenset(self.identity))
         if self.after is not None:
             result &= part.times >= self.after  # NaT is not
         if self.before is not None:
@@ -142,7 +142,7 @@ class Filter:
         for key in dict.fromkeys(key for key, _ in self.where):
             wanted = [value for name, value in self.where if name == key]
             if key in part.texts:
-                result &= part.texts[key].among(_in(wanted))
+                result &= part.texts[key].isin(frozenset(wanted))
             else:
                 result &= "" in wanted
         if self.path and result.any():
@@ -153,10 +153,6 @@ class Filter:
                 any(fnmatch.fnmatchcase(path, one) for one in self.path) for path in paths
             ]
         return result
-
-
-def _in(names: Iterable[str]) -> Callable[[str], bool]:
-    return frozenset(names).__contains__
 
 
 def _natural(name: str) -> tuple[int, str]:

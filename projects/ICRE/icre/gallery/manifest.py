@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from icre.gallery import index as indexes
+from icre.gallery.arrays import sync_folder
 from icre.gallery.calibration import Calibration
 from icre.gallery.staging import may_be_staging, staging_folder
 from icre.modality import NAMES
@@ -41,30 +42,6 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Replace a gallery's manifest; it is on the disk when this returns."""
     replace_text(folder / MANIFEST, json.dumps(add_checksum(manifest), indent=1) + "\n")
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Names in a folder, such as that of a file that was renamed, are on the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_tree(folder: Path) -> None:
-    """All files below a folder, and their names, are on the disk.
-
-    Some file systems refuse what does not fit only now.
-    """
-    for below, _, names in os.walk(folder):
-        for name in names:
-            handle = os.open(os.path.join(below, name), os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        sync_folder(Path(below))
 
 
 def status(folder: Path) -> Status | None:

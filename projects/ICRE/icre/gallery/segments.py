@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from icre.gallery.arrays import file_size, map_array, write_blocks
-from icre.gallery.columns import Columns, Texts
+from icre.gallery.arrays import file_size, map_array, sync_tree, write_blocks
+from icre.gallery.columns import Columns
 from icre.gallery.table import TIME, ImageTable
 
 SEGMENTS, FEATURES = "segments", "features.npy"
 SEGMENT_ROWS = 32_768  # most rows of one: what a removal of one image writes anew
 
-Part = tuple[Columns, np.ndarray]  # N rows of the table, and (N, D) features
+WRITERS = 3  # that compute checksums, write, or wait for the disk
+
+Part = tuple[Columns, Sequence[np.ndarray]]  # N rows, and their features in blocks (n, D)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +72,23 @@ def open_segment(folder: Path, entry: dict[str, Any], dimensions: int) -> Segmen
 def write_segments(folder: Path, version: int, parts: Iterable[Part]) -> list[dict[str, Any]]:
     """Write parts of at most SEGMENT_ROWS rows as segments of a gallery; returns their entries."""
     entries, running = [], deque()
-    with ThreadPoolExecutor(2) as pool:  # writing, checksums and fsync release Python's lock
+    with ThreadPoolExecutor(WRITERS) as pool:  # what they do releases Python's lock
         for number, part in enumerate(parts):
-            if len(running) == 2:  # more would only wait in memory
+            if len(running) == WRITERS:  # more would only wait in memory
                 entries.append(running.popleft().result())
             running.append(pool.submit(_write, folder, f"{version}-{number}", *part))
         return entries + [one.result() for one in running]
 
 
-def _write(folder: Path, name: str, columns: Columns, features: np.ndarray) -> dict[str, Any]:
+def _write(
+    folder: Path, name: str, columns: Columns, blocks: Sequence[np.ndarray]
+) -> dict[str, Any]:
     below = folder / SEGMENTS / name
     below.mkdir(parents=True)
     files = columns.save(below)
-    shape = features.shape[1:]
-    files[FEATURES] = write_blocks(below / FEATURES, [features], len(features), "<f4", shape)
+    shape = blocks[0].shape[1:]
+    files[FEATURES] = write_blocks(below / FEATURES, blocks, len(columns), "<f4", shape)
+    sync_tree(below)  # while others are computed
     return {"name": name, "images": len(columns), "attributes": columns.attributes, "files": files}
 
 
@@ -107,9 +112,8 @@ def cut(images: ImageTable, blocks: Iterable[np.ndarray]) -> Iterator[Part]:
 
 
 def _part(images: ImageTable, start: int, blocks: list[np.ndarray]) -> Part:
-    features = np.concatenate(blocks)
-    rows = range(start, min(start + len(features), len(images)))
-    return Columns.of(images.take(rows)), features
+    rows = range(start, min(start + sum(map(len, blocks)), len(images)))
+    return Columns.of(images.take(rows)), blocks
 
 
 class Rows:
@@ -194,10 +198,10 @@ class StoredImages(Rows):
 
     def known(self, images: ImageTable) -> np.ndarray:
         """(n,) which images of a table are here already, by path and box."""
-        hashes, found = np.unique(Texts.of(images.paths).hashes()), set()
+        paths, found = frozenset(images.paths), set()
         for one in self.segments:
             columns = one.columns
-            for row in np.flatnonzero(np.isin(columns.paths.hashes(), hashes)).tolist():
+            for row in np.flatnonzero(columns.paths.isin(paths)).tolist():
                 found.add((columns.paths[row], *columns.boxes[row].tolist()))
         wanted = images.keys()
         return np.array([key in found for key in wanted], dtype=bool)

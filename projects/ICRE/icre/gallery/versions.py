@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from icre.gallery import journal
+from icre.gallery.arrays import sync_folder, sync_tree
 from icre.gallery.index_files import save_index
 from icre.gallery.manifest import (
     CONFIG,
@@ -24,7 +25,6 @@ from icre.gallery.manifest import (
     MANIFEST,
     VERSION,
     read_manifest,
-    sync_tree,
     write_manifest,
 )
 from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, write_segments
@@ -58,8 +58,9 @@ def changing(folder: Path) -> Iterator[Gallery]:
 
 def publish(folder: Path, manifest: dict[str, Any], version: int) -> Gallery:
     """Make a manifest's files the gallery; the old ones are deleted."""
-    for name in (SEGMENTS, INDEX_FOLDER):
-        sync_tree(folder / name)
+    sync_folder(folder / SEGMENTS)  # what is below was waited for when it was written
+    if (folder / INDEX_FOLDER).is_dir():
+        sync_tree(folder / INDEX_FOLDER)
     write_manifest(folder, manifest | {VERSION: version, "changed": journal.now()})
     gallery = open_gallery(folder)
     clean(gallery)
@@ -100,7 +101,7 @@ def _upgrade(gallery: Gallery) -> Gallery:
     folder, (segment,) = gallery.folder, gallery.segments
     rows = np.arange(len(segment))
     parts = (
-        (segment.columns.take(rows[n : n + SEGMENT_ROWS]), segment.features[n : n + SEGMENT_ROWS])
+        (segment.columns.take(rows[n : n + SEGMENT_ROWS]), [segment.features[n : n + SEGMENT_ROWS]])
         for n in range(0, len(rows), SEGMENT_ROWS)
     )
     entries, kind = write_segments(folder, 1, parts), gallery.manifest["index"]

@@ -7,17 +7,9 @@ from typing import Any
 import numpy as np
 
 from icre.gallery import journal
-from icre.gallery.arrays import HashedFile
+from icre.gallery.arrays import HashedFile, sync_folder, sync_tree
 from icre.gallery.index_files import build_index
-from icre.gallery.manifest import (
-    CONFIG,
-    FEATURES,
-    FORMAT,
-    VERSION,
-    sync_folder,
-    sync_tree,
-    write_manifest,
-)
+from icre.gallery.manifest import CONFIG, FEATURES, FORMAT, VERSION, write_manifest
 from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, Part, Segment, cut, write_segments
 from icre.gallery.staging import GALLERY, discard, remove_gallery, staging, staging_folder
 from icre.gallery.store import Gallery, ModelInfo
@@ -135,7 +127,7 @@ def merge(
     config = (first.folder / CONFIG).read_text()
     model = ModelInfo(**first.manifest["model"], config=config)
     chosen = (
-        (one.columns.take(rows[n : n + SEGMENT_ROWS]), one.features[rows[n : n + SEGMENT_ROWS]])
+        (one.columns.take(rows[n : n + SEGMENT_ROWS]), [one.features[rows[n : n + SEGMENT_ROWS]]])
         for one, rows in parts
         for n in range(0, len(rows), SEGMENT_ROWS)
     )
