@@ -13,7 +13,8 @@ ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 
 WORKDIR /opt/icre
-COPY requirements.txt setup.py pyproject.toml LICENSE ./
+COPY requirements.txt setup.py pyproject.toml README.md LICENSE ./
+COPY configs configs
 COPY projects/ICRE/icre projects/ICRE/icre
 COPY projects/SynthVI/synthvi projects/SynthVI/synthvi
 # requirements.txt only says which versions; fastreid's own pins exist for no supported Python

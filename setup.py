@@ -68,7 +68,19 @@ setup(
     name="icre",
     version=VERSION,
     description="Visible-infrared person re-identification (ICRE) as a fast-reid project",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords="person re-identification, visible-infrared, cross-modality, fast-reid, retrieval",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     python_requires=">=3.11,<3.14",
     package_dir=SOURCES,
     packages=[
@@ -76,7 +88,7 @@ setup(
         *find_packages("projects/SynthVI", include=["synthvi*"]),
     ],
     package_data={
-        "icre": ["py.typed"],
+        "icre": ["py.typed", "configs/**/*.yml"],
         "synthvi": ["*.json", "py.typed"],
         **{room: ["templates/*"] for room in TEMPLATES},
     },
@@ -97,6 +109,8 @@ setup(
         ],
         **TRACKERS,
         "trackers": sorted({one for extra in TRACKERS.values() for one in extra}),
+        "completion": ["shtab"],
+        "docs": ["sphinx", "furo", "myst-parser", "sphinx-copybutton"],
         "test": ["pytest", "pytest-xdist", "hypothesis", "httpx2"],
     },
 )

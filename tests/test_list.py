@@ -19,6 +19,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from icre.commands import list as command
 from icre.config import load_config
 from icre.config.keys import KEEP, KEYS
+from icre.config.shipped import find_config
 from icre.data.loader import SAMPLERS
 from icre.datasets.protocol import PROTOCOLS
 from icre.listing.comments import fastreid_comments
@@ -104,6 +105,12 @@ def test_an_unknown_kind_names_the_known_ones(capsys):
 def test_an_unknown_prefix_is_one_line(capsys):
     assert command.main(["keys", "MODEL.NOTHING"]) == 2
     assert capsys.readouterr().err == "error: no name in keys begins with 'MODEL.NOTHING'\n"
+
+
+def test_shipped_configs_are_named_as_config_file_takes_them(capsys):
+    names = [row["name"] for row in json.loads(listed(capsys, "configs", "--json"))]
+    assert "SYSU/icre_r50.yml" in names and "ablations/components.yml" in names
+    assert all(find_config(name).samefile(ROOT / "configs" / name) for name in names)
 
 
 def test_configs_of_the_repository(capsys, tmp_path):

@@ -22,6 +22,7 @@ COMMANDS = {
     "analyze": ("analyze", "parameters, MACs and milliseconds per part"),
     "render": ("render", "render demo data or a SynthVI benchmark"),
     "benchmark": ("benchmark", "speed beside other implementations"),
+    "completion": ("completion", "what bash, zsh or tcsh need to complete `icre`"),
 }
 
 

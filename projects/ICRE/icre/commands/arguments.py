@@ -6,7 +6,11 @@ import argparse
 def add_config_file(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--config-file."""
     parser.add_argument(
-        "--config-file", required=required, default="", metavar="FILE", help="YAML, see configs/"
+        "--config-file",
+        required=required,
+        default="",
+        metavar="FILE",
+        help="YAML: a path, or a name of `icre list configs`",
     )
 
 

@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_import(result)
     result.add_argument("--json", action="store_true", help="print JSON")
     result.add_argument(
-        "--configs", type=Path, default=Path("configs"), metavar="DIR", help="for configs (configs)"
+        "--configs", type=Path, metavar="DIR", help="for configs: a folder (default: those shipped)"
     )
     return result
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
 
         keys = key_entries(args.imports)  # imports the modules
         rows = keys if args.kind == "keys" else kinds()[args.kind]()
-    above = f"{args.configs}/" if args.kind == "configs" else ""
+    above = f"{args.configs}/" if args.configs else ""
     wanted = args.prefix.lower()
     chosen = [row for row in rows if row.name.removeprefix(above).lower().startswith(wanted)]
     if not chosen:

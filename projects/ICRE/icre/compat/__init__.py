@@ -27,10 +27,12 @@ def check_version() -> None:
     try:
         found = importlib.metadata.version("fastreid")
     except importlib.metadata.PackageNotFoundError:
-        raise ImportError(f"fastreid is not installed. Run: {INSTALL_COMMAND}") from None
+        text = f"fastreid is not installed. Run: {INSTALL_COMMAND}"
+        raise ImportError(text, name="fastreid") from None
     if found.split("+")[0] != FASTREID_VERSION:
         raise ImportError(
-            f"fastreid {found} is installed, icre needs {FASTREID_VERSION}. Run: {INSTALL_COMMAND}"
+            f"fastreid {found} is installed, icre needs {FASTREID_VERSION}. Run: {INSTALL_COMMAND}",
+            name="fastreid",
         )
 
 

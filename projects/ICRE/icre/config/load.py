@@ -14,6 +14,7 @@ from fastreid.config import CfgNode, get_cfg
 from icre.config import imports
 from icre.config.keys import KEEP, KEYS, Key
 from icre.config.merge import merge_mapping, merge_option
+from icre.config.shipped import find_config
 from icre.utils.errors import UserError
 from icre.utils.yaml import parse_yaml, read_mapping, require_mapping
 
@@ -58,7 +59,7 @@ def load_config(
     """fast-reid's defaults, this project's keys, a config file, then KEY VALUE pairs; frozen.
 
     Args:
-        config_file: YAML, with `_BASE_` as fast-reid has it.
+        config_file: YAML, with `_BASE_` as fast-reid has it; found as `find_config` says.
         options: KEY VALUE pairs, as words of a command line.
         text: a whole config as YAML, in place of a file.
         trust_imports: import the modules that IMPORTS names. If not (a config that came with
@@ -74,7 +75,9 @@ def load_config(
     add_icre_config(cfg)
     sources: list[tuple[str, dict[Any, Any]]] = []
     if config_file:
-        sources += [(f"config file {file}", one) for file, one in _with_bases(Path(config_file))]
+        sources += [
+            (f"config file {file}", one) for file, one in _with_bases(find_config(config_file))
+        ]
     if text:
         sources.append(("config", require_mapping(parse_yaml(text, "config"), "config", _MAPPING)))
     options = list(options or [])
@@ -131,7 +134,7 @@ def check_value(key: Key, value: Any) -> None:
                 )
 
 
-_MAPPING = "a config is a mapping of keys to values: see configs/ for those shipped"
+_MAPPING = "a config is a mapping of keys to values: `icre list configs` has those shipped"
 
 
 def _with_bases(file: Path) -> list[tuple[Path, dict[Any, Any]]]:
@@ -140,7 +143,9 @@ def _with_bases(file: Path) -> list[tuple[Path, dict[Any, Any]]]:
     while True:
         if not os.path.exists(file):
             named = f", named as {BASE} in {chain[-1][0]}," if chain else ""
-            raise UserError(f"config file {file}{named} is missing: see configs/ for those shipped")
+            raise UserError(
+                f"config file {file}{named} is missing: `icre list configs` has those shipped"
+            )
         if any(file.samefile(other) for other, _ in chain):
             names = " -> ".join(str(other) for other, _ in chain)
             raise UserError(f"config files name each other as {BASE}: {names} -> {file}")

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ _REFUSED = {
     errno.ENOTDIR,
     errno.EISDIR,
 }
+_INSTALL_FAISS = "pip install faiss-cpu (on a machine with an NVIDIA GPU: faiss-gpu; never both)"
 _INTERRUPTED = (
     "interrupted; what was saved stays: a training goes on with --resume, an index with the same "
     "command"
@@ -30,18 +32,40 @@ def run(command: Callable[[], int | None]) -> int:
     """Call `command`; returns the exit status: its own or 0, or that of the error it ends in.
 
     One line is printed after a UserError (status 2), RunEnded (its own status) and Ctrl-C (130, as
-    shells have it).
+    shells have it); nothing where the reader of a pipe has closed it (141).
     """
     logging.getLogger("fastreid.icre").addFilter(_escape)
     try:
         with disk_faults():
-            return command() or 0
+            status = command() or 0
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed at exit
+        return 128 + signal.SIGPIPE
     except UserError as error:
         return _end(error, 2)
+    except ImportError as error:
+        if error.name == "fastreid":  # `icre.compat` says what to run
+            return _end(error, 2)
+        if error.name == "faiss":
+            return _end(UserError(f"faiss is not installed. Run: {_INSTALL_FAISS}"), 2)
+        raise
     except RunEnded as error:
         return _end(error, error.status)
     except KeyboardInterrupt:
         return _end(RunEnded(_INTERRUPTED), 128 + signal.SIGINT)
+
+
+def _reader_is_gone() -> bool:
+    """Whether what reads the output, such as `head`, has closed it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def show(text: str) -> None:

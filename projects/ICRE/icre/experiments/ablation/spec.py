@@ -11,6 +11,7 @@ import icre.compat  # noqa: F401
 from fastreid.config import CfgNode
 
 from icre.config import load_config
+from icre.config.shipped import find_config
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
 from icre.utils.yaml import read_mapping
@@ -90,7 +91,7 @@ def read_spec(
     Raises:
         UserError: the file, a row or a key is wrong; the message names it.
     """
-    content = _load(Path(path))
+    content = _load(find_config(path))
     if config:
         content["config"] = config
     rows, sweep = _rows(path, content)
@@ -118,7 +119,7 @@ def read_spec(
 
 def _load(path: Path) -> dict:
     if not path.exists():
-        raise UserError(f"{path} is missing: name a spec, such as those in configs/ablations/")
+        raise UserError(f"{path} is missing: name a spec: `icre list configs` has those shipped")
     content = read_mapping(path, f"a spec is a mapping of {', '.join(sorted(_KEYS))}")
     _require_known(str(path), content, _KEYS)
     if ("rows" in content) == ("sweep" in content):
