@@ -1,6 +1,6 @@
 # `make demo`, `make test` (all tests), `make quick` (the short suite), `make gpu` (what needs a GPU;
-# `make test` runs it too), `make lint`, and `make faults` (some twenty minutes of kills and broken
-# files). `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY VALUE"]` trains the recipes of the
+# `make test` runs it too), `make lint`, `make docs` (the site), and `make faults` (some twenty
+# minutes of kills and broken files). `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY VALUE"]` trains the recipes of the
 # real data on the SYSU-MM01 in DIR. Each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 GPU_TESTS := $(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
 
-.PHONY: install demo test quick gpu lint faults reproduce-sysu
+.PHONY: install demo test quick gpu lint docs faults reproduce-sysu
 
 install: $(INSTALLED)
 
@@ -53,6 +53,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+docs: install
+	@echo "== Building the documentation into docs/_build"
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
 faults: install
 	@echo "== Killing runs, ranks and disks, and breaking files"

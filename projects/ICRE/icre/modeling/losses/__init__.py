@@ -11,6 +11,7 @@ WeightedRegularizedTriplet are for comparison.
 A model's losses are those that `MODEL.LOSSES.NAME` lists, by their names in LOSS_REGISTRY. Such a
 loss is a module built from the config, `Loss(cfg)`, and called as
 `loss(outputs, targets, modalities) -> {log name: scalar}`, its weight already applied, with
+
     outputs: the network's results for the batch, an `Outputs`.
     targets: (B,) identities.
     modalities: (B,) integers of `icre.modality`, on the features' device.
