@@ -41,10 +41,12 @@ class TwoStream(nn.Module):
     Attributes:
         channels: stage name -> channels of its map.
         takes_counts: `modalities` may be the number of images of each, see `forward`.
+        embeddings: how many the stages make of each image, the rows of layer4's map over images.
     """
 
     two_stream = True
     takes_counts = True
+    embeddings = 1
 
     channels: dict[str, int]
 
