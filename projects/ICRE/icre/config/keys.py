@@ -61,6 +61,13 @@ MODEL = (
         choices=(0, 1),
         source=f"{AGW}; {HCTRI}",
     ),
+    Key(
+        "MODEL.BACKBONE.POOL_PADDING",
+        0,
+        "max pooling of our ResNets' stem: 0 without a border (fast-reid's), 1 with one of a pixel "
+        "(torchvision's, and so that of ImageNet's weights and of the public codes)",
+        choices=(0, 1),
+    ),
     Key("MODEL.MPFR.ENABLED", True, "refine several stages into the clue map"),
     Key(
         "MODEL.MPFR.STAGES",

@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastreid.config import CfgNode
-from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 
-from icre.modeling.backbone import STAGES, StagedBackbone, staged
-from icre.modeling.pretrained import load_pretrained, pretrained_file, without_pretrained
-from icre.modeling.two_stream import TwoStream
+from icre.modeling.backbone import STAGES, StagedBackbone
+from icre.modeling.two_stream import TwoStream, build_resnet
 
 EMBEDDINGS = 3  # of each image: the stage's own map, and two that DEE adds
 DILATIONS = (1, 2, 3)
@@ -154,16 +153,12 @@ class DEENStages(nn.Module):
 @BACKBONE_REGISTRY.register()
 def build_deen_backbone(cfg: CfgNode) -> TwoStream:
     """DEEN on fast-reid's ResNet; pretrained weights as for `build_two_stream_resnet_backbone`."""
-    node = cfg.MODEL.BACKBONE
-    resnet = build_resnet_backbone(without_pretrained(cfg))
-    if node.PRETRAIN:
-        load_pretrained(resnet, pretrained_file(cfg))
-    parts = staged(resnet, node.NAME)
     last = cfg.MODEL.DEEN.LAST_STAGE
-    channels = {"stem": resnet.bn1.num_features, **parts.channels}
-    stages = DEENStages(parts.stages, channels, last)
-    backbone = StagedBackbone(parts.stem, stages, {**parts.channels, "layer4": channels[last]})
-    two_stream = TwoStream(backbone, node.SPECIFIC_STAGES)
+    resnet = build_resnet(cfg)
+    channels = {"stem": resnet.stem.conv1.out_channels, **resnet.channels}
+    stages = DEENStages(resnet.stages, channels, last)
+    backbone = StagedBackbone(resnet.stem, stages, {**channels, "layer4": channels[last]})
+    two_stream = TwoStream(backbone, cfg.MODEL.BACKBONE.SPECIFIC_STAGES)
     two_stream.embeddings = EMBEDDINGS
     return two_stream
 

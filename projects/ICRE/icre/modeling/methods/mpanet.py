@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastreid.config import CfgNode
-from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
+from fastreid.config import CfgNode, configurable
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
-from icre.modeling.backbone import Stages, staged
+from icre.modeling.backbone import Stages
 from icre.modeling.head import ICREHead
-from icre.modeling.pretrained import load_pretrained, pretrained_file, without_pretrained
+from icre.modeling.two_stream import build_resnet
 
 REDUCTION = 16  # of the gate's hidden layer
 
@@ -65,15 +65,11 @@ class OneStream(nn.Module):
 @BACKBONE_REGISTRY.register()
 def build_mpanet_backbone(cfg: CfgNode) -> OneStream:
     """fast-reid's ResNet with MAM behind layer3 and layer4."""
-    node = cfg.MODEL.BACKBONE
-    resnet = build_resnet_backbone(without_pretrained(cfg))
-    if node.PRETRAIN:
-        load_pretrained(resnet, pretrained_file(cfg))
-    parts = staged(resnet, node.NAME)
-    stages = dict(parts.stages.items())
+    resnet = build_resnet(cfg)
+    stages = dict(resnet.stages.items())
     for name in ("layer3", "layer4"):
-        stages[name].add_module("mam", ModalityAlleviation(parts.channels[name]))
-    return OneStream(parts.stem, Stages(stages), parts.channels)
+        stages[name].add_module("mam", ModalityAlleviation(resnet.channels[name]))
+    return OneStream(resnet.stem, Stages(stages), resnet.channels)
 
 
 class MaskedParts(nn.Module):
@@ -105,6 +101,7 @@ class MaskedParts(nn.Module):
 class MPANetHead(ICREHead):
     """ICREHead whose feature is MODEL.HEADS.PARTS masked parts beside the mean of the map."""
 
+    @configurable
     def __init__(self, *, feat_dim: int, parts: int, **options: Any):
         super().__init__(feat_dim=feat_dim * (parts + 1), **options)
         self.pool_layer = MaskedParts(feat_dim, parts)
