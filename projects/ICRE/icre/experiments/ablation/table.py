@@ -28,9 +28,9 @@ def summarise(
     Returns:
         {"row", "seeds", and per metric {"mean", "std" (over seeds, population), "per_seed",
         "difference", "low", "high"}, and "environments", a dict of machine, torch, precision and
-        date per seed}; of a spec with cost "cost" (`model_cost`): percent; difference and interval are paired with the reference row's run of
-        the same seed, over seeds and identities (`compare_seeds`), and null in the reference row
-        and in rows that share no seed with it.
+        date per seed; of a spec with cost also "cost", see `model_cost`}: percent; difference and
+        interval are paired with the reference row's run of the same seed, over seeds and identities
+        (`compare_seeds`), and null in the reference row and in rows that share no seed with it.
     """
     found = {name: [results.find(run) for run in runs] for name, runs in spec.rows.items()}
     complete = {name: own for name, own in found.items() if None not in own}

@@ -51,12 +51,17 @@ class ChannelFusion(nn.Module):
 class PositionFusion(nn.Module):
     """Position non-local block: the high map's positions attend to those of the low map.
 
+    As in the public code, whose views have twice the channels that there are: a position of a map's
+    first half and the one that far into its second half are one position. Both maps must have an
+    even number of positions.
+
     Args:
-        high, low: channels of the two maps; the attention has low / 2.
+        high, low: channels of the two maps; the convolutions have low / 2.
     """
 
     def __init__(self, high: int, low: int):
         super().__init__()
+        self.low = low
         self.g = nn.Conv2d(low, low // 2, 1)
         self.theta = nn.Conv2d(high, low // 2, 1)
         self.phi = nn.Conv2d(low, low // 2, 1)
@@ -64,9 +69,14 @@ class PositionFusion(nn.Module):
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
         """(B, C, h, w), (B, Cl, H, W) -> (B, C, h, w)."""
-        energy = self.theta(high).flatten(2).mT @ self.phi(low).flatten(2)  # (B, h * w, H * W)
-        mixed = (energy / energy.shape[-1]) @ self.g(low).flatten(2).mT  # (B, h * w, Cl / 2)
-        return self.W(mixed.mT.unflatten(2, high.shape[2:])) + high
+        energy = self._halves(self.theta(high)).mT @ self._halves(self.phi(low))
+        attention = energy / energy.shape[-1]  # (B, h * w / 2, H * W / 2)
+        mixed = self._halves(self.g(low)) @ attention.mT  # (B, Cl, h * w / 2)
+        return self.W(mixed.reshape(len(high), -1, *high.shape[2:])) + high
+
+    def _halves(self, x: Tensor) -> Tensor:
+        """(B, Cl / 2, h, w) -> (B, Cl, h * w / 2)."""
+        return x.reshape(len(x), self.low, -1)
 
 
 class MultiStageFusion(nn.Module):
