@@ -30,8 +30,8 @@ def _values(name: str, shape: tuple[int, ...]) -> Tensor:
         return torch.zeros(shape, dtype=torch.long)
     if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
         scale = 1.0 if name.endswith("running_var") else WEIGHT
-        # non-local blocks, which end so, are cubic in their input
-        scale *= CUBIC if name.endswith("W.1.weight") else 1.0
+        # DEEN's six non-local blocks are cubic in their input, one behind the other
+        scale *= CUBIC if name.startswith("MFA") and name.endswith("W.1.weight") else 1.0
         return scale * (0.5 + torch.rand(shape, generator=generator))
     if len(shape) == 1:
         return BIAS * torch.randn(shape, generator=generator)

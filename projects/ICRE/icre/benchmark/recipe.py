@@ -41,6 +41,7 @@ class Code:
         inner: folder of train.py in the clone.
         epochs: that its train.py trains.
         drops: after which of its finished epochs the learning rate drops.
+        loader_path: whether its data_loader.py has a path of its own.
         warmup: its epochs of warm-up.
     """
 
@@ -48,10 +49,14 @@ class Code:
     inner: str
     epochs: int
     drops: tuple[int, int]
+    loader_path: bool = False
     warmup: int = 10
 
 
-CODES = {"agw": Code("agw", ".", 81, (20, 50)), "deen": Code("deen", "DEEN", 151, (20, 80))}
+CODES = {
+    "agw": Code("agw", ".", 81, (20, 50), loader_path=True),
+    "deen": Code("deen", "DEEN", 151, (20, 80)),
+}
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,8 @@ def _edits(code: Code, size: tuple[int, int], epochs: int | None) -> dict[str, d
         "train.py": dict(path),
         "model.py": {r"pretrained=True": "pretrained=False"},
     }
+    if code.loader_path:
+        edits["data_loader.py"] = {r"data_dir = '[^']*(?i:sysu)[^']*'": "data_dir = './data/'"}
     if epochs:
         factor = epochs / code.epochs
         edits["train.py"] |= {
