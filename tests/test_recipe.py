@@ -45,9 +45,11 @@ def eval_sysu(distances, q_pids, g_pids, q_cams, g_cams):
     "data_manager.py": """
 import numpy as np
 def process_query_sysu(root, mode):
-    return [root + 'cam3/0001/0001.jpg', root + 'cam3/0002/0001.jpg'], np.array([1, 2]), np.array([3, 3])
+    images = [root + f'cam3/000{pid}/0001.jpg' for pid in (1, 2)]
+    return images, np.array([1, 2]), np.array([3, 3])
 def process_gallery_sysu(root, mode, trial):
-    return [root + 'cam1/0001/0001.jpg', root + 'cam1/0002/0001.jpg'], np.array([1, 2]), np.array([1, 1])
+    images = [root + f'cam1/000{pid}/0001.jpg' for pid in (1, 2)]
+    return images, np.array([1, 2]), np.array([1, 1])
 """,
 }  # fmt: skip
 
