@@ -9,7 +9,7 @@ from torchvision.transforms import functional as F
 
 from conftest import CONFIGS
 from icre.config import load_config
-from icre.data.augment import ROW, Augmentation, apply, batched_augmentation
+from icre.data.augment import LUMA, ROW, Augmentation, apply, batched_augmentation
 from icre.data.batch import to_device
 from icre.data.cache import ImageCache
 from icre.data.transforms import build_modality_transforms
@@ -18,7 +18,7 @@ from icre.utils.errors import UserError
 
 SIZE = (24, 12)
 FULL = Augmentation(
-    SIZE, pad=3, mirror=0.5, erase=0.5, erase_value=(7, 8, 9), channels=True,
+    SIZE, pad=3, mirror=0.5, erase=0.5, erase_value=(7, 8, 9), channels=("channel", "gray"),
     area=(0.05, 0.5), jitter=0.5, local=0.5,
 )  # fmt: skip
 
@@ -99,7 +99,9 @@ def test_infrared_images_keep_their_channels():
 def test_what_input_asks_for_is_read():
     cfg = load_config(str(CONFIGS / "SYSU/icre_r50.yml"))
     found = batched_augmentation(cfg)
-    assert found == Augmentation((384, 144), 10, 0.5, 0.5, tuple(cfg.INPUT.REA.VALUE), True)
+    assert found == Augmentation(
+        (384, 144), 10, 0.5, 0.5, tuple(cfg.INPUT.REA.VALUE), ("channel", "gray")
+    )
     assert batched_augmentation(load_config(options=["INPUT.AUGMIX.ENABLED", "True"])) is None
 
 
@@ -138,8 +140,10 @@ def test_jitter_is_of_infrared_images_and_parts_of_any():
 
 
 def test_what_is_off_changes_no_other_number():
-    plain = Augmentation(SIZE, pad=3, mirror=0.5, erase=0.5, channels=True)
-    more = Augmentation(SIZE, pad=3, mirror=0.5, erase=0.5, channels=True, jitter=1.0, local=1.0)
+    plain = Augmentation(SIZE, pad=3, mirror=0.5, erase=0.5, channels=("channel", "gray"))
+    more = Augmentation(
+        SIZE, pad=3, mirror=0.5, erase=0.5, channels=("channel", "gray"), jitter=1.0, local=1.0
+    )
     for modality in (VISIBLE, INFRARED):
         assert (rows(plain, modality, 50)[:, :13] == rows(more, modality, 50)[:, :13]).all()
 
@@ -161,7 +165,7 @@ def test_what_only_whole_batches_have_is_refused_image_by_image(options):
 
 
 def test_two_views_are_the_plain_and_the_changed_image():
-    augmentation = Augmentation(SIZE, channels=True, views=2)
+    augmentation = Augmentation(SIZE, channels=("channel", "gray"), views=2)
     drawn = rows(augmentation, VISIBLE, 600)  # (600, 2, R)
     weights = drawn[:, :, 3:6]
     assert not weights[:, 0].any() and np.allclose(weights[:, 1].sum(1), 1)
@@ -170,7 +174,7 @@ def test_two_views_are_the_plain_and_the_changed_image():
 
 
 def test_a_batch_of_two_views_has_the_second_ones_behind():
-    augmentation = Augmentation(SIZE, pad=3, mirror=0.5, channels=True, views=2)
+    augmentation = Augmentation(SIZE, pad=3, mirror=0.5, channels=("channel", "gray"), views=2)
     modalities = torch.tensor([VISIBLE, INFRARED, VISIBLE, INFRARED])
     drawn = np.stack([augmentation.sample(m, seed) for seed, m in enumerate(modalities.tolist())])
     pixels = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), dtype=np.uint8)
@@ -194,3 +198,38 @@ def test_two_views_need_a_change_of_channels():
     options = ["INPUT.VIEWS", "2", "INPUT.CHANNEL_AUG.ENABLED", "False"]
     with pytest.raises(UserError, match=r"INPUT\.VIEWS 2 needs INPUT\.CHANNEL_AUG"):
         batched_augmentation(load_config(str(CONFIGS / "SYSU/icre_r50.yml"), options))
+
+
+def channel_weights(augmentation: Augmentation, modality: int, count: int) -> np.ndarray:
+    return rows(augmentation, modality, count)[..., 3:6]
+
+
+def test_the_kinds_of_changes_have_equal_chances():
+    for kinds in (("luma",), ("channel",), ("channel", "luma"), ("channel", "gray", "luma")):
+        found = channel_weights(Augmentation(SIZE, channels=kinds), VISIBLE, 2000)
+        is_kind = {
+            "": found.sum(1) == 0,
+            "channel": found.max(1) == 1,
+            "luma": np.isclose(found, LUMA).all(1),
+        }
+        is_kind["gray"] = ~np.any(list(is_kind.values()), axis=0)
+        for kind, is_it in is_kind.items():
+            expected = 1 / (1 + len(kinds)) if kind in ("", *kinds) else 0
+            assert abs(is_it.mean() - expected) < 0.04, (kinds, kind)
+
+
+def test_four_views_are_two_of_either_modality():
+    augmentation = Augmentation(SIZE, channels=("channel", "luma"), views=4, jitter=1.0)
+    first, second = channel_weights(augmentation, VISIBLE, 600).transpose(1, 0, 2)
+    assert abs(np.isclose(first, LUMA).all(1).mean() - 0.5) < 0.06
+    assert not first[~np.isclose(first, LUMA).all(1)].any() and (second.max(1) == 1).all()
+    drawn = rows(augmentation, INFRARED, 50)
+    brightness = drawn[:, :, ROW.index("brightness")]
+    assert (brightness[:, 0] == 1).all() and (brightness[:, 1] != 1).all()
+    modalities = torch.tensor([VISIBLE, INFRARED])
+    batch = {
+        "images": torch.zeros(2, *SIZE, 3, dtype=torch.uint8),
+        "augment": torch.from_numpy(np.stack([augmentation.sample(m, 3) for m in (0, 1)])),
+        "modalities": modalities,
+    }
+    assert to_device(batch, torch.device("cpu"))["modalities"].tolist() == [0, 1, 0, 1]

@@ -29,7 +29,7 @@ def test_training_outputs(head):
     x, targets = torch.randn(4, 16, 4, 2), torch.arange(4)
     outputs = head(x, targets)
     f = gem(x)
-    assert set(outputs) == {"cls_outputs", "pred_class_logits", "features"}
+    assert set(outputs) == {"cls_outputs", "pred_class_logits", "features", "neck"}
     torch.testing.assert_close(outputs["features"].double(), f, atol=1e-5, rtol=1e-4)
     bn = head.bottleneck[0]
     b = F.batch_norm(f.float(), None, None, bn.weight, bn.bias, training=True)

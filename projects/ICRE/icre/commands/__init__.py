@@ -10,6 +10,7 @@ COMMANDS = {
     "train": ("train", "train, resume or evaluate any fast-reid model"),
     "list": ("list", "models, losses, data sets, protocols, config keys"),
     "extract": ("extract", "write the features of a test set"),
+    "convert": ("convert", "make a checkpoint of ours of a public code's"),
     "score": ("score", "score features under the test protocols"),
     "compare": ("compare", "difference of two models with intervals"),
     "search": ("search", "index a gallery, calibrate it, query it"),

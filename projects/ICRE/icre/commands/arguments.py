@@ -56,6 +56,17 @@ def import_modules(args: argparse.Namespace) -> None:
         load_config(options=["IMPORTS", str(tuple(args.imports))])
 
 
+def add_source(parser: "argparse._ActionsContainer", required: bool = False) -> None:
+    """--source NAME FILE."""
+    parser.add_argument(
+        "--source",
+        nargs=2,
+        required=required,
+        metavar=("NAME", "FILE"),
+        help="a checkpoint that the training of a public code wrote: agw, caj, deen or mpanet",
+    )
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """KEY VALUE pairs after all other arguments, in `opts`."""
     parser.add_argument(

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -240,6 +241,35 @@ def _gap(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     return gap, gap.run(args.data, watch)
 
 
+def _recipe_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("code", choices=("agw", "deen"), help="whose recipe")
+    sub.add_argument(
+        "--clone", required=True, type=Path, metavar="DIR", help=f"of {_AGW}; deen: {_DEEN}"
+    )
+    sub.add_argument("--config-file", required=True, metavar="FILE", help="ours of that recipe")
+    sub.add_argument(
+        "--data", required=True, type=Path, metavar="ROOT", help="folder that holds SYSU-MM01/"
+    )
+    sub.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="for trainings and features"
+    )
+    sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(0 1 2)")
+    sub.add_argument(
+        "--epochs", type=int, help="of both, their schedule in proportion (default: theirs)"
+    )
+    sub.add_argument("--workers", type=int, default=4, help="of their loader (4)")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def _recipe(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
+    from dataclasses import fields
+
+    from icre.benchmark import recipe
+
+    names = [field.name for field in fields(recipe.Options)]
+    return recipe, recipe.run(recipe.Options(**{name: vars(args)[name] for name in names}), watch)
+
+
 # name -> (description, function that adds its arguments, function that runs it)
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     **benchmark_galleries.COMMANDS,
@@ -268,6 +298,11 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
         "nearest neighbours by raw pixels and histograms, within a modality and across",
         _gap_arguments,
         _gap,
+    ),
+    "recipe": (
+        "a public code's own training and ours by the same recipe, scored by both codes",
+        _recipe_arguments,
+        _recipe,
     ),
     "all": ("train, infer, rerank, search and protocol, into one file", _all_arguments, run_all),
 }

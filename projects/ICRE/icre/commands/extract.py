@@ -2,19 +2,24 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from icre.commands import arguments
 from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.files import check_output
 
+if TYPE_CHECKING:
+    from fastreid.config import CfgNode
+
 
 def parser() -> argparse.ArgumentParser:
     """Command line."""
     result = argparse.ArgumentParser(description=f"{__doc__} Any fast-reid model will do.")
-    arguments.add_config_file(result)
+    arguments.add_config_file(result, required=False)
     model = result.add_mutually_exclusive_group(required=True)
     model.add_argument("--weights", metavar="FILE", help="a checkpoint of the config's model")
+    arguments.add_source(model)
     model.add_argument(
         "--exported", metavar="DIR_OR_FILE", help="what tools/export.py wrote of it, instead"
     )
@@ -40,9 +45,8 @@ def run(args: argparse.Namespace) -> None:
     """Check the input, then start the processes."""
     from icre.data.loader import verify_datasets
     from icre.engine.launch import checks_input, launch
-    from icre.inference.extractor import read_config
 
-    cfg = read_config(args.config_file, *args.opts)
+    cfg = _config(args)
     if args.out.suffix != ".npz":
         raise UserError(f"--out {args.out}: features are saved as .npz, name the file so")
     check_output(args.out)
@@ -53,13 +57,30 @@ def run(args: argparse.Namespace) -> None:
     launch(work, args, cfg.DIST_TIMEOUT, cfg.MODEL.DEVICE)
 
 
+def _config(args: argparse.Namespace) -> "CfgNode":
+    """The config of the model: a file's, or that of a public code's checkpoint."""
+    from icre.inference.extractor import read_config
+    from icre.inference.run import public_config
+
+    if bool(args.config_file) == bool(args.source):
+        raise UserError(
+            "--source brings the config of its model, --weights and --exported need "
+            "--config-file: name either"
+        )
+    if args.source:
+        source, file = args.source
+        return public_config(file, source, *args.opts)
+    return read_config(args.config_file, *args.opts)
+
+
 def work(args: argparse.Namespace) -> None:
     """One process: computes its share of the images; the first one writes the features of all."""
-    from icre.inference.extractor import read_config
     from icre.inference.test_set import extract_test_set
 
-    cfg = read_config(args.config_file, *args.opts)
-    features = extract_test_set(cfg, args.weights, args.exported, args.trust_torchscript)
+    source, weights = args.source or ("", args.weights)
+    features = extract_test_set(
+        _config(args), weights, args.exported, args.trust_torchscript, source
+    )
     if features is not None:
         features.save(args.out)
         cli.show(f"{args.out}: {len(features)} images, {features.features.shape[1]} dimensions")

@@ -7,12 +7,11 @@ others are our reading.
 
 from icre.config.fastreid_keys import FASTREID
 from icre.config.key import KEEP, Key
+from icre.config.loss_keys import LOSSES
+from icre.config.papers import AGW, CAJ, DEEN, HCTRI, ICRE, MPANET, MSCMNET, PCB
 
 __all__ = ["KEEP", "KEYS", "Key"]
 
-_AGW = "AGW, Ye et al., TPAMI 2021"
-_HCTRI = "hetero-centre triplet, Liu et al., TMM 2021"
-_ICRE = "ICRE, arXiv 2512.04522"
 
 RUN = (
     Key(
@@ -60,7 +59,14 @@ MODEL = (
         0,
         "layers that each modality has of its own: 0 the stem (conv1 and bn1), 1 layer1 too",
         choices=(0, 1),
-        source=f"{_AGW}; {_HCTRI}",
+        source=f"{AGW}; {HCTRI}",
+    ),
+    Key(
+        "MODEL.BACKBONE.POOL_PADDING",
+        0,
+        "max pooling of our ResNets' stem: 0 without a border (fast-reid's), 1 with one of a pixel "
+        "(torchvision's, and so that of ImageNet's weights and of the public codes)",
+        choices=(0, 1),
     ),
     Key("MODEL.MPFR.ENABLED", True, "refine several stages into the clue map"),
     Key(
@@ -68,7 +74,7 @@ MODEL = (
         ("layer1", "layer2", "layer3"),
         "stages that are refined [S]",
         choices=("layer1", "layer2", "layer3", "layer4"),
-        source=f"{_ICRE} (its stages 2-4)",
+        source=f"{ICRE} (its stages 2-4)",
     ),
     Key(
         "MODEL.MPFR.DIM",
@@ -137,67 +143,28 @@ MODEL = (
         "MODEL.HEADS.NECK_FEAT is what the metric losses see",
         choices=("after", "before", "both"),
     ),
-)
-
-LOSSES = (
-    Key("MODEL.LOSSES.GATHER", False, "ICG and the losses for comparison over all ranks' batches"),
-    Key("MODEL.LOSSES.ICG.SCALE", 1.0, "weight of the loss [lambda]", minimum=0, source=_ICRE),
-    Key("MODEL.LOSSES.ICG.NORM", True, "L2-normalise the features first"),
     Key(
-        "MODEL.LOSSES.ICG.VARIANT",
-        "pull_push",
-        "reading of the loss",
-        choices=("pull_push", "rank", "soft_rank", "guided"),
+        "MODEL.HEADS.TEST_NORM",
+        False,
+        "L2-normalise ICREHead's test feature before that of the mirrored image is added "
+        "(TEST.FLIP)",
+        source=CAJ,
     ),
     Key(
-        "MODEL.LOSSES.ICG.MAPS",
-        ("enhanced",),
-        "maps whose pooled features the loss sees: enhanced (f), clues (of F_c)",
-        choices=("enhanced", "clues"),
+        "MODEL.HEADS.PARTS",
+        6,
+        "parts of MPANetHead (masks) and PCBHead (strips)",
+        minimum=1,
+        source=f"{MPANET}; {PCB}",
     ),
     Key(
-        "MODEL.LOSSES.ICG.RHO1",
-        None,
-        "margin [rho_1]; None: the variant's own (pull_push 0.7, rank "
-        "0.5, soft_rank 0.3, guided 0)",
-        number=True,
+        "MODEL.DEEN.LAST_STAGE",
+        "layer4",
+        "last stage of build_deen_backbone, in front of which the embeddings are made; layer3 for "
+        "RegDB",
+        choices=("layer4", "layer3"),
+        source=DEEN,
     ),
-    Key(
-        "MODEL.LOSSES.ICG.RHO2",
-        None,
-        "margin [rho_2]; None: the variant's own (pull_push 0.01, rank "
-        "0.1, soft_rank has none, guided 0.7)",
-        number=True,
-    ),
-    Key("MODEL.LOSSES.AUX_ID.SCALE", 1.0, "weight of each auxiliary ID loss", minimum=0),
-    Key(
-        "MODEL.LOSSES.AUX_ID.MAPS",
-        ("clues",),
-        "maps with an ID loss, neck and classifier of their "
-        "own in training: deep (X_4), clues (F_c)",
-        choices=("deep", "clues"),
-    ),
-    Key(
-        "MODEL.LOSSES.HC_TRIPLET.SCALE", 1.0, "weight of the hetero-centre triplet loss", minimum=0
-    ),
-    Key("MODEL.LOSSES.HC_TRIPLET.MARGIN", 0.3, "margin between distances", source=_HCTRI),
-    Key("MODEL.LOSSES.HC_TRIPLET.NORM", False, "L2-normalise the features first"),
-    Key("MODEL.LOSSES.CENTER_CLUSTER.SCALE", 1.0, "weight of the centre cluster loss", minimum=0),
-    Key(
-        "MODEL.LOSSES.CENTER_CLUSTER.MARGIN",
-        0.7,
-        "distance below which two centres repel each other",
-        source="MPANet, Wu et al., CVPR 2021",
-    ),
-    Key("MODEL.LOSSES.CENTER_CLUSTER.NORM", False, "L2-normalise the features first"),
-    Key(
-        "MODEL.LOSSES.WRT.SCALE",
-        1.0,
-        "weight of the weighted regularised triplet loss",
-        minimum=0,
-        source=_AGW,
-    ),
-    Key("MODEL.LOSSES.WRT.NORM", False, "L2-normalise the features first"),
 )
 
 DATA = (
@@ -224,18 +191,34 @@ DATA = (
     Key(
         "INPUT.CHANNEL_AUG.ENABLED",
         False,
-        "visible images become, with equal chances, one of their "
-        "channels, a gray image of random weights, or stay",
-        source="CAJ, Ye et al., ICCV 2021",
+        "the channels of visible images change: with equal chances each of KINDS, or not",
+        source=CAJ,
+    ),
+    Key(
+        "INPUT.CHANNEL_AUG.KINDS",
+        ("channel", "gray"),
+        "channel (one of the three, in all), gray (of random weights), luma (gray of the weights "
+        "0.299, 0.587, 0.114, in DEEN and MSCMNet)",
+        choices=("channel", "gray", "luma"),
+        source=CAJ,
     ),
     Key(
         "INPUT.VIEWS",
         1,
-        "views of each visible training image in a step: 2 are the image as it is and one with "
-        "its channels changed (CHANNEL_AUG), both seen by every loss; a step has half as many "
-        "images more",
-        choices=(1, 2),
-        source="CAJ, Ye et al., ICCV 2021",
+        "2: each visible training image comes twice in a step, as it is and with its channels "
+        "changed (CHANNEL_AUG), both seen by every loss; 4: so do the infrared ones, whose second "
+        "view alone is jittered (INFRARED_JITTER). luma among KINDS is of the first view (with a "
+        "chance of one half), the others are of the second",
+        choices=(1, 2, 4),
+        source=f"{CAJ}; {MSCMNET}",
+    ),
+    Key(
+        "INPUT.INTERPOLATION",
+        "bicubic",
+        "resizing of images in whole batches (INPUT.BATCHED): bicubic (as fast-reid), bilinear or "
+        "lanczos",
+        choices=("bicubic", "bilinear", "lanczos"),
+        source="AGW, CAJ and DEEN: lanczos; MPANet: bilinear",
     ),
     Key(
         "INPUT.REA.AREA",

@@ -33,6 +33,8 @@ _OTHERS = ("AUTOAUG", "CROP", "CJ", "AUGMIX", "RPT", "AFFINE")
 _ERASE_TRIES = 10  # torchvision's RandomErasing
 _ERASE_RATIO = 0.3, 3.3
 _FACTORS = 0.5, 1.5  # of brightness, contrast, and the pixels of a part
+_BRIGHTNESS = ROW.index("brightness")
+LUMA = 0.299, 0.587, 0.114  # ITU-R 601, as Pillow's and torchvision's gray
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ class Augmentation:
         mirror: probability.
         erase: probability.
         erase_value: (R, G, B) in 0..255.
-        channels: channel augmentation of visible images.
+        channels: changes of visible images' channels (INPUT.CHANNEL_AUG.KINDS); none: not changed.
         area: least and largest share of the image that is erased, or multiplied.
         jitter: probability that an infrared image's brightness and contrast change.
         local: probability that a part of an image is multiplied by a factor.
-        views: of a visible image: 2 are one as it is and one with its channels changed.
+        views: INPUT.VIEWS: 1, 2 (two of visible images) or 4 (two of either modality).
     """
 
     size: tuple[int, int]
@@ -57,7 +59,7 @@ class Augmentation:
     mirror: float = 0.0
     erase: float = 0.0
     erase_value: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    channels: bool = False
+    channels: tuple[str, ...] = ()
     area: tuple[float, float] = (0.02, 0.33)
     jitter: float = 0.0
     local: float = 0.0
@@ -67,34 +69,38 @@ class Augmentation:
         """One image's row, (len(ROW),) float32, a function of `seed` alone; (2, len(ROW)) of views.
 
         Args:
-            modality: VISIBLE or INFRARED; of an infrared image the second view is not used.
+            modality: VISIBLE or INFRARED; with two views the second row of an infrared image is 0,
+                which is no row of an image (see `second_views`).
             seed: of this image at this position of the stream.
         """
         if self.views == 1:
-            return self._row(np.random.default_rng(seed), modality, (0, 1, 2))
-        chances = (0,), (1, 2)
-        return np.stack(
-            [
-                self._row(np.random.default_rng((seed, view)), modality, chances[view])
-                for view in range(2)
-            ]
-        )
+            return self._row(np.random.default_rng(seed), modality, ("", *self.channels))
+        first = ("", *(kind for kind in self.channels if kind == "luma"))
+        second = tuple(kind for kind in self.channels if kind != "luma")
+        rows = [
+            self._row(np.random.default_rng((seed, view)), modality, kinds, view == 1)
+            for view, kinds in enumerate((first, second))
+        ]
+        if self.views == 2 and modality == INFRARED:
+            rows[1] = np.zeros_like(rows[1])
+        return np.stack(rows)
 
     def _row(
-        self, random: np.random.Generator, modality: int, changes: tuple[int, ...]
+        self, random: np.random.Generator, modality: int, kinds: tuple[str, ...], last: bool = True
     ) -> np.ndarray:
-        """`changes`: of the channels that have equal chances, see `_channel_weights`."""
+        """`kinds`: of channels, with equal chances ("": as they are); `last`: the last view."""
         row = np.zeros(len(ROW), dtype=np.float32)
         if self.pad:
             row[:2] = random.integers(-self.pad, self.pad + 1, size=2)
         row[2] = random.random() < self.mirror
         if self.channels and modality == VISIBLE:
-            row[3:6] = _channel_weights(random, changes)
+            row[3:6] = _channel_weights(random, kinds)
         if random.random() < self.erase:
             row[6:10] = _box(random, *self.size, self.area)
             row[10:13] = self.erase_value
         row[13:15] = 1
-        if self.jitter and modality == INFRARED and random.random() < self.jitter:
+        jittered = modality == INFRARED and (last or self.views == 2)
+        if self.jitter and jittered and random.random() < self.jitter:
             row[13:15] = random.uniform(*_FACTORS, size=2)
         if self.local and random.random() < self.local:
             row[15:19] = _box(random, *self.size, self.area)
@@ -105,10 +111,11 @@ class Augmentation:
 def batched_augmentation(cfg: CfgNode) -> Augmentation | None:
     """cfg.INPUT as an Augmentation; None if it has any other transform, or INPUT.BATCHED is off."""
     node, size = cfg.INPUT, tuple(cfg.INPUT.SIZE_TRAIN)
-    if node.VIEWS > 1 and not node.CHANNEL_AUG.ENABLED:
+    kinds = tuple(node.CHANNEL_AUG.KINDS) if node.CHANNEL_AUG.ENABLED else ()
+    if node.VIEWS > 1 and not set(kinds) - {"luma"}:
         raise UserError(
-            f"INPUT.VIEWS {node.VIEWS} needs INPUT.CHANNEL_AUG.ENABLED True, which changes the "
-            "second view"
+            f"INPUT.VIEWS {node.VIEWS} needs INPUT.CHANNEL_AUG.ENABLED True and channel or gray "
+            "among its KINDS, which change the second view"
         )
     black_border = not node.PADDING.ENABLED or node.PADDING.MODE == "constant"
     others = any(getattr(node, name).ENABLED for name in _OTHERS)
@@ -120,7 +127,7 @@ def batched_augmentation(cfg: CfgNode) -> Augmentation | None:
         mirror=node.FLIP.PROB if node.FLIP.ENABLED else 0.0,
         erase=node.REA.PROB if node.REA.ENABLED else 0.0,
         erase_value=tuple(node.REA.VALUE),
-        channels=node.CHANNEL_AUG.ENABLED,
+        channels=kinds,
         area=tuple(node.REA.AREA),
         jitter=node.INFRARED_JITTER.PROB,
         local=node.LOCAL_LINEAR.PROB,
@@ -156,12 +163,19 @@ def apply(images: Tensor, rows: Tensor, host_rows: Tensor | None = None) -> Tens
     return torch.where(_inside_box(mixed, rows[:, 6:10]), rows[:, 10:13, None, None], mixed)
 
 
-def _channel_weights(random: np.random.Generator, changes: tuple[int, ...]) -> np.ndarray:
-    """CAJ's equal chances: 0 as it is (all 0), 1 one channel, 2 a gray of random weights."""
-    choice = changes[random.integers(len(changes))]
-    if choice == 0:
+def second_views(rows: Tensor) -> Tensor:
+    """Of rows (B, 2, len(ROW)), the images (N,) that have a second view."""
+    return torch.nonzero(rows[:, 1, _BRIGHTNESS] > 0).flatten()
+
+
+def _channel_weights(random: np.random.Generator, kinds: tuple[str, ...]) -> np.ndarray:
+    """Weights of one of the kinds, with equal chances; 0 of the image as it is ("")."""
+    kind = kinds[random.integers(len(kinds))]
+    if kind == "":
         return np.zeros(3)
-    if choice == 1:
+    if kind == "luma":
+        return np.array(LUMA)
+    if kind == "channel":
         return np.eye(3)[random.integers(3)]
     weights = random.random(3)
     return weights / weights.sum()

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from icre.data.augment import apply
-from icre.modality import VISIBLE
+from icre.data.augment import apply, second_views
 
 Batch = dict[str, Any]
 
@@ -28,7 +27,7 @@ def to_device(
 
     Returns:
         The same keys without `augment`; `images` are (B, 3, H, W) float32 in 0..255. With
-        INPUT.VIEWS 2 the second views of the visible images are behind the others.
+        INPUT.VIEWS the second views are behind the others.
     """
     moved = {
         key: value.to(device, non_blocking=True)
@@ -48,7 +47,7 @@ def to_device(
 
 
 def _two_views(batch: Batch, host_rows: torch.Tensor) -> tuple[Batch, torch.Tensor]:
-    """Add the second view of each visible image behind a batch of B images (INPUT.VIEWS).
+    """Add the second view of each image that has one behind a batch of B images (INPUT.VIEWS).
 
     Args:
         batch: moved, with `augment` (B, 2, R).
@@ -57,19 +56,19 @@ def _two_views(batch: Batch, host_rows: torch.Tensor) -> tuple[Batch, torch.Tens
     Returns:
         Every entry with the rows of the second views behind it, and such rows on the CPU.
     """
-    visible = torch.nonzero(batch["modalities"].cpu() == VISIBLE).flatten()
-    on_device = visible.to(batch["images"].device, non_blocking=True)
+    again = second_views(host_rows)
+    on_device = again.to(batch["images"].device, non_blocking=True)
     rows = batch["augment"]
     more: Batch = {"augment": torch.cat([rows[:, 0], rows[on_device, 1]])}
     for key, value in batch.items():
         if key == "augment":
             continue
         if isinstance(value, torch.Tensor):
-            index = on_device if value.device == on_device.device else visible
+            index = on_device if value.device == on_device.device else again
             more[key] = torch.cat([value, value[index]])
         else:
-            more[key] = [*value, *(value[row] for row in visible.tolist())]
-    return more, torch.cat([host_rows[:, 0], host_rows[visible, 1]])
+            more[key] = [*value, *(value[row] for row in again.tolist())]
+    return more, torch.cat([host_rows[:, 0], host_rows[again, 1]])
 
 
 class DeviceLoader:

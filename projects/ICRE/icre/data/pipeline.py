@@ -29,11 +29,18 @@ class Batched:
         size: (H, W).
         augmentation: None for test images.
         cache: of the decoded and resized images.
+        interpolation: INPUT.INTERPOLATION.
     """
 
-    def __init__(self, size: tuple[int, int], augmentation: Augmentation | None, cache: ImageCache):
+    def __init__(
+        self,
+        size: tuple[int, int],
+        augmentation: Augmentation | None,
+        cache: ImageCache,
+        interpolation: str = "bicubic",
+    ):
         self.augmentation, self.cache = augmentation, cache
-        self.resize = T.Resize(size, interpolation=T.InterpolationMode.BICUBIC)
+        self.resize = T.Resize(size, interpolation=T.InterpolationMode(interpolation))
 
     def __call__(
         self, index: int, path: str | Image.Image, modality: int, seed: int | None
@@ -74,10 +81,11 @@ def build_pipeline(cfg: CfgNode, is_train: bool, count: int) -> Batched | ImageB
     if is_train and (augmentation := batched_augmentation(cfg)):
         limit = int(cfg.DATALOADER.CACHE_GB * GIB / comm.get_local_size())
         cache = ImageCache(count, augmentation.size, limit)
-        return Batched(augmentation.size, augmentation, cache)
+        return Batched(augmentation.size, augmentation, cache, cfg.INPUT.INTERPOLATION)
     size = tuple(cfg.INPUT.SIZE_TEST)
     if not is_train and cfg.INPUT.BATCHED and not cfg.INPUT.CROP.ENABLED and len(size) == 2:
-        return Batched(size, None, ImageCache(count, size, limit=0))  # each is read once
+        cache = ImageCache(count, size, limit=0)  # each is read once
+        return Batched(size, None, cache, cfg.INPUT.INTERPOLATION)
     return ImageByImage(build_modality_transforms(cfg, is_train))
 
 

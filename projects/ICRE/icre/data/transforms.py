@@ -69,6 +69,15 @@ def build_modality_transforms(cfg: CfgNode, is_train: bool) -> dict[int, Callabl
             f"INPUT.REA.AREA {tuple(node.REA.AREA)} is of whole batches, which INPUT.BATCHED False "
             "or another augmentation of INPUT switches off: leave it as it was"
         )
+    for key, value, default in (
+        ("INTERPOLATION", node.INTERPOLATION, "bicubic"),
+        ("CHANNEL_AUG.KINDS", tuple(node.CHANNEL_AUG.KINDS), ("channel", "gray")),
+    ):
+        if value != default and (is_train or key == "INTERPOLATION"):
+            raise UserError(
+                f"INPUT.{key} {value} is of whole batches, which INPUT.BATCHED False or another "
+                f"augmentation of INPUT switches off: leave it at {default}"
+            )
     infrared = build_transforms(cfg, is_train=is_train)
     if not (is_train and cfg.INPUT.CHANNEL_AUG.ENABLED):
         return {VISIBLE: infrared, INFRARED: infrared}

@@ -29,6 +29,7 @@ class FeatureExtractor:
     Args:
         cfg: as `read_config` returns it.
         weights: a checkpoint of the model.
+        source: name of `icre.runs.public.SOURCES` if a public code wrote it.
 
     Attributes:
         model: batch -> features.
@@ -39,12 +40,12 @@ class FeatureExtractor:
         UserError: the checkpoint is missing, damaged or of another model.
     """
 
-    def __init__(self, cfg: CfgNode, weights: str | Path):
+    def __init__(self, cfg: CfgNode, weights: str | Path, source: str = ""):
         self.cfg = cfg
         self.device = resolve_device(cfg.MODEL.DEVICE)
         self.model = build_model(cfg).eval()
         checkpoint = SafeCheckpointer(self.model).load(
-            str(weights), checkpointables=[], classifier=False
+            str(weights), checkpointables=[], classifier=False, source=source
         )
         self.weights = Path(weights).resolve()
         self.regdb_split: int | None = checkpoint.get("regdb_split")

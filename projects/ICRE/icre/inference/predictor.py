@@ -83,7 +83,9 @@ class Predictor:
         yield _in_memory(source), NAMES.index(name)
 
 
-def load(path: str | Path, device: str = "auto", trust_imports: bool = False) -> Predictor:
+def load(
+    path: str | Path, device: str = "auto", trust_imports: bool = False, source: str = ""
+) -> Predictor:
     """Load the model of a finished run, or of a checkpoint.
 
     Args:
@@ -91,12 +93,16 @@ def load(path: str | Path, device: str = "auto", trust_imports: bool = False) ->
         device: auto (a GPU if there is one), cpu or cuda:N.
         trust_imports: import the modules that the run's config names (IMPORTS); only a model that
             has parts of its own needs them.
+        source: agw, caj, deen or mpanet: `path` is a file that the training of that public code
+            wrote, and images are prepared and features made as its test code does.
 
     Raises:
         UserError: there is no checkpoint, no config, or they do not fit each other; the model needs
             modules that are not trusted.
     """
-    return Predictor(open_model(path, "MODEL.DEVICE", device, trust_imports=trust_imports))
+    return Predictor(
+        open_model(path, "MODEL.DEVICE", device, trust_imports=trust_imports, source=source)
+    )
 
 
 def _names(modality: str | Sequence[str] | None, count: int) -> list[str | None]:

@@ -15,6 +15,8 @@ from icre.evaluation.features import FeatureSet
 from icre.inference.extractor import FeatureExtractor, read_config
 from icre.inference.results import Scalars, read_records, read_scalars
 from icre.runs.checkpoint import read_checkpoint
+from icre.runs.public import SOURCES, read_public
+from icre.utils.choice import pick
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
 from icre.utils.yaml import parse_yaml, read_mapping
@@ -160,11 +162,24 @@ def open_model(
     *options: str,
     config_file: str | Path | None = None,
     trust_imports: bool = False,
+    source: str = "",
 ) -> FeatureExtractor:
-    """Load the model of a finished run or of a checkpoint; see `find_model`."""
+    """Load the model of a finished run or of a checkpoint; see `find_model`.
+
+    Args:
+        source: name of `icre.runs.public.SOURCES`: `path` is what that code's training wrote.
+    """
+    if source:
+        return FeatureExtractor(public_config(path, source, *options), path, source)
     return FeatureExtractor(
         *find_model(path, *options, config_file=config_file, trust_imports=trust_imports)
     )
+
+
+def public_config(path: str | Path, source: str, *options: str) -> CfgNode:
+    """Config of the network that a public code's checkpoint is of, with `options` over it."""
+    words, _ = read_public(path, pick("source", source, SOURCES))
+    return read_config("", *words, *options)
 
 
 def find_model(

@@ -27,6 +27,7 @@ def extract_test_set(
     weights: str | None = None,
     exported: str | None = None,
     trust_torchscript: bool = False,
+    source: str = "",
 ) -> FeatureSet | None:
     """Extract the features of DATASETS.TESTS[0]; each rank computes its share of the images.
 
@@ -35,6 +36,7 @@ def extract_test_set(
         weights: a checkpoint of it.
         exported: what tools/export.py wrote of it, instead of `weights`.
         trust_torchscript: see `ExportedModel`.
+        source: name of `icre.runs.public.SOURCES` if a public code wrote `weights`.
 
     Returns:
         The features, on the first rank; None on the others.
@@ -47,7 +49,9 @@ def extract_test_set(
         device, flip = torch.device("cpu"), False  # an exported model flips by itself
     else:
         model = build_model(cfg)
-        checkpoint = SafeCheckpointer(model).load(weights, checkpointables=[], classifier=False)
+        checkpoint = SafeCheckpointer(model).load(
+            weights, checkpointables=[], classifier=False, source=source
+        )
         device, flip = resolve_device(cfg.MODEL.DEVICE), cfg.TEST.FLIP.ENABLED
     check_split(cfg, checkpoint, weights or exported)
     data = load_dataset(cfg, cfg.DATASETS.TESTS[0], validation=cfg.TEST.SPLIT == "val")

@@ -8,7 +8,8 @@ Contract. ICRE takes any backbone with these three attributes, and makes two str
     channels: {"layer1": C1, ..., "layer4": C4}
 
 A backbone that takes modalities itself (`forward(images, modalities)` -> the same dict) has
-`channels` and `two_stream = True` instead. fast-reid's own backbones are taken apart by
+`channels` and `two_stream = True` instead; one that makes R embeddings of each image, R * B rows of
+layer4's map, has `embeddings = R` too. fast-reid's own backbones are taken apart by
 `staged`; fast-reid's architectures take any backbone whose `forward(images)` is layer4's map.
 """
 

@@ -28,6 +28,7 @@ REGISTRIES = {
 # fastreid/modeling/meta_arch/mgn.py:92
 MGN_BACKBONES = (("build_resnet_backbone", "50x"), ("build_resnet_backbone", "101x"))
 
+OWN_RESNETS = ("build_two_stream_resnet_backbone", "build_deen_backbone", "build_mpanet_backbone")
 STOCK_HEADS = ("EmbeddingHead", "ClasHead")
 # What fast-reid's own meta-architectures know; they ignore any other name in silence.
 STOCK_LOSSES = {
@@ -89,6 +90,11 @@ def _check_parts(cfg: CfgNode) -> None:
             f"MODEL.META_ARCHITECTURE MGN takes apart a ResNet of bottleneck blocks, not "
             f"MODEL.BACKBONE.NAME {backbone[0]} of MODEL.BACKBONE.DEPTH {backbone[1]}: set DEPTH "
             "50x or 101x"
+        )
+    if model.BACKBONE.POOL_PADDING and model.BACKBONE.NAME not in OWN_RESNETS:
+        raise UserError(
+            f"MODEL.BACKBONE.POOL_PADDING {model.BACKBONE.POOL_PADDING} needs MODEL.BACKBONE.NAME "
+            f"{' or '.join(OWN_RESNETS)}, not {model.BACKBONE.NAME}: set it to 0"
         )
     timm = model.BACKBONE.NAME == "build_timm_backbone"
     if timm != bool(model.BACKBONE.TIMM):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastreid.config import CfgNode, configurable
@@ -144,12 +145,16 @@ class ICRE(nn.Module):
             The test feature (B, C); or the losses and the model's health in training.
         """
         enhanced, final = self._maps(self._normalise(images), streams)
+        embeddings = getattr(self.backbone, "embeddings", 1)
         if targets is None or modalities is None:
-            return self.heads(final)  # (B, C)
+            return _side_by_side(self.heads(final), embeddings)  # (B, C)
+        targets, modalities = targets.repeat(embeddings), modalities.repeat(embeddings)
         predicted = self.heads(final, targets)  # features (B, C), cls_outputs (B, classes)
         outputs = Outputs(
             features=predicted["features"],
             cls_outputs=predicted["cls_outputs"],
+            neck=predicted.get("neck"),
+            embeddings=embeddings,
             deep=enhanced.deep,
             clues=enhanced.clues,
             pool=self.heads.pool_layer,
@@ -201,6 +206,25 @@ def rename_parameters(state: dict[str, Tensor], prefix: str = "") -> None:
     for old, new in RENAMED.items():
         for name in [name for name in state if name.startswith(prefix + old)]:
             state[prefix + new + name.removeprefix(prefix + old)] = state.pop(name)
+
+
+def _side_by_side(features: Any, embeddings: int) -> Any:
+    """Embeddings of the same images, one behind the other -> one feature of each image.
+
+    Each embedding is L2-normalised, so that the cosine of two images is the mean over embeddings.
+
+    Args:
+        features: (R * B, C), or {name: (R * B, C)}.
+        embeddings: R; 1 leaves the features as they are.
+
+    Returns:
+        (B, R * C), or such by name.
+    """
+    if embeddings == 1:
+        return features
+    if isinstance(features, dict):
+        return {name: _side_by_side(one, embeddings) for name, one in features.items()}
+    return torch.cat([F.normalize(one) for one in features.chunk(embeddings)], dim=1)
 
 
 def _get(batch: Mapping[str, Tensor], key: str) -> Tensor:

@@ -41,10 +41,12 @@ class TwoStream(nn.Module):
     Attributes:
         channels: stage name -> channels of its map.
         takes_counts: `modalities` may be the number of images of each, see `forward`.
+        embeddings: how many the stages make of each image, the rows of layer4's map over images.
     """
 
     two_stream = True
     takes_counts = True
+    embeddings = 1
 
     channels: dict[str, int]
 
@@ -156,6 +158,15 @@ def build_two_stream(cfg: CfgNode) -> Any:
 @BACKBONE_REGISTRY.register()
 def build_two_stream_resnet_backbone(cfg: CfgNode) -> TwoStream:
     """Two streams of fast-reid's ResNet, pretrained if `MODEL.BACKBONE.PRETRAIN` is set."""
+    return TwoStream(build_resnet(cfg), cfg.MODEL.BACKBONE.SPECIFIC_STAGES)
+
+
+def build_resnet(cfg: CfgNode) -> Any:
+    """fast-reid's ResNet as a StagedBackbone, with the padding of MODEL.BACKBONE.POOL_PADDING.
+
+    Raises:
+        UserError: fast-reid has no ResNet of this depth, or the pretrained weights do not fit.
+    """
     node = cfg.MODEL.BACKBONE
     if node.DEPTH not in DEPTHS:
         raise UserError(
@@ -164,4 +175,6 @@ def build_two_stream_resnet_backbone(cfg: CfgNode) -> TwoStream:
     resnet = build_resnet_backbone(without_pretrained(cfg))
     if node.PRETRAIN:
         load_pretrained(resnet, pretrained_file(cfg))
-    return TwoStream(staged(resnet, node.NAME), node.SPECIFIC_STAGES)
+    if node.POOL_PADDING:
+        resnet.maxpool = nn.MaxPool2d(3, stride=2, padding=node.POOL_PADDING)
+    return staged(resnet, node.NAME)

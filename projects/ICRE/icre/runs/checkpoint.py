@@ -14,8 +14,10 @@ import icre.compat  # noqa: F401
 from fastreid.utils.checkpoint import Checkpointer
 
 from icre.modeling.icre import rename_parameters
+from icre.runs.public import SOURCES, read_public
 from icre.runs.state import state_fault
 from icre.utils.checksum import add_checksum, content_hash, strip_checksum
+from icre.utils.choice import pick
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 from icre.utils.tensor_file import read_tensor_file
@@ -103,7 +105,11 @@ class SafeCheckpointer(Checkpointer):
             temporary.write_text(last_filename_basename)
 
     def load(
-        self, path: str, checkpointables: list[str] | None = None, classifier: bool = True
+        self,
+        path: str,
+        checkpointables: list[str] | None = None,
+        classifier: bool = True,
+        source: str = "",
     ) -> dict:
         """Load weights, and what else is asked for; returns the rest of the checkpoint.
 
@@ -113,6 +119,7 @@ class SafeCheckpointer(Checkpointer):
             path: of the checkpoint; empty: nothing is loaded.
             checkpointables: names of other entries to load; None: all that a run resumes from.
             classifier: whether it must be in the checkpoint; scoring and extraction do without.
+            source: name of `icre.runs.public.SOURCES` if a public code wrote it.
 
         Raises:
             UserError: the file is missing, damaged, holds code, or is of another model.
@@ -124,7 +131,10 @@ class SafeCheckpointer(Checkpointer):
         if not os.path.isfile(path):
             raise UserError(f"checkpoint {path} is missing: set MODEL.WEIGHTS to an existing file")
         self.logger.info("Loading checkpoint from %s", path)
-        checkpoint = read_checkpoint(path)
+        if source:
+            checkpoint = {"model": read_public(path, pick("source", source, SOURCES))[1]}
+        else:
+            checkpoint = read_checkpoint(path)
         state = checkpoint.pop("model")
         rename_parameters(state)
         skipped = self._compare(state, checkpointables == [], classifier)
@@ -232,6 +242,12 @@ def _write(content: dict, path: Path) -> None:
             raise
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write the entries of a checkpoint with their checksum, whole or not at all."""
+    with replaced(path) as temporary:
+        _write(add_checksum(content), temporary)
 
 
 def read_checkpoint(path: str | Path) -> dict:

@@ -16,10 +16,38 @@ MAX_ENTRIES = 10_000_000  # values in all lists and dicts together
 MAX_DEPTH = 30  # of lists and dicts inside each other
 
 
-def read_tensor_file(path: str | Path) -> Any:
+# What pickled NumPy arrays and numbers name
+_NUMPY = tuple(
+    f"numpy.{name}"
+    for name in (
+        *(f"{core}.multiarray.{kind}" for core in ("core", "_core")
+          for kind in ("_reconstruct", "scalar")),
+        "ndarray",
+        "dtype",
+        *(f"dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32")),
+    )
+)  # fmt: skip
+
+
+class SkippedNumbers:
+    """In the place of a NumPy array or number of a file; it keeps nothing of it."""
+
+    def __init__(self, *parts: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def read_tensor_file(path: str | Path, skip_numpy: bool = False) -> Any:
     """Tensors, numbers, texts, lists and dicts of a file of torch.save, on the CPU.
 
     A file that ends in .safetensors is read with that package (extra `timm`).
+
+    Args:
+        path: of the file.
+        skip_numpy: NumPy's arrays and numbers in it become `SkippedNumbers`; else such a file is
+            refused. NumPy's own code is not run on them.
 
     Raises:
         ValueError: one line on what is wrong: no regular file, damaged, larger when unpacked than
@@ -27,7 +55,9 @@ def read_tensor_file(path: str | Path) -> Any:
     """
     try:
         _check_sizes(path)
-        content = _load(path)
+        allowed: list[Any] = [(SkippedNumbers, name) for name in _NUMPY] if skip_numpy else []
+        with torch.serialization.safe_globals(allowed):
+            content = _load(path)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0][:150]
         raise ValueError(reason) from None

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
 from icre.utils.yaml import read_mapping
 
-_KEYS = {"title", "config", "seeds", "protocol", "draw", "options", "reference", "rows", "sweep"}
-_ROW_KEYS = {"config", "options", "seeds", "expected"}
+_KEYS = {
+    *("title", "config", "seeds", "protocol", "draw", "options", "reference", "rows", "sweep"),
+    "cost",
+}
+_ROW_KEYS = {"config", "options", "seeds", "expected", "paper"}
 _SWEEP_KEYS = {"key", "values"}
 
 
@@ -53,6 +56,8 @@ class Spec:
         protocol, draw: test protocol and gallery sampling of the table; None if it has no sampling.
         sweep: (key, values) if the rows are the values of one key, else None.
         expected: row -> what it should reach, as text, where the file says it.
+        paper: row -> what the method's paper reports on SYSU-MM01, as text, where the file says it.
+        cost: whether the table has parameters, multiply-accumulates and images per second.
     """
 
     title: str
@@ -62,6 +67,8 @@ class Spec:
     draw: str | None
     sweep: tuple[str, tuple[Any, ...]] | None
     expected: dict[str, str]
+    paper: dict[str, str] = field(default_factory=dict)
+    cost: bool = False
 
     @property
     def rows(self) -> dict[str, list[PlannedRun]]:
@@ -113,8 +120,19 @@ def read_spec(
         content.get("protocol", "sysu-all-single"),
         content.get("draw", "official"),
         sweep,
-        {name: str(row["expected"]) for name, row in rows.items() if row and "expected" in row},
+        *(
+            {name: str(row[key]) for name, row in rows.items() if row and key in row}
+            for key in ("expected", "paper")
+        ),
+        cost=_flag(path, content, "cost"),
     )
+
+
+def _flag(path: str | Path, content: dict, key: str) -> bool:
+    value = content.get(key, False)
+    if not isinstance(value, bool):
+        raise UserError(f"{path}: {key} is {value!r}; it must be true or false")
+    return value
 
 
 def _load(path: Path) -> dict:
@@ -128,7 +146,7 @@ def _load(path: Path) -> dict:
 
 
 def _rows(path: str | Path, content: dict) -> tuple[dict[str, dict], tuple | None]:
-    """{name: {"config", "options", "seeds", "expected"}} and the sweep."""
+    """{name: its keys} and the sweep."""
     if "rows" in content:
         rows = content["rows"]
         if not (isinstance(rows, dict) and rows):

@@ -10,11 +10,14 @@ from tabulate import tabulate
 
 from icre.evaluation import records
 from icre.evaluation.compare import METRICS, Bootstrap, compare_seeds
+from icre.experiments.ablation.cost import COST, cost_cells, model_cost
 from icre.experiments.ablation.results import Result, Results
 from icre.experiments.ablation.spec import Spec
 from icre.plots.curves import SWEPT, draw_sweep
 from icre.plots.style import save_figure
 from icre.utils.files import replaced
+
+PAPER = "paper: SYSU-MM01, all search, single shot"
 
 
 def summarise(
@@ -25,15 +28,16 @@ def summarise(
     Returns:
         {"row", "seeds", and per metric {"mean", "std" (over seeds, population), "per_seed",
         "difference", "low", "high"}, and "environments", a dict of machine, torch, precision and
-        date per seed}: percent; difference and interval are paired with the reference row's run of
-        the same seed, over seeds and identities (`compare_seeds`), and null in the reference row
-        and in rows that share no seed with it.
+        date per seed; of a spec with cost also "cost", see `model_cost`}: percent; difference and
+        interval are paired with the reference row's run of the same seed, over seeds and identities
+        (`compare_seeds`), and null in the reference row and in rows that share no seed with it.
     """
     found = {name: [results.find(run) for run in runs] for name, runs in spec.rows.items()}
     complete = {name: own for name, own in found.items() if None not in own}
     reference = complete.get(spec.reference)
     return [
         _entry(name, own, None if name == spec.reference else reference, bootstrap or Bootstrap())
+        | ({"cost": model_cost(spec.rows[name][0].cfg)} if spec.cost else {})
         for name, own in complete.items()
     ]
 
@@ -46,6 +50,8 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
         | ({"steps": entry["steps"]} if steps else {})
         | {name: _mean_std(entry[name]) for name in METRICS}
         | {f"{name} - reference": _difference(entry[name]) for name in METRICS[:2]}
+        | (cost_cells(entry["cost"]) if "cost" in entry else {})
+        | ({PAPER: spec.paper.get(entry["row"], "-")} if spec.paper else {})
         | ({"expected": spec.expected.get(entry["row"], "-")} if spec.expected else {})
         for entry in entries
     ]
@@ -58,6 +64,10 @@ def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
         caption += f" {_trained_on(entries)}"
     if spec.expected:
         caption += " 'expected' is the spec's estimate, no result."
+    if spec.paper:
+        caption += f" '{PAPER}' is what the method's paper reports, measured by its own code."
+    if spec.cost:
+        caption += f" {COST}"
     return (
         f"{caption}\n\n{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n"
     )

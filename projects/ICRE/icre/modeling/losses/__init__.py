@@ -5,8 +5,8 @@ A plain loss (`icre.losses`) is made of numbers and called on a batch's features
     loss = icre.losses.PullPush(margin=0.7)
     loss(features, labels, modalities)   # (B, C), (B,), (B,) -> 0-d, see FeatureLoss.forward
 
-ICG has four readings, PullPush, Rank, SoftRank and Guided; HeteroCenterTriplet, CenterCluster and
-WeightedRegularizedTriplet are for comparison.
+ICG has four readings, PullPush, Rank, SoftRank and Guided; HeteroCenterTriplet, CenterCluster,
+QuadrupleCenter, WeightedRegularizedTriplet and EnhancedSquaredDifference are for comparison.
 
 A model's losses are those that `MODEL.LOSSES.NAME` lists, by their names in LOSS_REGISTRY. Such a
 loss is a module built from the config, `Loss(cfg)`, and called as
@@ -17,14 +17,25 @@ loss is a module built from the config, `Loss(cfg)`, and called as
     modalities: (B,) integers of `icre.modality`, on the features' device.
 """
 
-# auxiliary, icg and stock: only registration
-from icre.modeling.losses import auxiliary, icg, stock  # noqa: F401
+# only registration: losses of whole models, which are no plain ones
+from icre.modeling.losses import (  # noqa: F401
+    auxiliary,
+    cross_modality_pattern,
+    icg,
+    modality_classifier,
+    orthogonal_embedding,
+    part_id,
+    part_separation,
+    stock,
+)
 from icre.modeling.losses.center_cluster import CenterCluster
+from icre.modeling.losses.enhanced_squared_difference import EnhancedSquaredDifference
 from icre.modeling.losses.feature_loss import FeatureLoss
 from icre.modeling.losses.guided import Guided
 from icre.modeling.losses.hetero_center_triplet import HeteroCenterTriplet
 from icre.modeling.losses.outputs import Outputs
 from icre.modeling.losses.pull_push import PullPush
+from icre.modeling.losses.quadruple_center import QuadrupleCenter
 from icre.modeling.losses.rank import Rank
 from icre.modeling.losses.registry import LOSS_REGISTRY, build_losses
 from icre.modeling.losses.soft_rank import SoftRank
@@ -33,11 +44,13 @@ from icre.modeling.losses.weighted_regularized_triplet import WeightedRegularize
 __all__ = [
     "LOSS_REGISTRY",
     "CenterCluster",
+    "EnhancedSquaredDifference",
     "FeatureLoss",
     "Guided",
     "HeteroCenterTriplet",
     "Outputs",
     "PullPush",
+    "QuadrupleCenter",
     "Rank",
     "SoftRank",
     "WeightedRegularizedTriplet",

@@ -19,6 +19,9 @@ class Outputs:
     Attributes:
         features: f, input of the metric losses, (B, C).
         cls_outputs: logits of the ID loss, (B, classes), with the margin of MODEL.HEADS.CLS_LAYER.
+        neck: b, the feature behind the BNNeck, (B, C); None if the head has none.
+        embeddings: R, how many embeddings the backbone makes of each image. B is then R times the
+            images, and targets and modalities repeat: first the first embedding of all images.
         deep: X_4, the deep map before the enhancement, (B, C, h, w).
         clues: F_c, the clue map, (B, d, h, w); None for the baseline.
         pool: the head's pooling, (B, C, h, w) -> (B, C, 1, 1).
@@ -26,6 +29,8 @@ class Outputs:
 
     features: Tensor
     cls_outputs: Tensor | None = None
+    neck: Tensor | None = None
+    embeddings: int = 1
     deep: Tensor | None = None
     clues: Tensor | None = None
     pool: Callable[[Tensor], Tensor] | None = None

@@ -26,11 +26,21 @@ def weighted_regularized_triplet(features: Tensor, targets: Tensor) -> Tensor:
     Returns:
         The loss, 0-d.
     """
+    positive, negative, counted = weighted_distances(features, targets)
+    return masked_mean(F.softplus(positive - negative), counted)
+
+
+def weighted_distances(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums over p and n of `weighted_regularized_triplet`.
+
+    Returns:
+        sum_p w_ip d_ip and sum_n w_in d_in, (B,) each; (B,) bool, the image has a negative.
+    """
     same_id = targets.unsqueeze(1) == targets.unsqueeze(0)  # (B, B)
     distances = pairwise_distances(features, features)  # (B, B)
-    positive = (_softmax(distances, same_id) * distances).sum(dim=1)  # (B,)
-    negative = (_softmax(-distances, ~same_id) * distances).sum(dim=1)  # (B,)
-    return masked_mean(F.softplus(positive - negative), (~same_id).any(dim=1))
+    positive = (_softmax(distances, same_id) * distances).sum(dim=1)
+    negative = (_softmax(-distances, ~same_id) * distances).sum(dim=1)
+    return positive, negative, (~same_id).any(dim=1)
 
 
 def _softmax(x: Tensor, mask: Tensor) -> Tensor:

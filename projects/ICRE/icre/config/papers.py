@@ -1,0 +1,10 @@
+"""Papers that config keys name as their source."""
+
+AGW = "AGW, Ye et al., TPAMI 2021"
+CAJ = "CAJ, Ye et al., ICCV 2021"
+DEEN = "DEEN, Zhang and Wang, CVPR 2023"
+HCTRI = "hetero-centre triplet, Liu et al., TMM 2021"
+ICRE = "ICRE, arXiv 2512.04522"
+MPANET = "MPANet, Wu et al., CVPR 2021"
+MSCMNET = "MSCMNet, Hua et al., 2024"
+PCB = "PCB, Sun et al., ECCV 2018"

@@ -1,0 +1,144 @@
+"""`benchmark recipe`: what is changed of a clone, and scoring by its code; on a stand-in of one."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icre.benchmark.recipe import CODES, SHIM, Options, _call, _edit, _edits, prepare, summary, text
+from icre.utils.errors import UserError
+
+# lines of the real files that edits must find
+FILES = {
+    "pre_process_sysu.py": """
+from PIL import Image
+data_path = '/home/x/sysu-mm01/ori_data'
+fix_image_width = 144
+fix_image_height = 288
+open(data_path + 'made.txt', 'w').write(f'{Image.ANTIALIAS} {fix_image_width}')
+""",
+    "train.py": """
+data_path = '../Datasets/SYSU-MM01/ori_data/'
+data_path = '../Datasets/RegDB/'
+def adjust_learning_rate(optimizer, epoch):
+    if epoch < 10:
+        lr = args.lr * (epoch + 1) / 10
+    elif epoch >= 10 and epoch < 20:
+        lr = args.lr
+    elif epoch >= 20 and epoch < 50:
+        lr = args.lr * 0.1
+    elif epoch >= 50:
+        lr = args.lr * 0.01
+for epoch in range(start_epoch, 81 - start_epoch):
+    if epoch > 0 and epoch % 2 == 0:
+        pass
+""",
+    "data_loader.py": "data_dir = '../Datasets/SYSU-MM01/'\ndata_dir = '../Datasets/RegDB/'\n",
+    "model.py": "net = resnet50(pretrained=True)\n",
+    "eval_metrics.py": """
+def eval_sysu(distances, q_pids, g_pids, q_cams, g_cams):
+    hits = g_pids[distances.argmin(1)] == q_pids
+    return [hits.mean()], 0.25, 0
+""",
+    "data_manager.py": """
+import numpy as np
+def process_query_sysu(root, mode):
+    images = [root + f'cam3/000{pid}/0001.jpg' for pid in (1, 2)]
+    return images, np.array([1, 2]), np.array([3, 3])
+def process_gallery_sysu(root, mode, trial):
+    images = [root + f'cam1/000{pid}/0001.jpg' for pid in (1, 2)]
+    return images, np.array([1, 2]), np.array([1, 1])
+""",
+}  # fmt: skip
+
+
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    folder = tmp_path / "Cross-Modal"
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_text(content)
+    (tmp_path / "root/SYSU-MM01/cam1").mkdir(parents=True)
+    return folder
+
+
+def options(clone: Path, **more) -> Options:
+    root = clone.parent
+    return Options("agw", clone, "no.yml", root / "root", root / "out", **more)
+
+
+def changed(epochs: int | None) -> dict[str, str]:
+    found = {}
+    for name, edits in _edits(CODES["agw"], (96, 48), epochs).items():
+        path = Path(name)
+        found[path.name] = (FILES[name], edits)
+    return found
+
+
+def test_without_epochs_paths_size_and_weights_alone_are_changed(clone):
+    for name, (before, edits) in changed(None).items():
+        _edit(clone / name, edits)
+        lines = zip(before.splitlines(), (clone / name).read_text().splitlines(), strict=True)
+        differ = [one for one, other in lines if one != other]
+        assert differ and all(
+            any(word in one for word in ("SYSU", "sysu", "fix_image", "pretrained"))
+            for one in differ
+        )
+    assert "'../Datasets/RegDB/'" in (clone / "train.py").read_text()
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(8, (1, 2, 5)), (162, (20, 40, 100))])
+def test_a_schedule_is_scaled_in_proportion(clone, epochs, expected):
+    _edit(clone / "train.py", changed(epochs)["train.py"][1])
+    code = (clone / "train.py").read_text()
+    first, second, third = expected
+    for line in (
+        f"if epoch < {first}:",
+        f"(epoch + 1) / {first}",
+        f"epoch >= {first} and epoch < {second}:",
+        f"epoch >= {second} and epoch < {third}:",
+        f"elif epoch >= {third}:",
+        f"range({epochs})",
+        "epoch > 0 and epoch % 2 == 0",
+    ):
+        assert line in code, line
+
+
+def test_a_clone_of_another_version_is_refused(clone):
+    (clone / "model.py").write_text("net = resnet50(weights=None)\n")
+    with pytest.raises(UserError, match=r"model\.py has no 'pretrained=True'"):
+        _edit(clone / "model.py", changed(None)["model.py"][1])
+    (clone / "train.py").unlink()
+    with pytest.raises(UserError, match=r"no train\.py in"):
+        prepare(options(clone), CODES["agw"], (96, 48))
+
+
+@pytest.mark.slow
+def test_their_scripts_run_in_a_copy_and_score_features(clone):
+    copy = prepare(options(clone), CODES["agw"], (96, 48))
+    assert copy != clone and (clone / "model.py").read_text() == FILES["model.py"]
+    assert (copy / "data/made.txt").read_text() == "1 48"  # Lanczos, by its old name
+    assert (copy / "data/cam1").is_symlink()
+    assert not (clone.parent / "root/SYSU-MM01/made.txt").exists()
+    paths = [f"cam{cam}/{pid:04d}/0001.jpg" for cam in (3, 1) for pid in (1, 2)]
+    features = np.array([[1, 0], [0, 1], [1, 0.1], [1, 0]], dtype=np.float32)
+    np.savez(copy / "features.npz", paths=np.array(paths), features=features)
+    out = _call([sys.executable, SHIM, "score", "features.npz"], copy, "score")
+    # the first query's best is person 2 (1.0 against 1.0: the first of equals is person 1)
+    assert json.loads(out) == {"Rank-1": pytest.approx(50.0), "mAP": pytest.approx(25.0)}
+    with pytest.raises(UserError, match=r"score failed \(1\): .*nothing\.npz"):
+        _call([sys.executable, SHIM, "score", "nothing.npz"], copy, "score")
+
+
+def test_the_table_shows_both_sides_by_both_codes():
+    def row(side: str, seed: int, rank1: float) -> dict:
+        cells = {"Rank-1": rank1, "mAP": 2 * rank1}
+        return {"side": side, "seed": seed, "by_ours": cells, "by_theirs": cells}
+
+    rows = [row("theirs", 0, 10.0), row("ours", 0, 11.0), row("theirs", 1, 14.0), row("ours", 1, 9)]
+    result = {"code": "agw", "epochs": 3, "protocol": "p", "draw": "seeded", "rows": rows}
+    assert summary(result)["theirs"]["Rank-1 by_theirs"] == (12.0, 2.0)
+    assert summary(result)["ours"]["mAP by_ours"] == (20.0, 2.0)
+    assert "12.00 ± 2.00" in text(result) and "2 seeds" in text(result)
