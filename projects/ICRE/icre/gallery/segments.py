@@ -187,10 +187,16 @@ class StoredImages(Rows):
         times = times[~np.isnat(times)]
         return (f"{times.min()}Z", f"{times.max()}Z") if len(times) else None
 
-    def names(self, column: str) -> set[str]:
-        """Different texts of a column, such as identity, without those that are unknown."""
+    def names(self, column: str, wanted: Sequence[str] | None = None) -> set[str]:
+        """Different texts of a column, such as identity, without those that are unknown.
+
+        Args:
+            column: its name.
+            wanted: of these names those that are there; None: all.
+        """
         columns = (one.columns.texts.get(column) for one in self.segments)
-        return {name for found in columns if found for name in found.names} - {""}
+        found = {name for found in columns if found for name in found.names} - {""}
+        return found if wanted is None else found & set(wanted)
 
     def known(self, images: ImageTable) -> np.ndarray:
         """(n,) which images of a table are here already, by path and box."""
