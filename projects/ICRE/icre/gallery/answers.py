@@ -151,7 +151,8 @@ def answer(
         there = similarity > -np.inf
         rows, similarity, score = rows[there], similarity[there], score[there]
         images = gallery.images.take(rows)
-        others = np.flatnonzero([key != keys[number] for key in images.keys()])
+        found = images.keys()
+        others = np.flatnonzero([key != keys[number] for key in found])
         rows, similarity, score = rows[others], similarity[others], score[others]
         compared = lines[query["modality"]] is not None
         best = float(score[0]) if len(score) else -1.0

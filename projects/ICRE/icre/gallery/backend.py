@@ -28,7 +28,6 @@ class Gallery(Protocol):
         name: where it is, for messages.
         manifest: at least model {weights, sha256}, index, dimensions, made, changed.
         config: of the model, YAML.
-        features: indexed by rows (n,): their (n, D) unit vectors.
         calibrations: name of the queries' modality -> Calibration.
         change: {images, added, removed} since the calibration.
         has_keys: whether its rows mean the same in other versions.
@@ -44,10 +43,12 @@ class Gallery(Protocol):
     has_keys: bool
 
     @property
-    def images(self) -> Images: ...
+    def images(self) -> Images:
+        """The table."""
 
     @property
-    def features(self) -> Any: ...
+    def features(self) -> Any:
+        """Indexed by rows (n,): their (n, D) unit vectors."""
 
     def nearest(
         self, queries: np.ndarray, top: int, filter: Filter | None = None
