@@ -31,6 +31,7 @@ class Gallery(Protocol):
         calibrations: name of the queries' modality -> Calibration.
         change: {images, added, removed} since the calibration.
         has_keys: whether its rows mean the same in other versions.
+        beside: images that are compared one by one beside the index.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Gallery(Protocol):
     config: str
     version: int
     has_keys: bool
+    beside: int
 
     @property
     def images(self) -> Images:
@@ -84,11 +86,16 @@ class Store(Protocol):
 
     Attributes:
         name: of the place, for messages.
-        title: short, for people.
+        is_remote: whether each look costs a request, and a gallery that was opened reads what the
+            place holds now; False: it is a file's status, and what was opened stays as it was.
     """
 
     name: str
-    title: str
+    is_remote: bool
+
+    @property
+    def title(self) -> str:
+        """Short, for people."""
 
     def open(self) -> Gallery:
         """The newest version.
@@ -131,11 +138,11 @@ class Store(Protocol):
         """Note the files into which answers were written, which a removal then names."""
 
     def verify(self) -> list[str]:
-        """Read everything; returns lines about what was read.
+        """Read everything; returns lines on what was read.
 
         Raises:
             UserError: names what is damaged.
         """
 
     def leftovers(self) -> str:
-        """A note about what a killed writer left; "" if nothing."""
+        """A note on what a killed writer left; "" if nothing."""

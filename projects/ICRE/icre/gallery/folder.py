@@ -25,6 +25,8 @@ class FolderStore:
         folder: of the gallery.
     """
 
+    is_remote = False
+
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.name = str(folder)

@@ -140,6 +140,8 @@ class Rows:
 class StoredImages(Rows):
     """The table of a gallery; decodes only the rows that are asked for."""
 
+    is_sampled = False
+
     def row(self, row: int) -> dict[str, Any]:
         """As `ImageTable.row`."""
         segment, place = self.place(int(row))
@@ -149,6 +151,12 @@ class StoredImages(Rows):
         """Path and box of a row, as `ImageTable.keys`."""
         segment, place = self.place(int(row))
         return (segment.columns.paths[place], *segment.columns.boxes[place].tolist())
+
+    def find(self, row: str) -> dict[str, Any]:
+        """As `row`, of a number as text; LookupError if there is none."""
+        if not (row.isascii() and row.isdecimal() and len(row) < 19):
+            raise LookupError(row)
+        return self.row(int(row))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> ImageTable:
         """The given rows, in that order."""

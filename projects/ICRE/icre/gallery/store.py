@@ -98,6 +98,11 @@ class Gallery:
         return str(self.folder)
 
     @property
+    def beside(self) -> int:
+        """Images that are compared one by one beside the index."""
+        return len(self.images) - self.stored.rows if self.stored else 0
+
+    @property
     def config(self) -> str:
         """The model's config, YAML."""
         return (self.folder / CONFIG).read_text()

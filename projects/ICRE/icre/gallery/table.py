@@ -134,11 +134,15 @@ class Images(Protocol):
     attributes: list[str]
     modalities: np.ndarray
     time_span: tuple[str, str] | None
+    is_sampled: bool  # whether attributes, times and names may be incomplete
 
     def __len__(self) -> int: ...
 
     def take(self, rows: Sequence[Any] | np.ndarray) -> ImageTable:
         """The given rows, in that order."""
+
+    def find(self, row: str) -> dict[str, Any]:
+        """As `ImageTable.row`, of the row that a text names; LookupError if there is none."""
 
     def known(self, images: ImageTable) -> np.ndarray:
         """(n,) which images of a table are here already, by path and box."""

@@ -48,7 +48,7 @@ class MilvusGallery:
     rows: Rows
     config: str
     calibrations: dict[str, Calibration] = field(default_factory=dict)
-    has_keys = True
+    has_keys, beside = True, 0
 
     @cached_property
     def images(self) -> StoredImages:

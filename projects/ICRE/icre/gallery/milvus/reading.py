@@ -9,7 +9,7 @@ import numpy as np
 
 from icre.gallery.milvus.connection import Client
 from icre.gallery.milvus.expressions import among, both, has, quote
-from icre.gallery.milvus.rows import COLUMNS, FEATURE, keys_of, to_table, to_vectors
+from icre.gallery.milvus.rows import COLUMNS, FEATURE, KEY_LETTERS, keys_of, to_table, to_vectors
 from icre.gallery.table import ImageTable
 from icre.modality import NAMES
 from icre.utils.errors import UserError
@@ -113,9 +113,16 @@ class StoredImages:
                 raise UserError(f"the gallery has no row {key} (removed meanwhile?): search again")
         return to_table([known[key] for key in keys])
 
-    def row(self, row: str) -> dict[str, Any]:
-        """As `ImageTable.row`."""
-        return self.take([row]).row(0)
+    def find(self, key: str) -> dict[str, Any]:
+        """As `ImageTable.row`, of the row with a key.
+
+        Raises:
+            LookupError: there is none.
+        """
+        found = self._rows.get([key], COLUMNS) if len(key) == KEY_LETTERS else {}
+        if not found:
+            raise LookupError(key)
+        return to_table([found[key]]).row(0)
 
     def known(self, images: ImageTable) -> np.ndarray:
         """(n,) which images of a table are here already, by path and box."""
@@ -138,6 +145,11 @@ class StoredImages:
             for block in self._rows.each(condition, [column]):
                 found.update(row[column] for row in block)
         return found
+
+    @cached_property
+    def is_sampled(self) -> bool:
+        """Whether `sample` is not all."""
+        return len(self.sample) >= MOST
 
     @cached_property
     def sample(self) -> ImageTable:

@@ -14,6 +14,7 @@ from icre.gallery.table import TIME, ImageTable
 from icre.utils.errors import UserError
 
 FEATURE = "feature"
+KEY_LETTERS = 32
 # of a row without its feature, as Milvus is asked for them
 COLUMNS = ["key", "path", "modality", "camera", "identity", "time", "box", "attributes"]
 PATH_BYTES, NAME_BYTES, ATTRIBUTES_BYTES = 8192, 1024, 32_768
@@ -33,7 +34,7 @@ def create_rows(client: Any, collection: str, dimensions: int, kind: str) -> Non
     from pymilvus.milvus_client.index import IndexParams
 
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=32)
+    schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=KEY_LETTERS)
     schema.add_field("path", DataType.VARCHAR, max_length=PATH_BYTES)
     schema.add_field("modality", DataType.INT8)
     schema.add_field("camera", DataType.VARCHAR, max_length=NAME_BYTES)
@@ -60,7 +61,7 @@ def create_rows(client: Any, collection: str, dimensions: int, kind: str) -> Non
 def key_of(path: str, *box: int) -> str:
     """The key of a row; 128 bits, so that of 10^10 rows no two have one (about 10^-19)."""
     text = json.dumps([path, *box])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LETTERS]
 
 
 def keys_of(images: ImageTable) -> list[str]:

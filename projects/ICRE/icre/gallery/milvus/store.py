@@ -26,6 +26,7 @@ import numpy as np
 
 from icre.gallery import journal
 from icre.gallery.arrays import no_unit_vector
+from icre.gallery.backend import StoreUnavailable
 from icre.gallery.calibration import Calibration
 from icre.gallery.changes import Change, new_images
 from icre.gallery.filters import Filter
@@ -58,6 +59,8 @@ class MilvusStore:
     Raises:
         UserError: it cannot be a collection's name.
     """
+
+    is_remote = True
 
     def __init__(self, client: Client, gallery: str):
         if not (gallery.isascii() and gallery.isidentifier() and len(gallery) <= 200):
@@ -120,7 +123,12 @@ class MilvusStore:
 
     def status(self) -> Hashable:
         """The text of the state."""
-        found = self.records.read_state()
+        try:
+            found = self.records.read_state()
+        except StoreUnavailable:
+            raise
+        except UserError:  # `open` says what is wrong
+            return None
         return found and found[1]
 
     def create(self, model: ModelInfo, dimensions: int, kind: str) -> None:
@@ -129,8 +137,7 @@ class MilvusStore:
         Raises:
             UserError: there is a finished one.
         """
-        state = self.state()
-        self.check_absent(state)
+        state = self.check_absent()
         if state:
             same = state.model.sha256 == model.sha256 and state.dimensions == dimensions
             if same and state.index == kind:
@@ -159,13 +166,27 @@ class MilvusStore:
         )
         self.records.write_state(state)
 
-    def check_absent(self, state: State | None) -> None:
-        """Raise UserError if there is a finished gallery."""
+    def check_absent(self) -> State | None:
+        """The state of an unfinished gallery; raises UserError for a finished one."""
+        state = self.state()
         if state and state.version:
             raise UserError(
                 f"gallery {self.name} exists: add to it with tools/search.py add, or choose "
                 "another --out"
             )
+        return state
+
+    def written(self, images: ImageTable, stamp: str = "") -> np.ndarray:
+        """(N,) which rows an addition of these images has written that was stopped."""
+        check_texts(images)
+        state = self.state()
+        pending = state and state.pending
+        if not state or not pending or pending.digest != _digest(state, images, stamp):
+            return np.zeros(len(images), dtype=bool)
+        keys = keys_of(images)
+        there = self._rows(state).get(keys, ["version"])
+        found = [there.get(key, {}).get("version") == pending.version for key in keys]
+        return np.array(found, dtype=bool)
 
     def addition(self, images: ImageTable, stamp: str = "") -> Addition:
         """Begin to add images, or go on where the same addition was stopped.
@@ -173,16 +194,16 @@ class MilvusStore:
         Args:
             images: N rows, none of which the gallery has.
             stamp: of what their features depend on besides the model.
+
+        Raises:
+            UserError: a text that Milvus cannot hold, or as `begin`.
         """
         check_texts(images)
         state = self.state()
         if state is None:
             raise UserError(f"{self.name} is no gallery: make one with tools/search.py index")
         self._check_dimensions(state)
-        rows = [images.row(row) for row in range(len(images))]
-        content = json.dumps([state.id, state.version, stamp, rows], default=str)
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        return Addition(self.records, self._rows(state), images, digest)
+        return Addition(self.records, self._rows(state), _digest(state, images, stamp))
 
     def add(
         self,
@@ -336,6 +357,12 @@ class MilvusStore:
                 f"collection {self.name} has features of {found or 'no'} dimensions, its state "
                 f"says {state.dimensions}: another program made it anew; index again"
             )
+
+
+def _digest(state: State, images: ImageTable, stamp: str) -> str:
+    rows = [images.row(row) for row in range(len(images))]
+    content = json.dumps([state.id, state.version, stamp, rows])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _logged(rows: list[dict[str, Any]]) -> ImageTable:

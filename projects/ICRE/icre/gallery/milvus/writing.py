@@ -16,7 +16,7 @@ from icre.gallery import journal
 from icre.gallery.arrays import no_unit_vector
 from icre.gallery.milvus.reading import Rows
 from icre.gallery.milvus.records import Pending, Records, State, Text
-from icre.gallery.milvus.rows import keys_of, to_entities
+from icre.gallery.milvus.rows import to_entities
 from icre.gallery.table import ImageTable
 from icre.utils.errors import UserError
 
@@ -128,29 +128,17 @@ class Addition:
 
     Args:
         records, rows: of the gallery, the rows with none hidden.
-        images: N rows, none of which the gallery has.
         digest: of all that the rows depend on.
-
-    Attributes:
-        done: (N,) which of them an earlier attempt has written.
 
     Raises:
         UserError: see `begin`.
     """
 
-    def __init__(self, records: Records, rows: Rows, images: ImageTable, digest: str):
-        self._records, self._rows, self._digest = records, rows, digest
+    def __init__(self, records: Records, rows: Rows, digest: str):
+        self._records, self._rows = records, rows
         self._state = begin(records, rows, digest)
         self._version = self._state.version + 1
         self._beat = time.monotonic()
-        condition = f"version == {self._version}"
-        self.done = np.zeros(len(images), dtype=bool)
-        if rows.count(condition):
-            there = rows.get(keys_of(images), ["version"])
-            self.done = np.array(
-                [there.get(key, {}).get("version") == self._version for key in keys_of(images)],
-                dtype=bool,
-            )
 
     def write(self, images: ImageTable, features: np.ndarray) -> None:
         """Write some of the rows; a row that is there is replaced.
@@ -198,8 +186,3 @@ class Addition:
         since = since.model_copy(update={"added": since.added + count})
         _publish(self._records, self._state, calibrated=since)
         return count
-
-    def give_up(self) -> None:
-        """Drop the rows again; the gallery is as it was before."""
-        self._rows.client("delete", self._rows.collection, filter=f"version == {self._version}")
-        self._records.write_state(self._state.model_copy(update={"pending": None}))
