@@ -75,7 +75,7 @@ class Client:
         if self._client is None:
             from pymilvus import MilvusClient
 
-            for name in ("pymilvus", "milvus_lite"):  # they log errors with their tracebacks
+            for name in ("pymilvus", "milvus_lite", "grpc._server"):  # they log tracebacks
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
             address = self.address
             options = {"server_pem_path": str(address.ca)} if address.ca else {}

@@ -183,6 +183,7 @@ class Addition:
         require_mine(self._records, self._state)
         count = self._rows.count(f"version == {self._version}")
         since = self._state.calibrated
-        since = since.model_copy(update={"added": since.added + count})
+        if self._state.version:  # not of a gallery that is made
+            since = since.model_copy(update={"added": since.added + count})
         _publish(self._records, self._state, calibrated=since)
         return count
