@@ -99,7 +99,7 @@ def test_a_name_that_milvus_has_not(name, tmp_path):
         (("remove", "people", "--camera", "1"), "does not answer"),
         (("info", "people"), "does not answer"),
         (("verify", "people"), "does not answer"),
-        (("serve", "people"), "does not answer"),
+        (("serve", "people", "--port", "0", "--no-audit"), "does not answer"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
