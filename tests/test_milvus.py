@@ -320,7 +320,8 @@ def test_collections_that_are_no_galleries_are_left_alone(tmp_path):
     with lite(tmp_path) as store:
         create_rows(store.client, "gallery", 16, "flat")
         row = {"key": "k", "path": "p", "modality": 0, "camera": "", "identity": "", "time": 0,
-               "box": [0] * 4, "attributes": {}, "version": 1, "feature": vectors(1)[0]}  # fmt: skip
+               "box": [0] * 4, "attributes": {}, "version": 1,
+               "feature": vectors(1)[0]}  # fmt: skip
         store.client("upsert", "gallery", [row])
         for use in (store.open, lambda: fill(store, people(8), vectors(8))):
             with pytest.raises(UserError, match="no gallery of this program"):
