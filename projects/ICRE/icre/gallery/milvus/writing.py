@@ -24,6 +24,7 @@ _BYTES = 4 << 20  # of rows in a request; Milvus' limit is 64 MiB
 _ROW_BYTES = 1024  # of one without its feature, about
 _BEAT, _STALE = 60.0, 600.0  # seconds between two signs of life, and after which one is missed
 _KEYS = 1000  # in a request
+_FLUSHED = 1000  # rows; milvus-lite has no index of those that it has not written into a segment
 
 
 def removal_name(version: int) -> str:
@@ -185,5 +186,8 @@ class Addition:
         since = self._state.calibrated
         if self._state.version:  # not of a gallery that is made
             since = since.model_copy(update={"added": since.added + count})
+        rows = self._rows
+        if count >= _FLUSHED and rows.client.address.is_local:
+            rows.client("flush", rows.collection)  # a server does so by itself
         _publish(self._records, self._state, calibrated=since)
         return count
