@@ -96,7 +96,7 @@ def run(
 
 
 def image_table(order: np.ndarray) -> ImageTable:
-    """Images of thirty days, of `CAMERAS` cameras; those of a person are at order // PER_IDENTITY."""
+    """Images of `CAMERAS` cameras in thirty days; the person of a row is order // PER_IDENTITY."""
     count = len(order)
     rows = np.arange(count)
     return ImageTable(

@@ -48,6 +48,7 @@ class MilvusGallery:
     rows: Rows
     config: str
     calibrations: dict[str, Calibration] = field(default_factory=dict)
+    _there: set[tuple[str, str]] = field(default_factory=set)  # (column, name) that were found
     has_keys, beside = True, 0
 
     @cached_property
@@ -172,8 +173,10 @@ class MilvusGallery:
         condition = expression(filter)
         count = self.rows.count(condition)
         # where rows pass, a name that is alone in its condition is there
-        if not count or filter.not_camera or len(names) > len(dict(names)):
+        doubtful = not count or filter.not_camera or len(names) > len(dict(names))
+        if doubtful and not self._there.issuperset(names):
             self._check(filter, names)
+            self._there.update(names)
         if count and not is_exact(filter):
             keys = self._of_pattern(filter, condition, count)
             condition, count = among("key", keys), len(keys)
