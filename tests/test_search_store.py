@@ -1,6 +1,7 @@
 """tools/search.py with --store, by a trained model and milvus-lite; and `serve` on a store."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,35 @@ import pytest
 from icre.commands import search
 from icre.gallery.filters import Filter
 from icre.gallery.folder import FolderStore
+from icre.gallery.milvus.writing import Addition
 from icre.gallery.store import ModelInfo
 from icre.inference.extractor import FeatureExtractor
 from small_service import COUNT, MODEL, ask, make_gallery, picture, serving
 from small_stores import fill, lite
 from test_milvus import Lost
-from test_search import camera_folders, index_arguments, interrupted_after, pictures
+from test_search import camera_folders, index_arguments, pictures
 
 pytest.importorskip("milvus_lite")
 
 
 def run(*words: object, status: int = 0) -> None:
     assert search.main([str(word) for word in words]) == status
+
+
+@contextmanager
+def stopped_after(count: int):
+    """Ctrl-C after so many writes into the store."""
+    write, calls = Addition.write, []
+
+    def stopping(addition, images, features):
+        if len(calls) == count:
+            raise KeyboardInterrupt
+        calls.append(len(images))
+        write(addition, images, features)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Addition, "write", stopping)
+        yield
 
 
 def matches(file: Path) -> list:
@@ -42,7 +60,7 @@ def test_a_week_in_a_store_by_the_command(finished_run, demo_root, tmp_path, cap
     run(*index_arguments(finished_run, folder, first))
     words = ("index", first, "--weights", finished_run, "--out", "people", "--shard", 4, *store)
     words = (*words, "--device", "cpu")
-    with interrupted_after(2):
+    with stopped_after(1):
         run(*words, status=130)
     run("query", "people", *asked, *store, "--device", "cpu", status=2)
     assert "is unfinished: repeat the command" in capsys.readouterr().err
@@ -61,7 +79,7 @@ def test_a_week_in_a_store_by_the_command(finished_run, demo_root, tmp_path, cap
     run(*words, status=2)
     assert "exists: add to it" in capsys.readouterr().err
     run("add", folder, second, "--device", "cpu")
-    with interrupted_after(2):
+    with stopped_after(1):
         run("add", "people", second, "--shard", 4, *store, "--device", "cpu", status=130)
     run("add", "people", second, "--shard", 4, *store, "--device", "cpu")
     run("add", "people", second, *store, "--device", "cpu", status=2)
