@@ -123,6 +123,8 @@ class MilvusStore:
 
     def status(self) -> Hashable:
         """The text of the state."""
+        if not self.client("has_collection", self.records.collection):
+            return None
         try:
             found = self.records.read_state()
         except StoreUnavailable:
