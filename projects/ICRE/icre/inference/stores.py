@@ -30,7 +30,7 @@ def write_images(
         store: the gallery's place.
         extractor: the gallery's model.
         images: N rows, none of which the gallery has.
-        shard_size: images that are computed and then written.
+        shard_size: images that are written at a time, at most.
         skip_corrupt: leave out images that cannot be read.
         kind: of index; None: the gallery exists.
 
@@ -70,14 +70,12 @@ def write_images(
 def _computed(
     extractor: FeatureExtractor, images: ImageTable, rows: np.ndarray, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rows (n,), features (n, D)) of all rows, at least `size` at a time but for the last."""
+    """(rows (n,), features (n, D)) of all rows, at most `size` at a time."""
     if not len(rows):
         return
     chosen, start = images.take(rows), 0
-    waiting: list[np.ndarray] = []
     for batch in extractor.batches(chosen.sources(), chosen.modalities.tolist()):
-        waiting.append(batch)
-        count = sum(map(len, waiting))
-        if count >= size or start + count == len(rows):
-            yield rows[start : start + count], np.concatenate(waiting)
-            start, waiting = start + count, []
+        for first in range(0, len(batch), size):
+            part = batch[first : first + size]
+            yield rows[start : start + len(part)], part
+            start += len(part)
