@@ -53,7 +53,7 @@ def matches(file: Path) -> list:
 
 @pytest.mark.slow
 def test_a_week_in_a_store_by_the_command(finished_run, demo_root, tmp_path, capsys, monkeypatch):
-    """Index and add with interruptions, calibrate, query, remove: answers are those of a folder."""
+    """Index and add with interruptions, query, remove: answers are those of a folder."""
     folder, store = tmp_path / "folder", ("--store", tmp_path / "store.db")
     (first,), (second,) = camera_folders(demo_root, (1,)), camera_folders(demo_root, (2,))
     asked = pictures(demo_root, (3,))[:3]
@@ -84,9 +84,6 @@ def test_a_week_in_a_store_by_the_command(finished_run, demo_root, tmp_path, cap
     run("add", "people", second, "--shard", 4, *store, "--device", "cpu")
     run("add", "people", second, *store, "--device", "cpu", status=2)
     assert "--skip-existing" in capsys.readouterr().err
-    people = ("--people", *camera_folders(demo_root, (4, 5)), "--device", "cpu")
-    for place in ((folder,), ("people", *store)):
-        run("calibrate", *place, *people)
     for conditions in ((), ("--camera", "2"), ("--path", "*/cam[1]/*"), ("--rerank", "fastreid")):
         answers = []
         for name, place in (("a", (folder,)), ("b", ("people",))):
@@ -102,7 +99,6 @@ def test_a_week_in_a_store_by_the_command(finished_run, demo_root, tmp_path, cap
     run("info", "people", *store)
     told = capsys.readouterr().out
     assert "cameras    1, 2\n" in told and f"--identity {person}; asked for" in told
-    assert "calibrated with" in told
     run("verify", "people", *store)
     assert "each with its key and a unit vector" in capsys.readouterr().out
     other = tmp_path / "other.pth"
