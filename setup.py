@@ -100,6 +100,8 @@ setup(
         "frame": ["pandas"],  # .frame() of scores and comparisons
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm>=1.0.31,<1.1"],
+        # --store; milvus-lite is in no extra: it asks for faiss-cpu, also beside a faiss for GPUs
+        "milvus": ["pymilvus>=3.0.2,<4"],
         "parquet": ["pyarrow>=17,<27"],
         "serve": [
             "fastapi>=0.120",

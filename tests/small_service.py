@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from icre.gallery.store import ModelInfo, open_gallery
+from icre.gallery.backend import Store
+from icre.gallery.folder import FolderStore
+from icre.gallery.store import ModelInfo
 from icre.gallery.table import ImageTable
 from icre.gallery.writing import write
 from icre.modality import NAMES
@@ -98,7 +100,7 @@ def make_gallery(folder: Path, model: ModelInfo = MODEL) -> Path:
 
 
 @contextmanager
-def serving(gallery: Path, **options: object) -> Iterator[TestClient]:
+def serving(gallery: Path | Store, **options: object) -> Iterator[TestClient]:
     """A client of a service; options are `tokens` (lines), `audit`, `uploads` and limits.
 
     The client's `service` is the Service, and its model a SmallModel.
@@ -106,7 +108,9 @@ def serving(gallery: Path, **options: object) -> Iterator[TestClient]:
     tokens = Tokens(options.pop("tokens", ()), "tokens" if "tokens" in options else "")
     audit, uploads = Audit(options.pop("audit", None)), options.pop("uploads", None)
     metrics = Metrics()
-    served = ServedGallery(open_gallery(gallery), metrics, torch.device("cpu"))
+    store = FolderStore(gallery) if isinstance(gallery, Path) else gallery
+    seen = store.status()
+    served = ServedGallery(store, store.open(), seen, metrics, torch.device("cpu"))
     limits = Limits(**options)
     service = Service(served, SmallModel(), limits, tokens, audit, metrics, uploads)
     with TestClient(service.app(), base_url="http://127.0.0.1:8000") as client:

@@ -83,3 +83,21 @@ def test_a_living_gallery_is_measured_row_by_row(tmp_path, capsys):
         assert all(row["recall@10"] == 1 for row in rows if "recall@10" in row and kind == "flat")
     assert main([*words.split(), "flat", "--removed", "5"]) == 2
     assert "--removed must be at least" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_places_of_galleries_are_measured_side_by_side(tmp_path, capsys):
+    pytest.importorskip("milvus_lite")
+    out = tmp_path / "b.json"
+    words = "stores --size 300 --dimensions 32 --added 40 --queries 5 --json"
+    assert main([*words.split(), str(out)]) == 0
+    told, rows = capsys.readouterr().out, json.loads(out.read_text())["rows"]
+    places = ("folder, flat", "folder, hnsw", "milvus-lite, hnsw")
+    steps = [[row["step"] for row in rows if row["place"] == place] for place in places]
+    assert steps[0] == steps[1] == steps[2] and len(steps[0]) == 10
+    assert all(told.count(f"{place}  add") == 1 for place in places)
+    narrow = [row["recall@1"] for row in rows if row["step"] == "narrow filter, in a batch"]
+    assert narrow == [1, 1, 1]
+    assert all(row["seconds"] > 0 for row in rows)
+    assert main(["stores", "--size", "10", "--json", str(out)]) == 2
+    assert "--size and --added must be at least" in capsys.readouterr().err

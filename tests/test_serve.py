@@ -18,6 +18,7 @@ from icre.gallery import changes, versions
 from icre.gallery.answers import answer, as_json
 from icre.gallery.calibration import Calibration
 from icre.gallery.filters import Filter
+from icre.gallery.folder import FolderStore
 from icre.gallery.store import ModelInfo, open_gallery
 from icre.gallery.table import ImageTable
 from icre.serve import changing
@@ -243,7 +244,7 @@ def test_pictures_are_served_by_row_of_this_version(own):
             ("1/-1", 404),
             ("0/3", 410),
             ("2/3", 410),
-            ("1/x", 422),
+            ("1/x", 404),
             ("1/..%2F..%2Fetc%2Fpasswd", 404),
         ):
             assert client.get(f"/v1/images/{path}").status_code == status, path
@@ -536,13 +537,13 @@ def test_tokens_come_from_a_file_or_the_environment(tmp_path, monkeypatch, caplo
 def test_bad_starts_end_in_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("ICRE_TOKENS", raising=False)
     with pytest.raises(UserError, match=r"--host 0\.0\.0\.0: others can reach it"):
-        check(Settings(tmp_path, host="0.0.0.0"))
+        check(Settings(FolderStore(tmp_path), host="0.0.0.0"))
     with pytest.raises(UserError, match="--uploads"):
-        check(Settings(tmp_path, uploads=tmp_path / "none"))
+        check(Settings(FolderStore(tmp_path), uploads=tmp_path / "none"))
     for host in ("127.0.0.1", "::1", "localhost"):
-        assert not check(Settings(tmp_path, host=host))
+        assert not check(Settings(FolderStore(tmp_path), host=host))
     monkeypatch.setenv("ICRE_TOKENS", f"a read {READ}")
-    assert check(Settings(tmp_path, host="0.0.0.0"))
+    assert check(Settings(FolderStore(tmp_path), host="0.0.0.0"))
     with pytest.raises(UserError, match="--max-bytes"):
         Limits(bytes=0)
 

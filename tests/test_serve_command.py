@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 import test_search
 from icre.benchmark import serve as benchmark
 from icre.commands.benchmark import main
+from icre.gallery.folder import FolderStore
 from icre.serve.limits import Limits
 from icre.serve.start import Settings, build
 from icre.serve.tokens import Tokens
@@ -28,7 +29,7 @@ gallery = test_search.gallery  # a fixture
 
 def test_the_answer_is_that_of_the_query_command(gallery, demo_root, tmp_path):
     paths = pictures(demo_root, (3,))[:3]
-    settings = Settings(gallery, device="cpu", audit=None, limits=Limits(batch=2))
+    settings = Settings(FolderStore(gallery), device="cpu", audit=None, limits=Limits(batch=2))
     with TestClient(build(settings, Tokens()).app(), base_url="http://localhost") as client:
         files = [("image", Path(path).read_bytes()) for path in paths]
         reply = client.post("/v1/query", files=files, data={"modality": "infrared"})

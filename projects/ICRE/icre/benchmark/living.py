@@ -73,7 +73,7 @@ def run(
     vectors, asked = clustered(size + added, queries, dimensions, seed)
     # shuffled, so that a person's images are spread over the gallery
     order = np.random.default_rng(seed).permutation(size + added)
-    vectors, table = vectors[order], _table(order)
+    vectors, table = vectors[order], image_table(order)
     rows: list[dict[str, Any]] = []
     watch = watch or Watch()
     with tempfile.TemporaryDirectory(dir=folder, prefix="living") as below:
@@ -95,7 +95,8 @@ def run(
     }
 
 
-def _table(order: np.ndarray) -> ImageTable:
+def image_table(order: np.ndarray) -> ImageTable:
+    """Images of `CAMERAS` cameras in thirty days; the person of a row is order // PER_IDENTITY."""
     count = len(order)
     rows = np.arange(count)
     return ImageTable(

@@ -51,6 +51,23 @@ def _living(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     return living, living.run(**{name: getattr(args, name) for name in names}, watch=watch)
 
 
+def _stores_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--size", type=int, default=20_000, help="gallery images (20000)")
+    sub.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
+    sub.add_argument("--added", type=int, default=1000, help="images, as many are removed (1000)")
+    sub.add_argument("--queries", type=int, default=100, help="in one batch (100)")
+    sub.add_argument("--seed", type=int, default=0, help="of the vectors (0)")
+    sub.add_argument("--store", metavar="URI", help="a Milvus (default: a file of milvus-lite)")
+    sub.add_argument("--store-token", metavar="FILE", dest="token_file", help="of that Milvus")
+
+
+def _stores(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
+    from icre.benchmark import stores
+
+    names = ("size", "dimensions", "added", "queries", "seed", "store", "token_file")
+    return stores, stores.run(**{name: getattr(args, name) for name in names}, watch=watch)
+
+
 def _serve_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--size", type=int, default=100_000, help="gallery images (100000)")
     sub.add_argument(
@@ -81,6 +98,11 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
         "a gallery of a million images: opened, searched, filtered, extended, reduced",
         _living_arguments,
         _living,
+    ),
+    "stores": (
+        "a gallery in Milvus beside those in folders: recall, latency, changes",
+        _stores_arguments,
+        _stores,
     ),
     "serve": (
         "search serve under load: queries a second, latency, memory",

@@ -12,6 +12,7 @@ from icre.utils.files import check_output
 
 if TYPE_CHECKING:  # imported where they are used, for a quick --help
     from icre.gallery.calibration import Calibration
+    from icre.gallery.table import ImageTable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,14 +48,14 @@ def _index_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", required=True, type=Path, metavar="GALLERY")
     sub.add_argument(
         "--index",
-        choices=("flat", "ivf", "hnsw", "ivfpq"),
-        default="flat",
+        choices=("flat", "ivf", "hnsw", "ivfpq", "diskann"),
         help="flat: exact, for up to some hundred thousand images; ivf: cells, exact inside, quick "
         "to build; hnsw: a graph of neighbours, the fastest search; ivfpq: compressed in cells, "
-        "the least memory (flat)",
+        "the least memory; diskann: a graph on disks, in Milvus only (flat; with --store hnsw)",
     )
     shared.add_extraction(sub)
     shared.add_images(sub)
+    shared.add_store(sub)
 
 
 def _calibrate_arguments(sub: argparse.ArgumentParser) -> None:
@@ -70,6 +71,7 @@ def _calibrate_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--root", metavar="DIR", help="DATASETS.ROOT, if it is not the config's")
     shared.add_images(sub)
     shared.add_weights(sub)
+    shared.add_store(sub)
 
 
 def _query_arguments(sub: argparse.ArgumentParser) -> None:
@@ -93,23 +95,57 @@ def _query_arguments(sub: argparse.ArgumentParser) -> None:
     shared.add_images(sub)
     shared.add_filter(sub, "searched are")
     shared.add_weights(sub)
+    shared.add_store(sub)
 
 
 def _index(args: argparse.Namespace) -> None:
+    if args.store is None:
+        _index_folder(args)
+    else:
+        _index_store(args)
+
+
+def _index_folder(args: argparse.Namespace) -> None:
     from icre.inference.galleries import GalleryBuilder, check_request
     from icre.inference.run import open_model
 
+    shared.open_store(args, args.out)
+    kind = args.index or "flat"
+    if kind == "diskann":
+        raise UserError("--index diskann is one of Milvus: give --store, or choose another")
     images = shared.collect_images(args.sources, args)
-    check_request(args.out, images, args.index, args.shard)
+    check_request(args.out, images, kind, args.shard)
     extractor = open_model(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
-    builder = GalleryBuilder(args.out, images, extractor, args.index, args.shard)
+    builder = GalleryBuilder(args.out, images, extractor, kind, args.shard)
     total, pending = len(builder.staged.shards), len(builder.staged.pending)
     if pending < total:
         print(f"going on: {total - pending} of {total} shards are there")
     kept, skipped = builder.build(args.skip_corrupt)
     shared.show_skipped(skipped)
-    people = len(set(kept.identities) - {""})
-    cli.show(f"{args.out}: {len(kept)} images, {people or 'no'} known people, index {args.index}")
+    _show_indexed(str(args.out), kept, kind)
+
+
+def _index_store(args: argparse.Namespace) -> None:
+    from icre.inference.galleries import check_shard_size
+    from icre.inference.run import open_model
+    from icre.inference.stores import write_images
+
+    check_shard_size(args.shard)
+    store, kind = shared.open_new(args, args.out)
+    images = shared.collect_images(args.sources, args)
+    extractor = open_model(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
+    kept, skipped, there = write_images(
+        store, extractor, images, args.shard, args.skip_corrupt, kind
+    )
+    if there:
+        print(f"went on: {there} of {len(images)} images were there")
+    shared.show_skipped(skipped)
+    _show_indexed(store.name, kept, kind)
+
+
+def _show_indexed(name: str, images: "ImageTable", kind: str) -> None:
+    people = len(set(images.identities) - {""})
+    cli.show(f"{name}: {len(images)} images, {people or 'no'} known people, index {kind}")
 
 
 def _calibrate(args: argparse.Namespace) -> None:
@@ -119,7 +155,8 @@ def _calibrate(args: argparse.Namespace) -> None:
     from icre.gallery.calibration import SAME_PERSON, shared_people
     from icre.inference.galleries import calibrate_gallery, held_out_people, open_with_model
 
-    gallery, extractor = open_with_model(args.gallery, args.weights, args.device, args.root)
+    store = shared.open_store(args, args.gallery)
+    gallery, extractor = open_with_model(store, args.weights, args.device, args.root)
     if args.people:
         people, source, held_out = shared.collect_images(args.people, args), args.people[0], True
     else:
@@ -131,7 +168,7 @@ def _calibrate(args: argparse.Namespace) -> None:
             f"note: {len(known)} people who are in the gallery are left out, such as {known[0]} "
             f"({SAME_PERSON})"
         )
-    found = calibrate_gallery(gallery, extractor, people, source, held_out)
+    found = calibrate_gallery(store, gallery, extractor, people, source, held_out)
     print(_calibration_table(found))
     if any(one.lines for one in found.values()):
         print("the gallery holds both modalities: thresholds are of the comparable similarity")
@@ -173,17 +210,18 @@ def _calibration_table(calibrations: dict[str, "Calibration"]) -> str:
 
 def _query(args: argparse.Namespace) -> None:
     from icre.evaluation import records
-    from icre.gallery import journal
     from icre.gallery.answers import answer, as_json, not_comparable, text
     from icre.gallery.page import save_page
     from icre.inference.galleries import features_of, open_with_model
     from icre.utils.image import verify_images
 
     check_output(args.json, args.html)
+    store = shared.open_store(args, args.gallery)
+    store.open()  # what is wrong with it is told before images are read
+    conditions = shared.read_filter(args)
     images = shared.collect_images(args.images, args)
     verify_images(images.sources(), progress=False)
-    conditions = shared.read_filter(args)
-    gallery, extractor = open_with_model(args.gallery, args.weights, args.device)
+    gallery, extractor = open_with_model(store, args.weights, args.device)
     features = features_of(extractor, images)
     note = not_comparable(gallery, images)
     if note:
@@ -194,10 +232,10 @@ def _query(args: argparse.Namespace) -> None:
     if args.json:
         records.save(as_json(answers), args.json)
     if args.html:
-        title = f"{gallery.folder.resolve().name}: {len(gallery.images)} images"
+        title = f"{store.title}: {len(gallery.images)} images"
         save_page(answers, args.html, title)
-    journal.remember_answers(gallery.folder, gallery.version, args.json, args.html)
-    if (args.json or args.html) and not gallery.is_current():
+    store.remember_answers(gallery.version, args.json, args.html)
+    if (args.json or args.html) and store.open().version != gallery.version:
         print("note: the gallery was changed meanwhile; the answers are those of before")
 
 

@@ -9,7 +9,7 @@ from icre.utils import cli
 from icre.utils.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from icre.gallery.store import Gallery
+    from icre.gallery.backend import Gallery
 
 
 def _add_gallery(sub: argparse.ArgumentParser) -> None:
@@ -28,16 +28,17 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     shared.add_extraction(sub)
     shared.add_images(sub)
     shared.add_weights(sub)
+    shared.add_store(sub)
 
 
 def add(args: argparse.Namespace) -> None:
     """Add images to a gallery."""
     from icre.gallery.changes import new_images
-    from icre.gallery.store import open_gallery
     from icre.inference.galleries import add_images, check_shard_size, open_with_model
 
     check_shard_size(args.shard)
-    known = open_gallery(args.gallery)
+    store = shared.open_store(args, args.gallery)
+    known = store.open()
     images = shared.collect_images(args.sources, args)
     new = new_images(known, images, args.skip_existing)
     there = len(images) - len(new)
@@ -45,12 +46,21 @@ def add(args: argparse.Namespace) -> None:
         print(f"{there} of {len(images)} images are there already, and left out")
     if not len(new):
         return
-    gallery, extractor = open_with_model(args.gallery, args.weights, args.device)
-    change, skipped = add_images(gallery, extractor, new, args.shard, args.skip_corrupt)
+    gallery, extractor = open_with_model(store, args.weights, args.device)
+    if store.is_remote:
+        from icre.inference.stores import write_images
+
+        added, skipped, there = write_images(store, extractor, new, args.shard, args.skip_corrupt)
+        changed = store.open()
+        if there:
+            print(f"went on: {there} of {len(new)} images were there")
+    else:
+        change, skipped = add_images(gallery, extractor, new, args.shard, args.skip_corrupt)
+        added, changed = change.images, change.gallery
+        _tell_index(changed, change.rebuilt)
     shared.show_skipped(skipped)
-    _tell_index(change.gallery, change.rebuilt)
-    cli.show(f"{args.gallery}: {len(change.images)} images added, now {len(change.gallery.images)}")
-    show_change(change.gallery)
+    cli.show(f"{store.name}: {len(added)} images added, now {len(changed.images)}")
+    show_change(changed)
 
 
 def remove_arguments(sub: argparse.ArgumentParser) -> None:
@@ -60,19 +70,19 @@ def remove_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--reason", default="", metavar="TEXT", help="is written into the gallery's log of removals"
     )
+    shared.add_store(sub)
 
 
 def remove(args: argparse.Namespace) -> None:
     """Remove images from a gallery."""
-    from icre.gallery.changes import remove
-
+    store = shared.open_store(args, args.gallery)
     conditions = shared.read_filter(args)
     if not conditions:
         raise UserError("remove: name a condition, such as --identity X or --before TIME")
-    change = remove(args.gallery, conditions, args.reason)
+    change = store.remove(conditions, args.reason)
     _tell_index(change.gallery, change.rebuilt)
     cli.show(
-        f"{args.gallery}: {len(change.images)} images removed, now {len(change.gallery.images)}; "
+        f"{store.name}: {len(change.images)} images removed, now {len(change.gallery.images)}; "
         "their features, rows and vectors are deleted, the image files are not"
     )
     if change.answers:
@@ -110,16 +120,18 @@ def merge(args: argparse.Namespace) -> None:
     )
 
 
+def look_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of `info` and `verify`."""
+    _add_gallery(sub)
+    shared.add_store(sub)
+
+
 def info(args: argparse.Namespace) -> None:
     """Print what a gallery holds."""
-    from icre.gallery import journal
-    from icre.gallery.store import open_gallery
-    from icre.gallery.versions import leftovers
-
-    gallery = open_gallery(args.gallery)
-    manifest, images, stored = gallery.manifest, gallery.images, gallery.stored
+    store = shared.open_store(args, args.gallery)
+    gallery = store.open()
+    manifest, images, behind = gallery.manifest, gallery.images, gallery.beside
     cameras, people = sorted(images.names("camera")), images.names("identity")
-    behind = len(images) - stored.rows if stored else 0
     lines = {
         "images": f"{len(images)} of {manifest['dimensions']} dimensions",
         "version": f"{gallery.version}",
@@ -133,14 +145,16 @@ def info(args: argparse.Namespace) -> None:
     }
     for name, text in lines.items():
         cli.show(f"{name:11}{printable(text)}")
-    for entry in journal.removals(args.gallery, gallery.version):
+    if images.is_sampled:
+        cli.show("note: cameras, people, times and attributes are those of a part of the images")
+    for entry in store.removals(gallery.version):
         count = len(entry.get("rows", []))
         what = f"{count} images, {entry.get('date')}: {entry.get('reason')}"
         cli.show(f"removed    {printable(what)}")
     show_change(gallery)
-    left = leftovers(gallery)
+    left = store.leftovers()
     if left:
-        cli.show(f"note: {len(left)} files of a writer that was killed, or still runs")
+        cli.show(f"note: {left}")
 
 
 def _listed(names: list[str]) -> str:
@@ -150,17 +164,8 @@ def _listed(names: list[str]) -> str:
 
 def verify(args: argparse.Namespace) -> None:
     """Read all of a gallery and compare it with its checksums."""
-    from icre.gallery.store import open_gallery
-    from icre.gallery.verify import verify
-
-    gallery = open_gallery(args.gallery)
-    files, left = verify(gallery)
-    cli.show(f"{args.gallery}: {len(gallery.images)} images, {files} files, all as written")
-    if left:
-        cli.show(
-            f"note: {len(left)} files are of a writer that was killed, or still runs, such as "
-            f"{printable(left[0].name)}; the next change deletes them"
-        )
+    for line in shared.open_store(args, args.gallery).verify():
+        cli.show(line)
 
 
 def show_change(gallery: "Gallery") -> None:
@@ -177,12 +182,11 @@ def show_change(gallery: "Gallery") -> None:
 
 
 def _tell_index(gallery: "Gallery", rebuilt: bool) -> None:
-    stored, kind = gallery.stored, gallery.manifest["index"]
     if rebuilt:
+        kind = gallery.manifest["index"]
         print(f"the index ({kind}) was built anew, of all {len(gallery.images)} images")
-    elif kind != "flat":
-        rows = stored.rows if stored else 0
-        print(f"{len(gallery.images) - rows} images are searched one by one beside the index")
+    elif gallery.beside:
+        print(f"{gallery.beside} images are searched one by one beside the index")
 
 
 # name -> (description, function that adds its arguments, function that runs it)
@@ -194,6 +198,6 @@ COMMANDS = {
         remove,
     ),
     "merge": ("make a gallery of the images of others", merge_arguments, merge),
-    "info": ("what a gallery holds, and what was removed from it", _add_gallery, info),
-    "verify": ("read all of a gallery and compare it with its checksums", _add_gallery, verify),
+    "info": ("what a gallery holds, and what was removed from it", look_arguments, info),
+    "verify": ("read all of a gallery and compare it with its checksums", look_arguments, verify),
 }

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from icre.modality import NAMES
 from icre.utils import cli
-from icre.utils.errors import printable
+from icre.utils.errors import UserError, printable
 
 if TYPE_CHECKING:  # imported where they are used, for a quick --help
+    from icre.gallery.backend import Store
     from icre.gallery.filters import Filter
+    from icre.gallery.milvus.store import MilvusStore
     from icre.gallery.table import ImageTable
 
 SOURCES = (
@@ -88,6 +90,72 @@ def read_filter(args: argparse.Namespace) -> "Filter":
     names = ("camera", "not_camera", "identity", "after", "before", "path", "where")
     options = {name: getattr(args, name) for name in names}
     return Filter.parse(modality=args.in_modality, **options)
+
+
+def add_store(sub: argparse.ArgumentParser) -> None:
+    """--store and what it takes: `open_store` reads them."""
+    group = sub.add_argument_group("a gallery in Milvus, by its name in place of a folder")
+    group.add_argument(
+        "--store",
+        metavar="URI",
+        help="https://HOST:PORT or http://HOST:PORT, with /DATABASE where it is not the default "
+        "one, or for milvus-lite a file name that ends in .db (extra milvus)",
+    )
+    group.add_argument(
+        "--store-token",
+        metavar="FILE",
+        help="holds the token or user:password (default: the environment variable "
+        "ICRE_STORE_TOKEN, if set)",
+    )
+    group.add_argument(
+        "--store-ca", metavar="PEM", help="certificates to trust (default: the system's)"
+    )
+
+
+def open_store(args: argparse.Namespace, gallery: str | Path, patient: bool = True) -> "Store":
+    """The place of a gallery: a folder, or with --store a name in Milvus.
+
+    Args:
+        args: with the arguments of `add_store`.
+        gallery: the folder or the name.
+        patient: wait and try again where Milvus does not answer.
+    """
+    if args.store is None:
+        from icre.gallery.folder import FolderStore
+
+        for option in ("store_token", "store_ca"):
+            if getattr(args, option) is not None:
+                raise UserError(f"--{option.replace('_', '-')} needs --store")
+        return FolderStore(gallery)
+    return _in_milvus(args, gallery, patient)
+
+
+def open_new(args: argparse.Namespace, gallery: str | Path) -> "tuple[MilvusStore, str]":
+    """The place of a gallery that is made in Milvus, and its kind of index.
+
+    Raises:
+        UserError: there is one, or Milvus has no such index.
+    """
+    from icre.gallery.milvus.rows import KINDS
+
+    store, kind = _in_milvus(args, gallery), args.index or "hnsw"
+    if kind not in KINDS or (kind == "diskann" and store.client.address.is_local):
+        where = "milvus-lite" if kind in KINDS else "--store"
+        raise UserError(f"--index {kind} is none of {where}: choose flat, hnsw or ivf")
+    store.check_absent()
+    return store, kind
+
+
+def _in_milvus(
+    args: argparse.Namespace, gallery: str | Path, patient: bool = True
+) -> "MilvusStore":
+    from icre.gallery.milvus.address import parse_address
+    from icre.gallery.milvus.connection import Client
+    from icre.gallery.milvus.store import MilvusStore
+
+    address = parse_address(args.store, args.store_token, args.store_ca)
+    client = Client(address) if patient else Client(address, timeout=5, attempts=1)
+    return MilvusStore(client, str(gallery))
 
 
 def add_weights(sub: argparse.ArgumentParser) -> None:

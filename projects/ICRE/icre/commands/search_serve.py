@@ -13,6 +13,7 @@ def serve_arguments(sub: argparse.ArgumentParser) -> None:
     """Of `serve`."""
     sub.add_argument("gallery", type=Path, metavar="GALLERY")
     shared.add_weights(sub)
+    shared.add_store(sub)
     sub.add_argument(
         "--host", default="127.0.0.1", help="another address than this machine's own needs tokens"
     )
@@ -51,8 +52,10 @@ def serve(args: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"serve needs {error.name}: pip install 'icre[serve]'") from None
     limits = Limits(**{one.name: getattr(args, one.name) for one in fields(Limits)})
-    names = ("gallery", "weights", "device", "host", "port", "tokens", "uploads", "audit")
-    start(Settings(**{name: getattr(args, name) for name in names}, limits=limits))
+    place = args.gallery if args.store else args.gallery.resolve()
+    store = shared.open_store(args, place, patient=False)
+    names = ("weights", "device", "host", "port", "tokens", "uploads", "audit")
+    start(Settings(store, **{name: getattr(args, name) for name in names}, limits=limits))
 
 
 COMMANDS = {"serve": ("answer queries by HTTP, with a page", serve_arguments, serve)}

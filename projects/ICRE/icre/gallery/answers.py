@@ -9,9 +9,9 @@ from tabulate import tabulate
 
 from icre.evaluation.openset import check_far
 from icre.evaluation.rerank import rerank
+from icre.gallery.backend import Gallery
 from icre.gallery.filters import Filter
 from icre.gallery.mixed import Lines, nearest
-from icre.gallery.store import Gallery
 from icre.gallery.table import ImageTable
 from icre.modality import NAMES
 from icre.utils.errors import UserError, printable
@@ -37,7 +37,8 @@ class Match:
         time: ISO 8601, UTC; "" if unknown.
         box: x, y, width, height in pixels of a crop; None: the whole image.
         attributes: name -> text.
-        row: in the version of the gallery that was searched; -1 if unknown.
+        row: its number in the version of the gallery that was searched, or its key in a store;
+            -1 if unknown.
     """
 
     rank: int
@@ -53,7 +54,7 @@ class Match:
     time: str = ""
     box: tuple[int, int, int, int] | None = None
     attributes: dict[str, str] = field(default_factory=dict)
-    row: int = -1
+    row: int | str = -1
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,11 @@ def answer(
         _found(gallery, queries, features, wanted, lines, filter)
     ):
         query = queries.row(number)
-        others = [row >= 0 and gallery.images.key(row) != keys[number] for row in rows]
+        there = similarity > -np.inf
+        rows, similarity, score = rows[there], similarity[there], score[there]
+        images = gallery.images.take(rows)
+        found = images.keys()
+        others = np.flatnonzero([key != keys[number] for key in found])
         rows, similarity, score = rows[others], similarity[others], score[others]
         compared = lines[query["modality"]] is not None
         best = float(score[0]) if len(score) else -1.0
@@ -156,22 +161,18 @@ def answer(
             near = np.ascontiguousarray(gallery.features[rows])
             distance = rerank(features[number][None], near, algorithm=algorithm)[0]
             order = np.argsort(distance, kind="stable")
-            rows, similarity, score, distance = (
-                one[order] for one in (rows, similarity, score, distance)
+            others, rows, similarity, score, distance = (
+                one[order] for one in (others, rows, similarity, score, distance)
             )
         threshold = thresholds[query["modality"]]
         matches = [
-            _match(query, rank, _row(gallery, row), *scores, threshold, compared)
-            for rank, (row, *scores) in enumerate(
-                zip(rows[:top], similarity[:top], score[:top], distance[:top]), start=1
+            _match(query, rank, images.row(place) | {"row": row}, *scores, threshold, compared)
+            for rank, (place, row, *scores) in enumerate(
+                zip(others[:top], rows.tolist(), similarity, score, distance), start=1
             )
         ]
         answers.append(_answer(query, matches, best, threshold, algorithm, compared))
     return answers
-
-
-def _row(gallery: Gallery, row: int) -> dict[str, Any]:
-    return gallery.images.row(row) | {"row": int(row)}
 
 
 def not_comparable(gallery: Gallery, queries: ImageTable) -> str | None:
@@ -218,7 +219,7 @@ def _threshold(gallery: Gallery, modality: str, far: float | None) -> _Threshold
         return _Threshold(calibration.threshold(rate), rate, calibration.held_out)
     if far is not None:
         raise UserError(
-            f"--far: gallery {gallery.folder} is not calibrated for {modality} "
+            f"--far: gallery {gallery.name} is not calibrated for {modality} "
             "queries: run tools/search.py calibrate first"
         )
     return None

@@ -19,8 +19,7 @@ from pydantic import Field, PositiveInt
 
 from icre.evaluation.openset import Scores, threshold_at
 from icre.gallery.mixed import Lines, Search, comparable, learn_lines, nearest
-from icre.gallery.segments import StoredImages
-from icre.gallery.table import ImageTable
+from icre.gallery.table import Images, ImageTable
 from icre.modality import NAMES
 from icre.utils.errors import UserError
 from icre.utils.schema import Closed, parse
@@ -118,7 +117,7 @@ class _Stored(Closed):
 
 
 def calibrate(
-    gallery: StoredImages,
+    gallery: Images,
     search: Search,
     people: ImageTable,
     features: np.ndarray,
@@ -179,9 +178,9 @@ def calibrate(
     return result
 
 
-def shared_people(gallery: StoredImages, people: ImageTable) -> Sequence[str]:
+def shared_people(gallery: Images, people: ImageTable) -> Sequence[str]:
     """Identities that are in the gallery too, which `calibrate` leaves out."""
-    return sorted(set(people.identities) & gallery.names("identity"))
+    return sorted(set(people.identities) & gallery.names("identity", people.identities))
 
 
 def _genuine_scores(

@@ -54,7 +54,7 @@ def new_images(gallery: Gallery, images: ImageTable, skip_existing: bool) -> Ima
     first = images.paths[there[0]]
     if not skip_existing:
         raise UserError(
-            f"{first}{more} is in gallery {gallery.folder} already: leave out what is there with "
+            f"{first}{more} is in gallery {gallery.name} already: leave out what is there with "
             "--skip-existing, or remove it first to replace it"
         )
     return images.take(np.setdiff1d(np.arange(len(images)), there))

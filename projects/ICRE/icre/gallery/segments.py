@@ -144,6 +144,8 @@ class Rows:
 class StoredImages(Rows):
     """The table of a gallery; decodes only the rows that are asked for."""
 
+    is_sampled = False
+
     def row(self, row: int) -> dict[str, Any]:
         """As `ImageTable.row`."""
         segment, place = self.place(int(row))
@@ -153,6 +155,12 @@ class StoredImages(Rows):
         """Path and box of a row, as `ImageTable.keys`."""
         segment, place = self.place(int(row))
         return (segment.columns.paths[place], *segment.columns.boxes[place].tolist())
+
+    def find(self, row: str) -> dict[str, Any]:
+        """As `row`, of a number as text; LookupError if there is none."""
+        if not (row.isascii() and row.isdecimal() and len(row) < 19):
+            raise LookupError(row)
+        return self.row(int(row))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> ImageTable:
         """The given rows, in that order."""
@@ -191,10 +199,16 @@ class StoredImages(Rows):
         times = times[~np.isnat(times)]
         return (f"{times.min()}Z", f"{times.max()}Z") if len(times) else None
 
-    def names(self, column: str) -> set[str]:
-        """Different texts of a column, such as identity, without those that are unknown."""
+    def names(self, column: str, wanted: Sequence[str] | None = None) -> set[str]:
+        """Different texts of a column, such as identity, without those that are unknown.
+
+        Args:
+            column: its name.
+            wanted: of these names those that are there; None: all.
+        """
         columns = (one.columns.texts.get(column) for one in self.segments)
-        return {name for found in columns if found for name in found.names} - {""}
+        found = {name for found in columns if found for name in found.names} - {""}
+        return found if wanted is None else found & set(wanted)
 
     def known(self, images: ImageTable) -> np.ndarray:
         """(n,) which images of a table are here already, by path and box."""

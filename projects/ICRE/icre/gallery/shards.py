@@ -59,10 +59,11 @@ def plan(folder: Path, images: ImageTable, model: str, size: int) -> list[Shard]
     """
     starts = range(0, len(images), size)
     ranges = [range(start, min(start + size, len(images))) for start in starts]
-    return [Shard(folder / f"{_checksum(images, rows, model)}.npz", rows) for rows in ranges]
+    return [Shard(folder / f"{checksum(images, rows, model)}.npz", rows) for rows in ranges]
 
 
-def _checksum(images: ImageTable, rows: range, model: str) -> str:
+def checksum(images: ImageTable, rows: range, model: str) -> str:
+    """Of all that the features of some rows depend on; `model` is the model's fingerprint."""
     lines = [model]
     for row in rows:
         path, modality = images.paths[row], images.modalities[row]

@@ -90,6 +90,23 @@ class Gallery:
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     on_gpu: faiss.Index | None = None
 
+    has_keys = False  # rows are numbers, which a change gives to other images
+
+    @property
+    def name(self) -> str:
+        """Its folder, for messages."""
+        return str(self.folder)
+
+    @property
+    def beside(self) -> int:
+        """Images that are compared one by one beside the index."""
+        return len(self.images) - self.stored.rows if self.stored else 0
+
+    @property
+    def config(self) -> str:
+        """The model's config, YAML."""
+        return (self.folder / CONFIG).read_text()
+
     @cached_property
     def images(self) -> StoredImages:
         """N rows."""
@@ -171,6 +188,10 @@ class Gallery:
         filter.check([one.columns for one in self.segments], str(self.folder))
         masks = [filter.mask(one.columns) for one in self.segments]
         return np.concatenate([np.zeros(0, dtype=bool), *masks])
+
+    def count(self, filter: Filter) -> int:
+        """Images that meet a filter; errors as of `passing`."""
+        return int(self.passing(filter).sum())
 
     def _search_index(
         self, stored: StoredIndex, queries: np.ndarray, top: int, allowed: np.ndarray | None

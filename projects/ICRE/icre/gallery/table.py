@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -123,3 +123,35 @@ class ImageTable:
                 for name in names
             },
         )
+
+
+class Images(Protocol):
+    """The table of a gallery's images.
+
+    A row is what `Gallery.nearest` returns: a number in a folder, a key in Milvus.
+    """
+
+    attributes: list[str]
+    modalities: np.ndarray
+    time_span: tuple[str, str] | None
+    is_sampled: bool  # whether attributes, times and names may be incomplete
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Sequence[Any] | np.ndarray) -> ImageTable:
+        """The given rows, in that order."""
+
+    def find(self, row: str) -> dict[str, Any]:
+        """As `ImageTable.row`, of the row that a text names; LookupError if there is none."""
+
+    def known(self, images: ImageTable) -> np.ndarray:
+        """(n,) which images of a table are here already, by path and box."""
+
+    def names(self, column: str, wanted: Sequence[str] | None = None) -> set[str]:
+        """Different texts of a column, without those that are unknown.
+
+        Args:
+            column: camera, identity or an attribute.
+            wanted: of these names those that are there; None: all, of a store those that a
+                sample of its rows has.
+        """

@@ -1,6 +1,6 @@
 """Galleries with the model of their features: building, opening, extending and calibrating them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +8,14 @@ import numpy as np
 import icre.compat  # noqa: F401
 
 from icre.datasets import load_dataset
-from icre.gallery import changes, shards, staging, store, writing
+from icre.gallery import changes, shards, staging, writing
+from icre.gallery.backend import Gallery, Store
 from icre.gallery.calibration import Calibration, calibrate
 from icre.gallery.images import collect
 from icre.gallery.index import require_enough
-from icre.gallery.manifest import CONFIG
 from icre.gallery.segments import cut
-from icre.gallery.store import Gallery, ModelInfo
+from icre.gallery.store import Gallery as FolderGallery
+from icre.gallery.store import ModelInfo
 from icre.gallery.table import ImageTable
 from icre.inference.extractor import FeatureExtractor, read_config
 from icre.utils.errors import UserError
@@ -70,7 +71,8 @@ class StagedFeatures:
         Raises:
             UserError: an image cannot be read, unless those are skipped.
         """
-        self._compute(self._find_faults(skip_corrupt))
+        pending = [row for shard in self.pending for row in shard.rows]
+        self._compute(unreadable(self.images, pending, skip_corrupt))
         faults = {row: reason for shard in self.shards for row, reason in shard.load()[1]}
         sources = self.images.sources()
         if faults and not skip_corrupt:
@@ -85,23 +87,28 @@ class StagedFeatures:
         """(B, D) features of the images that have some, in order."""
         return shards.blocks(self.shards)
 
-    def _find_faults(self, skip_corrupt: bool) -> dict[int, str]:
-        """Row -> reason of the pending images that cannot be read."""
-        sources = self.images.sources()
-        rows = {sources[row]: row for shard in self.pending for row in shard.rows}
-        if skip_corrupt:
-            return {rows[source]: reason for source, reason in find_faults(rows)}
-        try:
-            verify_images(list(rows))
-        except UserError as error:
-            raise UserError(f"{error}; or leave out what is broken with --skip-corrupt") from None
-        return {}
-
     def _compute(self, faults: dict[int, str]) -> None:
         rows = [row for shard in self.pending for row in shard.rows if row not in faults]
         images = self.images.take(rows)
         features = self.extractor.batches(images.sources(), images.modalities.tolist())
         shards.save_shards(self.pending, faults, features)
+
+
+def unreadable(images: ImageTable, rows: Sequence[int], skip_corrupt: bool) -> dict[int, str]:
+    """Row -> reason of those of the given rows whose images cannot be read.
+
+    Raises:
+        UserError: there is one, and such are not to be skipped.
+    """
+    sources = images.sources()
+    wanted = {sources[row]: row for row in rows}
+    if skip_corrupt:
+        return {wanted[source]: reason for source, reason in find_faults(wanted)}
+    try:
+        verify_images(list(wanted))
+    except UserError as error:
+        raise UserError(f"{error}; or leave out what is broken with --skip-corrupt") from None
+    return {}
 
 
 class GalleryBuilder:
@@ -155,7 +162,7 @@ class GalleryBuilder:
 
 
 def add_images(
-    gallery: Gallery,
+    gallery: FolderGallery,
     extractor: FeatureExtractor,
     images: ImageTable,
     shard_size: int = 1024,
@@ -185,23 +192,21 @@ def add_images(
 
 
 def open_with_model(
-    folder: str | Path,
-    weights: str | Path | None = None,
-    device: str = "auto",
-    root: str | None = None,
+    store: Store, weights: str | Path | None = None, device: str = "auto", root: str | None = None
 ) -> tuple[Gallery, FeatureExtractor]:
     """Open a gallery and the model of its features.
 
     Args:
-        folder: of the gallery.
+        store: the gallery's place.
         weights: the model's checkpoint; None: where it was when the gallery was built.
         device: auto, cpu or cuda:N.
         root: DATASETS.ROOT; None: the config's.
 
     Raises:
         UserError: the gallery is damaged, or the checkpoint is missing or another one.
+        StoreUnavailable: the store does not answer.
     """
-    gallery = store.open_gallery(folder)
+    gallery = store.open()
     weights = weights or gallery.manifest["model"]["weights"]
     if not Path(weights).is_file():
         raise UserError(f"the gallery's model {weights} is missing: name it with --weights")
@@ -209,7 +214,7 @@ def open_with_model(
     options = ["MODEL.DEVICE", device]
     if root:
         options += ["DATASETS.ROOT", root]
-    cfg = read_config(gallery.folder / CONFIG, *options)
+    cfg = read_config("", *options, text=gallery.config)
     extractor = FeatureExtractor(cfg, weights)
     return gallery.on(extractor.device), extractor
 
@@ -227,11 +232,17 @@ def held_out_people(extractor: FeatureExtractor) -> tuple[ImageTable, str]:
 
 
 def calibrate_gallery(
-    gallery: Gallery, extractor: FeatureExtractor, people: ImageTable, source: str, held_out: bool
+    store: Store,
+    gallery: Gallery,
+    extractor: FeatureExtractor,
+    people: ImageTable,
+    source: str,
+    held_out: bool,
 ) -> dict[str, Calibration]:
     """Calibrate a gallery by searches for people who are not in it; it keeps the result.
 
     Args:
+        store: the gallery's place.
         gallery, extractor: of `open_with_model`.
         people: their images.
         source, held_out: see `Calibration`.
@@ -242,5 +253,5 @@ def calibrate_gallery(
     verify_images(people.sources())
     features = features_of(extractor, people)
     found = calibrate(gallery.images, gallery.nearest, people, features, source, held_out)
-    changes.save_calibrations(gallery, found)
+    store.save_calibrations(gallery, found)
     return found

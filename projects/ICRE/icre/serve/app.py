@@ -1,6 +1,7 @@
 """The routes."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 import icre
 from icre.gallery.answers import Answer, as_json, not_comparable
+from icre.gallery.backend import StoreUnavailable
 from icre.modality import NAMES
 from icre.serve import changing
 from icre.serve.audit import Audit
@@ -39,6 +41,8 @@ from icre.serve.served import ServedGallery, Version
 from icre.serve.tokens import Tokens
 from icre.serve.worker import Job, Options, Worker
 from icre.utils.html import render
+
+logger = logging.getLogger("fastreid.icre")
 
 
 @dataclass(frozen=True)
@@ -142,14 +146,22 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/health")
     async def health() -> Json:
         """Whether the service answers, and whether it serves what is on the disk."""
-        version = await service.version()
+        model = "ready" if service.worker.is_alive else "ending"
+        content: dict[str, Any] = {"icre": icre.__version__, "model": model}
+        try:
+            version = await anyio.to_thread.run_sync(served.refresh)
+        except StoreUnavailable as error:
+            logger.error("%s", error)
+            problem = "the store does not answer, or does not hold the gallery that was served"
+            content |= {"status": "unavailable", "store": "unavailable", "problem": problem}
+            return Json(content, 503)
         status = "stale" if served.problem else "ok"
-        if not service.worker.is_alive:
-            status = "ending"
-        content = {"status": status, "icre": icre.__version__, "version": version.gallery.version}
+        content |= {"status": status, "store": status, "version": version.gallery.version}
         if served.problem:
             content["problem"] = "the gallery on the disk cannot be served; an older version is"
-        return Json(content, 503 if status == "ending" else 200)
+        if model == "ending":
+            return Json(content | {"status": model}, 503)
+        return Json(content)
 
     @app.get("/v1/info", dependencies=TOKEN)
     async def info(request: Request) -> Json:
@@ -215,15 +227,18 @@ def _add_search(app: FastAPI, service: Service) -> None:
         )
 
     @app.get("/v1/images/{version}/{row}", dependencies=TOKEN, response_class=Response)
-    async def picture(request: Request, version: int, row: int) -> Response:
+    async def picture(request: Request, version: int, row: str) -> Response:
         """The picture of a row of the gallery, as a small JPEG file."""
         newest = await service.version()
-        if version != newest.gallery.version:
+        if version != newest.gallery.version and not newest.gallery.has_keys:
             raise HTTPException(410, "the gallery has changed: search again")
-        if not 0 <= row < len(newest.gallery.images):
-            raise HTTPException(404, f"the gallery has no row {row}")
         async with asyncio.timeout_at(request.state.deadline):
-            content = await anyio.to_thread.run_sync(newest.picture, row, limiter=service.pictures)
+            try:
+                content = await anyio.to_thread.run_sync(
+                    newest.picture, row, limiter=service.pictures
+                )
+            except LookupError:
+                raise HTTPException(404, "the gallery has no such row") from None
         if content is None:
             raise HTTPException(404, "the image file cannot be read")
         return Response(content, media_type="image/jpeg")

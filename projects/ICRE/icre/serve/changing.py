@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from starlette.exceptions import HTTPException
 
-from icre.gallery import changes
+from icre.gallery.backend import Gallery, StoreUnavailable
 from icre.gallery.filters import Filter
-from icre.gallery.store import Gallery
 from icre.gallery.table import NO_TIME, ImageTable
 from icre.gallery.times import parse_time
 from icre.modality import NAMES
@@ -84,11 +83,11 @@ def add(
             with replaced(path) as temporary:
                 temporary.write_bytes(files[row][0])
         new = images.take(rows)
-        changes.add(served.folder, new, [features[rows]], progress=False)
+        served.store.add(new, [features[rows]], progress=False)
     except BaseException as error:
         for path in written:
             path.unlink(missing_ok=True)
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) and not isinstance(error, StoreUnavailable):
             raise HTTPException(409, served.brief(error)) from None
         raise
     served.refresh()
@@ -104,10 +103,12 @@ def remove(
         UserError: a condition that no image can meet.
         HTTPException: 409, where another process changes the gallery.
     """
-    if not _current(served).passing(filter).any():
+    if not _current(served).count(filter):
         return {"removed": 0, "files_deleted": 0, "answers": [], **_state(served)}
     try:
-        change = changes.remove(served.folder, filter, reason)
+        change = served.store.remove(filter, reason)
+    except StoreUnavailable:
+        raise
     except UserError as error:
         raise HTTPException(409, served.brief(error)) from None
     served.refresh()

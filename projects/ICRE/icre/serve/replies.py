@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from icre.gallery.backend import StoreUnavailable
 from icre.serve.limits import RETRY_AFTER
 from icre.utils.errors import UserError
 
@@ -35,6 +36,10 @@ def add_handlers(app: FastAPI, brief: Callable[[Exception], str]) -> None:
 
     async def user_error(request: Request, error: Exception) -> Json:
         text = brief(error)
+        if isinstance(error, StoreUnavailable):
+            logger.error("%s", error)
+            detail = "the store of the gallery does not answer: ask again later"
+            return Json({"detail": detail}, 503, RETRY_AFTER)
         if "is damaged" in text or "the model's features" in text:
             logger.error("%s", error)
             return Json({"detail": text}, 500)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
+from icre.gallery.backend import Store
 from icre.inference.galleries import open_with_model
 from icre.serve.app import Service
 from icre.serve.audit import Audit
@@ -24,7 +25,7 @@ class Settings:
     """Options of the command.
 
     Args:
-        gallery: its folder.
+        store: the gallery's place.
         weights, device: as of `open_with_model`.
         host, port: to listen at; port 0 is any that is free.
         tokens: file of tokens; None: the environment's.
@@ -33,7 +34,7 @@ class Settings:
         limits: of the requests.
     """
 
-    gallery: Path
+    store: Store
     weights: str | None = None
     device: str = "auto"
     host: str = "127.0.0.1"
@@ -97,13 +98,12 @@ def check(settings: Settings) -> Tokens:
 def build(settings: Settings, tokens: Tokens) -> Service:
     """Open gallery and model, and use both once."""
     audit, metrics = Audit(settings.audit), Metrics()
-    gallery, extractor = open_with_model(
-        settings.gallery.resolve(), settings.weights, settings.device
-    )
+    seen = settings.store.status()
+    gallery, extractor = open_with_model(settings.store, settings.weights, settings.device)
     model = Model(extractor)
     model.warm(sorted({1, settings.limits.batch}))
     gallery.nearest(np.eye(1, gallery.manifest["dimensions"], dtype=np.float32), 1)
-    served = ServedGallery(gallery, metrics, extractor.device)
+    served = ServedGallery(settings.store, gallery, seen, metrics, extractor.device)
     uploads = settings.uploads and settings.uploads.resolve()
     return Service(served, model, settings.limits, tokens, audit, metrics, uploads)
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from icre.gallery.answers import answer
+from icre.gallery.backend import Gallery
 from icre.gallery.filters import Filter
-from icre.gallery.store import Gallery
 from icre.gallery.table import ImageTable
 from icre.serve.metrics import Metrics
 from icre.serve.model import Model

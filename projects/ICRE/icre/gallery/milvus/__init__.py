@@ -1,0 +1,1 @@
+"""A gallery in Milvus: pymilvus is imported when a connection is opened, and not before."""
