@@ -101,12 +101,15 @@ def _index(args: argparse.Namespace) -> None:
 
     images = shared.collect_images(args.sources, args)
     check_request(args.out, images, args.index, args.shard)
-    extractor = open_model(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
-    builder = GalleryBuilder(args.out, images, extractor, args.index, args.shard)
-    total, pending = len(builder.staged.shards), len(builder.staged.pending)
-    if pending < total:
-        print(f"going on: {total - pending} of {total} shards are there")
-    kept, skipped = builder.build(args.skip_corrupt)
+    with shared.features_by(args, args.out.parent) as features:
+        extractor = open_model(
+            args.weights, "MODEL.DEVICE", shared.device_here(args), config_file=args.config_file
+        )
+        builder = GalleryBuilder(args.out, images, extractor, args.index, args.shard, features)
+        total, pending = len(builder.staged.shards), len(builder.staged.pending)
+        if pending < total:
+            print(f"going on: {total - pending} of {total} shards are there")
+        kept, skipped = builder.build(args.skip_corrupt)
     shared.show_skipped(skipped)
     people = len(set(kept.identities) - {""})
     cli.show(f"{args.out}: {len(kept)} images, {people or 'no'} known people, index {args.index}")

@@ -45,8 +45,11 @@ def add(args: argparse.Namespace) -> None:
         print(f"{there} of {len(images)} images are there already, and left out")
     if not len(new):
         return
-    gallery, extractor = open_with_model(args.gallery, args.weights, args.device)
-    change, skipped = add_images(gallery, extractor, new, args.shard, args.skip_corrupt)
+    with shared.features_by(args, args.gallery) as features:
+        gallery, extractor = open_with_model(args.gallery, args.weights, shared.device_here(args))
+        change, skipped = add_images(
+            gallery, extractor, new, args.shard, args.skip_corrupt, features
+        )
     shared.show_skipped(skipped)
     _tell_index(change.gallery, change.rebuilt)
     cli.show(f"{args.gallery}: {len(change.images)} images added, now {len(change.gallery.images)}")
