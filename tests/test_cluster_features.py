@@ -11,15 +11,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from conftest import CONFIGS, SHORT
 from icre.cluster import connect
 from icre.commands import extract, search
 from icre.evaluation.features import FeatureSet
 from icre.gallery.store import open_gallery
+from icre.inference.extractor import read_config
+from icre.modeling.build import build_model
+from small_runs import STOCK, TINY_MODEL
 from test_cluster import LIMIT, TOOLS, environment, parent_of, wait_for
 from test_search import camera_folders, index_arguments
 
+FILE = "model_final.pth"
 CAMERAS = (1, 2, 3, 4, 5, 6)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A folder with config and checkpoint of a tiny fast-reid model that workers know too."""
+    folder = tmp_path_factory.mktemp("model")
+    options = [*SHORT, *TINY_MODEL, "MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "10"]
+    cfg = read_config(CONFIGS / STOCK, *options)
+    torch.manual_seed(0)
+    weights = build_model(cfg).state_dict()
+    torch.save({"model": weights, "config": cfg.dump()}, folder / FILE)
+    (folder / "config.yaml").write_text(cfg.dump())
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +97,12 @@ def ancestors(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_killed_index_goes_on_and_is_the_local_one(finished_run, demo_root, tmp_path):
+def test_a_killed_index_goes_on_and_is_the_local_one(model, demo_root, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     sources = camera_folders(demo_root, CAMERAS)
     flags = ["--cluster", "auto", "--workers", "2", "--shard", "8"]
     command = [sys.executable, TOOLS / "search.py"]
-    command += [*index_arguments(finished_run, there, *sources), *flags]
+    command += [*index_arguments(model / FILE, there, *sources), *flags]
 
     def start():
         return subprocess.Popen(
@@ -110,7 +129,7 @@ def test_a_killed_index_goes_on_and_is_the_local_one(finished_run, demo_root, tm
     there_before, total = map(int, re.search(r"(\d+) of (\d+) shards are there", printed).groups())
     assert 3 <= there_before < total and there_before >= len(finished) - 1
     assert kept >= set(finished) - {damaged} and "Traceback" not in errors
-    assert search.main(index_arguments(finished_run, here, *sources)) == 0
+    assert search.main(index_arguments(model / FILE, here, *sources)) == 0
     assert_same_gallery(here, there)
     assert open_gallery(there).manifest["model"] == open_gallery(here).manifest["model"]
 
@@ -126,12 +145,12 @@ def broken_copy(root: Path, tmp_path: Path) -> tuple[Path, Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_a_broken_image_is_named_and_left_out_only_where_that_is_asked_for(
-    cluster, finished_run, demo_root, tmp_path, capsys, scheme
+    cluster, model, demo_root, tmp_path, capsys, scheme
 ):
     """Images on this machine, and in a store."""
     folder, broken = broken_copy(demo_root, tmp_path)
     flags = ["--cluster", "auto", "--workers", "2", "--shard", "6"]
-    words = [*index_arguments(finished_run, tmp_path / "g", f"{scheme}{folder}"), *flags]
+    words = [*index_arguments(model / FILE, tmp_path / "g", f"{scheme}{folder}"), *flags]
     assert search.main(words) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert f"error: cannot read image {scheme}{broken}" in said and "--skip-corrupt" in said
@@ -139,7 +158,7 @@ def test_a_broken_image_is_named_and_left_out_only_where_that_is_asked_for(
     assert search.main([*words, "--skip-corrupt"]) == 0
     printed = capsys.readouterr().out
     assert f"skipped {scheme}{broken}: " in printed and printed.count("skipped") == 1
-    local = index_arguments(finished_run, tmp_path / "local", folder)
+    local = index_arguments(model / FILE, tmp_path / "local", folder)
     assert search.main([*local, "--skip-corrupt"]) == 0
     ours, features = rows_of(tmp_path / "g")
     theirs, others = rows_of(tmp_path / "local")
@@ -148,10 +167,10 @@ def test_a_broken_image_is_named_and_left_out_only_where_that_is_asked_for(
 
 
 @pytest.mark.slow
-def test_images_of_a_table_in_a_store_are_added(cluster, finished_run, demo_root, tmp_path, capsys):
+def test_images_of_a_table_in_a_store_are_added(cluster, model, demo_root, tmp_path, capsys):
     first, second = camera_folders(demo_root, (1, 2))
     for name in ("here", "there"):
-        assert search.main(index_arguments(finished_run, tmp_path / name, first)) == 0
+        assert search.main(index_arguments(model / FILE, tmp_path / name, first)) == 0
     paths = sorted(second.rglob("*.jpg"))
     table = tmp_path / "new.csv"
     lines = [f"file://{path},visible,entrance" for path in paths]
@@ -171,11 +190,11 @@ def test_images_of_a_table_in_a_store_are_added(cluster, finished_run, demo_root
 
 @pytest.mark.slow
 def test_the_features_of_a_test_set_are_those_of_the_local_command(
-    cluster, finished_run, demo_root, tmp_path, capsys
+    cluster, model, demo_root, tmp_path, capsys
 ):
     files = [tmp_path / "here.npz", tmp_path / "there.npz"]
-    words = ["--config-file", str(finished_run / "config.yaml")]
-    words += ["--weights", str(finished_run / "model_final.pth")]
+    words = ["--config-file", str(model / "config.yaml")]
+    words += ["--weights", str(model / FILE)]
     options = ["DATASETS.ROOT", str(demo_root), "TEST.IMS_PER_BATCH", "4", "MODEL.DEVICE", "cpu"]
     flags = ["--cluster", "auto", "--workers", "2", "--shard", "8"]
     assert extract.main([*words, "--out", str(files[0]), *options]) == 0

@@ -17,10 +17,14 @@ from icre.utils.errors import UserError
 REACH_SECONDS = 5.0  # to open a connection to an address
 JOIN_SECONDS = 20.0  # to connect as a Ray driver
 # Read when Ray is imported. Statistics of use would go to another host; a slow or busy machine
-# needs longer than Ray's 30 s to start; without a GPU, Ray is not to touch CUDA_VISIBLE_DEVICES.
+# needs longer than Ray's 30 s to start; Ray listens on the network, so others need its token
+# (~/.ray/auth_token); work has the priority of the command, where Ray gives it a lower one; without
+# a GPU, Ray is not to touch CUDA_VISIBLE_DEVICES.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_raylet_start_wait_time_s": "120",
+    "RAY_AUTH_MODE": "token",
+    "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _JOIN = """import logging, sys, ray
@@ -141,8 +145,7 @@ def _ray() -> Any:
 def _start(ray: Any, address: str) -> None:
     options = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        # on the loopback interface only: nobody else is to give work to it
-        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options |= {"include_dashboard": False}
     else:
         _check_address(address)
     try:

@@ -73,6 +73,11 @@ def launch(main: Callable, args: argparse.Namespace, timeout: float, device: str
         )
 
 
+def restarts() -> bool:
+    """Whether torchrun starts all processes again after one has failed (--max-restarts)."""
+    return os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+
+
 def checks_input() -> bool:
     """Whether this process looks at the data before a launch; under torchrun one per machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"

@@ -1,6 +1,7 @@
 """Features of many images by the machines of a Ray cluster: one model on each GPU, by Ray Data."""
 
 import logging
+import os
 import pickle
 import socket
 import tempfile
@@ -32,6 +33,7 @@ class Request:
         device: MODEL.DEVICE.
         unit: see `FeatureExtractor`.
         trusted: import the modules that the config names.
+        folder: the current one of the command, where such modules are.
         skip_corrupt: see `fill`.
     """
 
@@ -41,6 +43,7 @@ class Request:
     device: str
     unit: bool
     trusted: bool
+    folder: str
     skip_corrupt: bool
 
 
@@ -116,6 +119,7 @@ class ClusterFeatures(StagedFeatures):
             self.device,
             extractor.unit,
             is_trusted(),
+            os.getcwd(),
             skip_corrupt,
         )
 
@@ -141,6 +145,7 @@ class ShardWorker:
 
     def _open(self) -> FeatureExtractor:
         request = self.request
+        os.chdir(request.folder)
         if not Path(request.weights).is_file():
             raise UserError(
                 f"machine {socket.gethostname()} does not see {request.weights}: put it on a file "
