@@ -89,6 +89,7 @@ setup(
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm>=1.0.31,<1.1"],
         "parquet": ["pyarrow>=17,<27"],
+        "cluster": ["ray[data]>=2.60,<2.61", "fsspec"],  # s3:// needs s3fs too, gs:// gcsfs
         "serve": [
             "fastapi>=0.120",
             "uvicorn>=0.35",

@@ -17,13 +17,11 @@ from icre.utils.errors import UserError
 REACH_SECONDS = 5.0  # to open a connection to an address
 JOIN_SECONDS = 20.0  # to connect as a Ray driver
 # Read when Ray is imported. Statistics of use would go to another host; a slow or busy machine
-# needs longer than Ray's 30 s to start; Ray listens on the network, so others need its token
-# (~/.ray/auth_token); work has the priority of the command, where Ray gives it a lower one; without
-# a GPU, Ray is not to touch CUDA_VISIBLE_DEVICES.
+# needs longer than Ray's 30 s to start; work has the priority of the command, where Ray gives it a
+# lower one; without a GPU, Ray is not to touch CUDA_VISIBLE_DEVICES.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_raylet_start_wait_time_s": "120",
-    "RAY_AUTH_MODE": "token",
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -121,6 +119,8 @@ def connected(address: str, folder: Path, device: str = "auto") -> Iterator[Clus
         )
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":  # Ray listens on the network: others need its token
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     ray = _ray()
     _start(ray, address)
     try:
