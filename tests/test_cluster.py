@@ -123,7 +123,7 @@ def test_work_goes_to_the_machines_that_it_is_for():
     assert machines([head, small, gone], "cuda") == ["a"]
     assert machines([head, small], "cpu") == ["head", "a"]
     assert machines([head, node("nothing")], "auto") == ["head"]
-    with pytest.raises(UserError, match="none of its 1 machines has a GPU .* --num-gpus"):
+    with pytest.raises(UserError, match=r"none of its 1 machines has a GPU .* --num-gpus"):
         machines([head, gone], "cuda")
     with pytest.raises(UserError, match="none of its 1 machines gives CPUs"):
         machines([node("nothing")], "auto")
@@ -190,7 +190,7 @@ def test_ray_chooses_the_gpu(tmp_path, device):
 
 def test_runs_of_different_devices_are_refused():
     assert connect.one_device(["cpu", "cpu"]) == "cpu"
-    with pytest.raises(UserError, match="MODEL.DEVICE is auto and cpu in different runs"):
+    with pytest.raises(UserError, match=r"MODEL\.DEVICE is auto and cpu in different runs"):
         connect.one_device(["cpu", "auto"])
 
 
