@@ -20,9 +20,9 @@ from icre.cluster import connect, probe
 from icre.cluster.connect import Cluster, Machine, connected
 from icre.commands import ablate
 from icre.utils.errors import UserError
+from small_cluster import LIMIT, TOOLS, environment, is_alive, parent_of, wait_for
 from small_runs import STOCK, TINY_MODEL
 
-TOOLS = CONFIGS.parent / "tools"
 SPEC = f"""
 title: Two rows
 config: {CONFIGS / STOCK}
@@ -31,33 +31,6 @@ rows:
     options: {{MODEL.LOSSES.NAME: [CrossEntropyLoss]}}
   Both:
 """
-LIMIT = 300.0  # seconds that a test waits for anything
-
-
-def environment() -> dict[str, str]:
-    """Of a command in a process of its own, whose cluster is its own too."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_ADDRESS": "local"}
-
-
-def wait_for(happened, process):
-    """Wait until `happened()` is true; returns it."""
-    deadline = time.monotonic() + LIMIT
-    while not (found := happened()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def without_environments(folder: Path) -> dict:

@@ -11,34 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from conftest import CONFIGS, SHORT
 from icre.cluster import connect
 from icre.commands import extract, search
 from icre.evaluation.features import FeatureSet
 from icre.gallery.store import open_gallery
-from icre.inference.extractor import read_config
-from icre.modeling.build import build_model
-from small_runs import STOCK, TINY_MODEL
-from test_cluster import LIMIT, TOOLS, environment, parent_of, wait_for
+from small_cluster import FILE, LIMIT, TOOLS, environment, parent_of, rows_of, tiny_model, wait_for
 from test_search import camera_folders, index_arguments
 
-FILE = "model_final.pth"
 CAMERAS = (1, 2, 3, 4, 5, 6)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """A folder with config and checkpoint of a tiny fast-reid model that workers know too."""
-    folder = tmp_path_factory.mktemp("model")
-    options = [*SHORT, *TINY_MODEL, "MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "10"]
-    cfg = read_config(CONFIGS / STOCK, *options)
-    torch.manual_seed(0)
-    weights = build_model(cfg).state_dict()
-    torch.save({"model": weights, "config": cfg.dump()}, folder / FILE)
-    (folder / "config.yaml").write_text(cfg.dump())
-    return folder
+    """A folder with config and checkpoint of a model that workers know too."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +46,6 @@ def cluster(started, monkeypatch):
         yield started
 
     monkeypatch.setattr(connect, "connected", connected)
-
-
-def rows_of(folder: Path) -> tuple[list[dict], np.ndarray]:
-    """What is known of each image of a gallery, and its features."""
-    gallery = open_gallery(folder)
-    images = gallery.images
-    return [images.row(row) for row in range(len(images))], np.asarray(gallery.features)
 
 
 def assert_same_gallery(one: Path, other: Path) -> None:
