@@ -1,7 +1,7 @@
 """Index a folder of images here and on a cluster that is killed half-way: are the two one gallery?
 
-`PYTHONPATH=tests python tests/cluster_at_scale.py IMAGES OUT [--workers N] [--shard N]` makes a tiny
-model with random weights, and prints seconds and whether the galleries are equal row by row.
+`PYTHONPATH=tests python tests/cluster_at_scale.py IMAGES OUT [--workers N] [--shard N]` takes a
+tiny model with random weights, and prints seconds and whether the galleries are equal row by row.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> int:
     shards = args.out / "there.partial/shards"
     start = time.perf_counter()
     process = subprocess.Popen(words, env=environment())
-    wait_for(lambda: len(list(shards.glob("[!.]*.parquet"))) >= total // 2, process)
+    wait_for(lambda: len(list(shards.glob("[!.]*.parquet"))) >= total // 2, process, 3600)
     process.kill()
     process.wait()
     done = len(list(shards.glob("[!.]*.parquet")))

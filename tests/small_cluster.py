@@ -16,7 +16,7 @@ from small_runs import STOCK, TINY_MODEL
 
 TOOLS = CONFIGS.parent / "tools"
 FILE = "model_final.pth"
-LIMIT = 300.0  # seconds that a test waits for anything
+LIMIT = 600.0  # seconds that a test waits for anything
 
 
 def environment() -> dict[str, str]:
@@ -24,9 +24,9 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_ADDRESS": "local"}
 
 
-def wait_for(happened, process):
+def wait_for(happened, process, limit=LIMIT):
     """Wait until `happened()` is true; returns it."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + limit
     while not (found := happened()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
