@@ -127,7 +127,15 @@ def _join(
     if own_gpu:
         torch.cuda.set_device(rank % local_size)
     backend = "nccl" if own_gpu else "gloo"
-    dist.init_process_group(backend, init_method=url, rank=rank, world_size=world, timeout=timeout)
+    if url == "env://":
+        store, _, _ = next(dist.rendezvous(url, rank, world, timeout=timeout))
+        if world == local_size:  # with --master-port the store keeps the addresses of dead ranks
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = dist.PrefixStore(f"attempt {attempt}", store)
+        meeting = {"store": store}
+    else:
+        meeting = {"init_method": url}
+    dist.init_process_group(backend, **meeting, rank=rank, world_size=world, timeout=timeout)
     for first in range(0, world, local_size):
         members = list(range(first, min(first + local_size, world)))
         group = dist.new_group(members, timeout=timeout)
