@@ -26,7 +26,7 @@ from icre.evaluation.extraction import extract_features
 from icre.evaluation.features import FeatureSet
 from icre.utils.errors import RunEnded, UserError
 from small_model import narrow_model, small_batch
-from small_runs import SMALL, assert_same_end, load, skip_pictures
+from small_runs import SMALL, STOCK, TINY_MODEL, assert_same_end, load, skip_pictures
 
 CPU = torch.device("cpu")
 LOSSES = {
@@ -299,7 +299,7 @@ def test_several_machines_and_torchrun(tmp_path):
 
 def torchrun(folder: Path, root: Path, *options: str) -> subprocess.Popen:
     """Start a training of two ranks that torchrun starts again."""
-    words = train_arguments(root, folder, *SMALL, *options, config=CONFIG)
+    words = train_arguments(root, folder, *TINY_MODEL, *options, config=STOCK)
     command = ["torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
     command += ["--master-port", str(free_port()), "-m", "icre.commands.train"]
     return subprocess.Popen(
