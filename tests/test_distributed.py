@@ -335,7 +335,7 @@ def test_torchrun_goes_on_from_the_last_checkpoint_after_a_rank_was_killed(demo_
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed[-3000:]
     log = (broken / "log.txt").read_text()
-    assert "SIGKILL" in printed or "Signal 9" in printed
+    assert "exitcode: -9" in printed
     assert log.lower().count("resum") >= 1
     process = torchrun(whole, demo_root, "--resume", *options)
     assert process.wait(300) == 0
