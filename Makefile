@@ -1,7 +1,9 @@
 # `make demo`, `make test` (all tests), `make quick` (the short suite), `make gpu` (what needs a GPU;
 # `make test` runs it too), `make lint`, `make docs` (the site), and `make faults` (some twenty
-# minutes of kills and broken files). `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY VALUE"]` trains the recipes of the
-# real data on the SYSU-MM01 in DIR. Each installs what it needs into .venv first.
+# minutes of kills and broken files). `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY
+# VALUE"]` trains the recipes of the real data on the SYSU-MM01 in DIR, with CLUSTER=ADDRESS in
+# place of GPUS on the machines of a Ray cluster (docs/cluster.md). Each installs what it needs into
+# .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -63,13 +65,13 @@ faults: install
 	PYTHONPATH=tests $(BIN)/python -m faults
 
 ABLATE = $(BIN)/python tools/ablate.py configs/ablations/sysu.yml $(if $(GPUS),--gpus $(GPUS)) \
-	--options DATASETS.ROOT $(ROOT) $(OPTIONS)
+	$(if $(CLUSTER),--cluster $(CLUSTER)) --options DATASETS.ROOT $(ROOT) $(OPTIONS)
 
 reproduce-sysu: install
 	@test -d "$(ROOT)/SYSU-MM01" || { echo "name the folder that holds SYSU-MM01: make reproduce-sysu ROOT=DIR"; exit 2; }
 	@echo "== Checking $(ROOT)/SYSU-MM01"
 	$(BIN)/python tools/check_dataset.py sysu $(ROOT)
-	@echo "== Timing a hundred steps of every recipe that is not finished"
-	$(ABLATE) --estimate 100
+	$(if $(CLUSTER),,@echo "== Timing a hundred steps of every recipe that is not finished")
+	$(if $(CLUSTER),,$(ABLATE) --estimate 100)
 	@echo "== Training; after a stop the same command goes on"
 	$(ABLATE)

@@ -103,6 +103,7 @@ setup(
         # --store; milvus-lite is in no extra: it asks for faiss-cpu, also beside a faiss for GPUs
         "milvus": ["pymilvus>=3.0.2,<4"],
         "parquet": ["pyarrow>=17,<27"],
+        "cluster": ["ray[data]>=2.60,<2.61", "fsspec"],  # s3:// needs s3fs too, gs:// gcsfs
         "serve": [
             "fastapi>=0.120",
             "uvicorn>=0.35",

@@ -37,6 +37,7 @@ TEXTS = {
     "data": "transforms, sampler, loader",
     "datasets": "one file per data set",
     "config": "every key, loading, checks",
+    "cluster": "machines of a Ray cluster",
     "utils": "files, images, errors, devices",
     "compat": "fast-reid on current torch",
     "modality": "visible 0, infrared 1",

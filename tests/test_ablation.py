@@ -21,10 +21,11 @@ from icre.evaluation.breakdown import by_identity
 from icre.evaluation.compare import METRICS, Bootstrap, compare, compare_seeds
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
-from icre.experiments.ablation import estimate, runs, table
+from icre.experiments import jobs
+from icre.experiments.ablation import estimate, table
 from icre.experiments.ablation.results import Results, is_finished
-from icre.experiments.ablation.runs import environments
 from icre.experiments.ablation.spec import read_spec
+from icre.experiments.jobs import environments
 from icre.utils.errors import STOPPED, UserError
 from icre.utils.run_folder import RunFolder
 from small_features import small_features
@@ -63,7 +64,7 @@ class InProcess:
 @pytest.fixture(autouse=True, scope="module")
 def in_process():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "subprocess", SimpleNamespace(Popen=InProcess))
+        patch.setattr(jobs, "subprocess", SimpleNamespace(Popen=InProcess))
         skip_pictures(patch)
         yield
 

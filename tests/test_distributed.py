@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from conftest import CONFIGS, SHORT, train, train_arguments
+from conftest import CONFIGS, SHORT, train, train_arguments, train_status
 from icre.commands import extract
 from icre.commands import train as train_net
 from icre.engine import session
@@ -25,7 +26,7 @@ from icre.evaluation.extraction import extract_features
 from icre.evaluation.features import FeatureSet
 from icre.utils.errors import RunEnded, UserError
 from small_model import narrow_model, small_batch
-from small_runs import SMALL, load, skip_pictures
+from small_runs import SMALL, STOCK, TINY_MODEL, assert_same_end, load, skip_pictures
 
 CPU = torch.device("cpu")
 LOSSES = {
@@ -294,3 +295,56 @@ def test_several_machines_and_torchrun(tmp_path):
     )
     seen = [(tmp_path / "run" / name).read_text() for name in "01"]
     assert seen == ["(2, 0, [0, 1])", "(2, 1, [0, 1])"]
+
+
+def torchrun(folder: Path, root: Path, *options: str) -> subprocess.Popen:
+    """Start a training of two ranks that torchrun starts again."""
+    words = train_arguments(root, folder, *TINY_MODEL, *options, config=STOCK)
+    command = ["torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
+    command += ["--master-port", str(free_port()), "-m", "icre.commands.train"]
+    return subprocess.Popen(
+        [sys.executable, "-m", *command, *words],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def rank_of(process: subprocess.Popen, rank: int) -> int:
+    """The process of a rank that torchrun has started."""
+    (found,) = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if f"\nPPid:\t{process.pid}\n" in (folder / "status").read_text()
+        and f"RANK={rank}" in (folder / "environ").read_text().split("\0")
+    ]
+    return found
+
+
+@pytest.mark.slow
+def test_torchrun_goes_on_from_the_last_checkpoint_after_a_rank_was_killed(demo_root, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    options = ("SOLVER.MAX_EPOCH", "4", "SOLVER.CHECKPOINT_ITERS", "2", "TEST.EVAL_PERIOD", "0")
+    process = torchrun(broken, demo_root, "--resume", *options)
+    deadline = time.monotonic() + 300
+    while not (broken / "model_last.pth").is_file():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(rank_of(process, 1), signal.SIGKILL)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed[-3000:]
+    log = (broken / "log.txt").read_text()
+    assert "exitcode: -9" in printed
+    assert log.lower().count("resum") >= 1
+    process = torchrun(whole, demo_root, "--resume", *options)
+    assert process.wait(300) == 0
+    assert_same_end(whole, broken)
+
+
+def test_a_restart_needs_resume(demo_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    assert train_status(demo_root, tmp_path / "o") == 2
+    said = capsys.readouterr().err
+    assert "--max-restarts: add --resume" in said and said.count("\n") == 1
+    assert not (tmp_path / "o").exists()

@@ -18,6 +18,7 @@ from icre.gallery import changes, shards
 from icre.gallery import index as indexes
 from icre.gallery.calibration import Calibration, calibrate
 from icre.gallery.images import collect, contradictions
+from icre.gallery.parquet_shards import ParquetShard
 from icre.gallery.staging import MARKER, staging
 from icre.gallery.store import open_gallery
 from icre.gallery.table import ImageTable
@@ -490,10 +491,14 @@ def shard_table(tmp_path, count: int = 7) -> ImageTable:
     return collect([picture(tmp_path / f"{n}.jpg") for n in range(count)], "visible")
 
 
+KINDS = pytest.mark.parametrize("kind", [shards.Shard, ParquetShard])
+
+
+@KINDS
 @pytest.mark.parametrize("batch", [1, 2, 5, 7])
-def test_shards_keep_the_order_for_any_batch_size(tmp_path, batch):
+def test_shards_keep_the_order_for_any_batch_size(tmp_path, batch, kind):
     images, features = shard_table(tmp_path), unit(7)
-    planned = shards.plan(tmp_path / "s", images, "model", 3)
+    planned = shards.plan(tmp_path / "s", images, "model", 3, kind)
     faults = {3: "broken", 4: "broken", 5: "broken: too"}  # a shard without any readable image
     kept = features[[row for row in range(7) if row not in faults]]
     shards.save_shards(planned, faults, (kept[n : n + batch] for n in range(0, len(kept), batch)))
@@ -515,15 +520,31 @@ def test_a_shard_is_found_again_only_for_the_same_images_and_model(tmp_path):
     assert [old == new for old, new in zip(names, now)] == [True, False, True]
 
 
-def test_a_damaged_shard_counts_as_none(tmp_path):
-    shard = shards.plan(tmp_path / "s", shard_table(tmp_path), "model", 7)[0]
+@KINDS
+def test_a_damaged_shard_counts_as_none(tmp_path, kind):
+    shard = shards.plan(tmp_path / "s", shard_table(tmp_path), "model", 7, kind)[0]
     shard.save(unit(6), [(2, "broken")])
     features, faults = shard.load()
     assert len(features) == 6 and faults == [(2, "broken")]
-    shard.file.write_bytes(shard.file.read_bytes()[:-40])
+    content = shard.file.read_bytes()
+    shard.file.write_bytes(content[:-40])
+    assert shard.load() is None
+    at = content.index(unit(6)[3].tobytes())  # one bit of a number
+    shard.file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     assert shard.load() is None
     shard.save(unit(5), [])
     assert shard.load() is None  # of another number of images
+
+
+@KINDS
+def test_a_shard_of_broken_images_counts_from_its_own_first_row(tmp_path, kind):
+    """So it means the same where the rows before it have gone."""
+    images = shard_table(tmp_path)
+    second = shards.plan(tmp_path / "s", images, "model", 3, kind)[1]
+    second.save(unit(0), [(3, "a"), (4, "b"), (5, "c")])
+    assert second.load()[1] == [(3, "a"), (4, "b"), (5, "c")]
+    (same, _) = shards.plan(tmp_path / "s", images.take(range(3, 7)), "model", 3, kind)
+    assert same.file == second.file and same.load()[1] == [(0, "a"), (1, "b"), (2, "c")]
 
 
 def test_features_without_a_direction_are_refused():

@@ -1,6 +1,8 @@
 """RegDB's ten splits in one command, and no model on another model's test identities."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,11 +11,13 @@ from conftest import CONFIGS, SHORT
 from icre.commands import regdb_splits as splits
 from icre.commands import train
 from icre.engine import session
+from icre.experiments import jobs, regdb_splits
 from icre.experiments.regdb_splits import over_splits
 from icre.utils.errors import UserError
 from small_runs import TINY_MODEL, skip_pictures
 from synthvi.layout import DemoOptions
 from synthvi.writer import write_tree
+from test_ablation import InProcess
 
 CONFIG = str(CONFIGS / "Demo/bagtricks_r18.yml")
 REGDB = ("DATASETS.NAMES", "('RegDB',)", "DATASETS.TESTS", "('RegDB',)")
@@ -91,6 +95,28 @@ def test_evaluating_all_repeats_the_numbers(trained, root):
     before = json.loads((trained / "metrics.json").read_text())
     assert splits.main(["--splits", "1", "4", *words(root, trained, "--eval-only")]) == 0
     assert json.loads((trained / "metrics.json").read_text()) == before
+
+
+@pytest.mark.slow
+def test_a_cluster_runs_the_splits_as_jobs(trained, root, tmp_path, monkeypatch):
+    """With this machine's runner in place of Ray's."""
+    monkeypatch.setattr(regdb_splits, "connected", lambda *request: nullcontext())
+    monkeypatch.setattr(regdb_splits, "RayRunner", lambda cluster: jobs.LocalRunner())
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=InProcess))
+    arguments = ["--splits", "1", "4", "--cluster", "auto", *words(root, tmp_path)]
+    assert splits.main(arguments) == 0
+    ours, theirs = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, trained)
+    )
+    assert ours == theirs
+    assert (tmp_path / "split_4/console.txt").is_file()
+    monkeypatch.setattr(regdb_splits, "connected", lambda *request: pytest.fail("nothing is left"))
+    assert splits.main(arguments) == 0
+
+
+def test_a_split_on_a_cluster_has_one_gpu(root, tmp_path, capsys):
+    assert splits.main(["--cluster", "auto", *words(root, tmp_path, "--num-gpus=2")]) == 2
+    assert "--num-gpus" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -84,6 +84,28 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cluster(parser: argparse.ArgumentParser, what: str) -> None:
+    """--cluster; `what` the machines do."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help=f"{what} on the machines of a Ray cluster (extra cluster), which share the files: "
+        "HOST:PORT of its head; auto: that in RAY_ADDRESS, or else one that is started on this "
+        "machine; local: the latter",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """--workers, with --cluster."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="with --cluster: models at a time (default: one on each GPU, without GPUs on each "
+        "CPU)",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
     """--device."""
     parser.add_argument("--device", default=default, help=f"auto, cpu or cuda:N ({default})")

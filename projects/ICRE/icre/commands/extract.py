@@ -9,8 +9,10 @@ from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.files import check_output
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported where they are used, for a quick --help
     from fastreid.config import CfgNode
+
+    from icre.evaluation.features import FeatureSet
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,6 +32,16 @@ def parser() -> argparse.ArgumentParser:
         "files; only for files that you made yourself",
     )
     result.add_argument("--out", required=True, type=Path, metavar="NPZ")
+    arguments.add_cluster(result, "compute features")
+    arguments.add_workers(result)
+    result.add_argument(
+        "--shard",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="with --cluster: images between two saves (1024); a multiple of TEST.IMS_PER_BATCH "
+        "gives the batches, and so the last bits, of a run without",
+    )
     arguments.add_launch(result)
     arguments.add_options(result)
     return result
@@ -52,6 +64,11 @@ def run(args: argparse.Namespace) -> None:
     check_output(args.out)
     if len(cfg.DATASETS.TESTS) != 1:
         raise UserError(f"DATASETS.TESTS is {cfg.DATASETS.TESTS}: name one data set")
+    if args.cluster:
+        _run_on_cluster(args, cfg)
+        return
+    if args.workers is not None:
+        raise UserError("--workers goes with --cluster")
     if checks_input():
         verify_datasets(cfg, train=False)
     launch(work, args, cfg.DIST_TIMEOUT, cfg.MODEL.DEVICE)
@@ -73,6 +90,21 @@ def _config(args: argparse.Namespace) -> "CfgNode":
     return read_config(args.config_file, *args.opts)
 
 
+def _run_on_cluster(args: argparse.Namespace, cfg: "CfgNode") -> None:
+    from icre.cluster.connect import connected
+    from icre.inference.cluster_test_set import extract_on_cluster
+
+    if args.exported:
+        raise UserError("--exported: on a cluster name the checkpoint, with --weights")
+    if args.num_gpus != 1 or args.num_machines != 1:
+        raise UserError("--num-gpus and --num-machines: with --cluster use --workers")
+    with connected(args.cluster, args.out.parent, cfg.MODEL.DEVICE) as cluster:
+        features = extract_on_cluster(
+            cfg, args.weights, args.out, cluster, args.workers, args.shard
+        )
+    _show(args, features)
+
+
 def work(args: argparse.Namespace) -> None:
     """One process: computes its share of the images; the first one writes the features of all."""
     from icre.inference.test_set import extract_test_set
@@ -83,4 +115,8 @@ def work(args: argparse.Namespace) -> None:
     )
     if features is not None:
         features.save(args.out)
-        cli.show(f"{args.out}: {len(features)} images, {features.features.shape[1]} dimensions")
+        _show(args, features)
+
+
+def _show(args: argparse.Namespace, features: "FeatureSet") -> None:
+    cli.show(f"{args.out}: {len(features)} images, {features.features.shape[1]} dimensions")

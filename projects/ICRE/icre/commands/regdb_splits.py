@@ -2,7 +2,7 @@
 
 import argparse
 
-from icre.commands import train
+from icre.commands import arguments, train
 from icre.utils import cli
 
 
@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="K",
         help="default: all ten, as published results need",
     )
+    arguments.add_cluster(result, "run the splits")
     return result
 
 
@@ -36,6 +37,6 @@ def run(args: argparse.Namespace) -> None:
     from icre.evaluation import records
     from icre.experiments.regdb_splits import run_splits
 
-    total = run_splits(args, args.splits)
+    total = run_splits(args, args.splits, args.cluster)
     print(f"RegDB, splits {', '.join(map(str, args.splits))}:")
     print(records.table(total))

@@ -115,12 +115,15 @@ def _index_folder(args: argparse.Namespace) -> None:
         raise UserError("--index diskann is one of Milvus: give --store, or choose another")
     images = shared.collect_images(args.sources, args)
     check_request(args.out, images, kind, args.shard)
-    extractor = open_model(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
-    builder = GalleryBuilder(args.out, images, extractor, kind, args.shard)
-    total, pending = len(builder.staged.shards), len(builder.staged.pending)
-    if pending < total:
-        print(f"going on: {total - pending} of {total} shards are there")
-    kept, skipped = builder.build(args.skip_corrupt)
+    with shared.features_by(args, args.out.parent) as features:
+        extractor = open_model(
+            args.weights, "MODEL.DEVICE", shared.device_here(args), config_file=args.config_file
+        )
+        builder = GalleryBuilder(args.out, images, extractor, kind, args.shard, features)
+        total, pending = len(builder.staged.shards), len(builder.staged.pending)
+        if pending < total:
+            print(f"going on: {total - pending} of {total} shards are there")
+        kept, skipped = builder.build(args.skip_corrupt)
     shared.show_skipped(skipped)
     _show_indexed(str(args.out), kept, kind)
 
@@ -131,6 +134,7 @@ def _index_store(args: argparse.Namespace) -> None:
     from icre.inference.stores import write_images
 
     check_shard_size(args.shard)
+    shared.refuse_cluster(args)
     store, kind = shared.open_new(args, args.out)
     images = shared.collect_images(args.sources, args)
     extractor = open_model(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)

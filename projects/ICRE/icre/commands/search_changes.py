@@ -46,16 +46,22 @@ def add(args: argparse.Namespace) -> None:
         print(f"{there} of {len(images)} images are there already, and left out")
     if not len(new):
         return
-    gallery, extractor = open_with_model(store, args.weights, args.device)
     if store.is_remote:
         from icre.inference.stores import write_images
 
+        shared.refuse_cluster(args)
+        _, extractor = open_with_model(store, args.weights, args.device)
         added, skipped, there = write_images(store, extractor, new, args.shard, args.skip_corrupt)
         changed = store.open()
         if there:
             print(f"went on: {there} of {len(new)} images were there")
     else:
-        change, skipped = add_images(gallery, extractor, new, args.shard, args.skip_corrupt)
+        device = shared.device_here(args)
+        with shared.features_by(args, Path(args.gallery)) as features:
+            gallery, extractor = open_with_model(store, args.weights, device)
+            change, skipped = add_images(
+                gallery, extractor, new, args.shard, args.skip_corrupt, features
+            )
         added, changed = change.images, change.gallery
         _tell_index(changed, change.rebuilt)
     shared.show_skipped(skipped)

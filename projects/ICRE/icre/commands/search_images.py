@@ -1,9 +1,13 @@
 """What the sub-commands of `search` share: images and what is known of them, and filters."""
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from icre.commands import arguments
 from icre.modality import NAMES
 from icre.utils import cli
 from icre.utils.errors import UserError, printable
@@ -13,11 +17,12 @@ if TYPE_CHECKING:  # imported where they are used, for a quick --help
     from icre.gallery.filters import Filter
     from icre.gallery.milvus.store import MilvusStore
     from icre.gallery.table import ImageTable
+    from icre.inference.galleries import StagedFeatures
 
 SOURCES = (
     "crops of one person each (or, with --boxes, full frames): images, folders of images, lists (a "
     "path per line) or tables (.csv, .tsv, .parquet: path, modality, camera, identity, time and "
-    "columns of your own)"
+    "columns of your own); with --cluster also URLs (s3://, gs://)"
 )
 
 
@@ -45,7 +50,8 @@ def collect_images(sources: list[str], args: argparse.Namespace) -> "ImageTable"
     from icre.gallery.pattern import Pattern
 
     pattern = Pattern(args.pattern) if args.pattern else None
-    images = collect(sources, args.modality, pattern, args.boxes)
+    remote = bool(getattr(args, "cluster", None))
+    images = collect(sources, args.modality, pattern, args.boxes, remote)
     against = contradictions(images)
     if against:
         cli.show(
@@ -164,7 +170,7 @@ def add_weights(sub: argparse.ArgumentParser) -> None:
 
 
 def add_extraction(sub: argparse.ArgumentParser) -> None:
-    """--skip-corrupt and --shard."""
+    """--skip-corrupt, --shard, --cluster and --workers."""
     sub.add_argument(
         "--skip-corrupt",
         action="store_true",
@@ -173,6 +179,44 @@ def add_extraction(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--shard", type=int, default=1024, metavar="N", help="images between two saves (1024)"
     )
+    arguments.add_cluster(sub, "compute features")
+    arguments.add_workers(sub)
+
+
+@contextmanager
+def features_by(
+    args: argparse.Namespace, folder: Path
+) -> Iterator[Callable[..., "StagedFeatures"]]:
+    """What computes features: this process, or the machines of --cluster, which must see `folder`.
+
+    While entered, the cluster is connected.
+    """
+    from icre.inference.galleries import StagedFeatures
+
+    if not args.cluster:
+        if args.workers is not None:
+            raise UserError("--workers goes with --cluster")
+        yield StagedFeatures
+        return
+    from icre.cluster.connect import connected
+    from icre.inference.ray_features import ClusterFeatures
+
+    with connected(args.cluster, folder, args.device) as cluster:
+        yield partial(ClusterFeatures, cluster=cluster, device=args.device, workers=args.workers)
+
+
+def refuse_cluster(args: argparse.Namespace) -> None:
+    """Raise UserError if a cluster is to compute what goes into a store."""
+    if args.cluster:
+        raise UserError(
+            "--cluster does not go with --store: index into a folder on the cluster, or into the "
+            "store from one machine"
+        )
+
+
+def device_here(args: argparse.Namespace) -> str:
+    """MODEL.DEVICE of this process's model; on a cluster the GPUs are those of the workers."""
+    return "auto" if args.cluster else args.device
 
 
 def show_skipped(skipped: list[tuple[str, str]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from icre.utils.errors import UserError
 from icre.utils.image import is_image
+from icre.utils.remote import is_remote
 
 COLUMNS = ("path", "modality", "camera", "identity", "split", "time")
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -32,7 +33,7 @@ Row = tuple[dict[str, str], str]
 
 
 def read_list(source: Path) -> Iterator[Row]:
-    """Read one path per line; blank lines are skipped.
+    """Read one path or URL per line; blank lines are skipped.
 
     Raises:
         UserError: names the line that is no image file or no UTF-8 text.
@@ -40,7 +41,7 @@ def read_list(source: Path) -> Iterator[Row]:
     for number, line in enumerate(_lines(source), start=1):
         path, where = line.strip(), f"{source}, line {number}"
         if path:
-            yield {"path": _resolve(path, Path(), where)}, where
+            yield {"path": _resolve(path, Path(), where, remote=True)}, where
 
 
 def read_table(source: Path, free: bool = False) -> Iterator[Row]:
@@ -51,7 +52,8 @@ def read_table(source: Path, free: bool = False) -> Iterator[Row]:
 
     Cells are separated by commas, semicolons or tabs; blanks around them do not count, blank lines
     are skipped. A `.parquet` file has the columns of its own (extra `parquet`). A relative path is
-    below the table's folder or, where it is no file there, below the current one.
+    below the table's folder or, where it is no file there, below the current one. With
+    `free` a path may be a URL.
 
     Raises:
         UserError: names the line that is no UTF-8 text, has another number of cells than the
@@ -63,7 +65,7 @@ def read_table(source: Path, free: bool = False) -> Iterator[Row]:
         columns, rows = _text_rows(source, free)
     for cells, where in rows:
         row = dict(zip(columns, cells))
-        row["path"] = _resolve(row["path"], source.parent, where)
+        row["path"] = _resolve(row["path"], source.parent, where, remote=free)
         yield row, where
 
 
@@ -196,10 +198,12 @@ def _check_columns(columns: Sequence[str], where: str, free: bool, known: Sequen
         raise UserError(f"{where}: the header has no column path; columns: {', '.join(known)}")
 
 
-def _resolve(path: str, folder: Path, where: str) -> str:
-    """The path of a row's image, which must be an image file."""
+def _resolve(path: str, folder: Path, where: str, remote: bool) -> str:
+    """The path of a row's image, which must be an image file, or with `remote` a URL of one."""
     if not path:
         raise UserError(f"{where}: no path")
+    if remote and is_remote(path) and is_image(path.rpartition("/")[2]):
+        return path  # whether it is there is found with the others of its store
     beside = os.path.join(folder, path)
     found = beside if os.path.isfile(beside) else path
     if not is_image(os.path.basename(path)) or not os.path.isfile(found):

@@ -73,6 +73,11 @@ def launch(main: Callable, args: argparse.Namespace, timeout: float, device: str
         )
 
 
+def restarts() -> bool:
+    """Whether torchrun starts all processes again after one has failed (--max-restarts)."""
+    return os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+
+
 def checks_input() -> bool:
     """Whether this process looks at the data before a launch; under torchrun one per machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
@@ -122,7 +127,15 @@ def _join(
     if own_gpu:
         torch.cuda.set_device(rank % local_size)
     backend = "nccl" if own_gpu else "gloo"
-    dist.init_process_group(backend, init_method=url, rank=rank, world_size=world, timeout=timeout)
+    if url == "env://":
+        store, _, _ = next(dist.rendezvous(url, rank, world, timeout=timeout))
+        if world == local_size:  # with --master-port the store keeps the addresses of dead ranks
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = dist.PrefixStore(f"attempt {attempt}", store)
+        meeting = {"store": store}
+    else:
+        meeting = {"init_method": url}
+    dist.init_process_group(backend, **meeting, rank=rank, world_size=world, timeout=timeout)
     for first in range(0, world, local_size):
         members = list(range(first, min(first + local_size, world)))
         group = dist.new_group(members, timeout=timeout)

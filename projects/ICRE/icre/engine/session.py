@@ -11,7 +11,7 @@ from fastreid.config import CfgNode
 from icre.config import load_config
 from icre.data.loader import verify_datasets
 from icre.engine.before import check_data
-from icre.engine.launch import checks_input, launch, owns_output
+from icre.engine.launch import checks_input, launch, owns_output, restarts
 from icre.engine.setup import start_run
 from icre.engine.trackers import check_trackers
 from icre.engine.trainer import Trainer
@@ -41,6 +41,11 @@ def check(args: argparse.Namespace, cfg: CfgNode | None = None) -> CfgNode:
     untrained = getattr(args, "untrained", False)
     if untrained and not args.eval_only:
         raise UserError("--untrained goes with --eval-only")
+    if restarts() and not (args.resume or args.eval_only):
+        raise UserError(
+            "torchrun --max-restarts: add --resume, by which a restart goes on from the last "
+            "checkpoint (the first start finds none and begins)"
+        )
     if args.eval_only:
         output.check_evaluation(cfg, untrained)
         check_data(cfg, train=False)

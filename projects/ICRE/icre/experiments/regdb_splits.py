@@ -1,4 +1,4 @@
-"""RegDB's ten splits, one after another, and their mean."""
+"""RegDB's ten splits, one after another or on a cluster, and their mean."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,19 +7,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import icre.compat  # noqa: F401
+
+from fastreid.config import CfgNode
+
+from icre.cluster.connect import connected
 from icre.config import load_config
 from icre.engine import session
 from icre.evaluation import records
 from icre.evaluation.records import METRICS
+from icre.experiments.jobs import Job, run_jobs
+from icre.experiments.ray_jobs import RayRunner
 from icre.runs.output import check_kept
-from icre.utils.errors import UserError
+from icre.utils.errors import RunEnded, UserError
 from icre.utils.files import read_json
 from icre.utils.run_folder import RunFolder
 
 SPLITS = tuple(range(1, 11))
 
 
-def run_splits(args: argparse.Namespace, splits: Sequence[int] = SPLITS) -> list[dict]:
+def run_splits(
+    args: argparse.Namespace, splits: Sequence[int] = SPLITS, cluster: str | None = None
+) -> list[dict]:
     """Train (with `args.eval_only` score) each split in OUTPUT_DIR/split_<k>, and average them.
 
     Finished splits are kept, if their config is this one. The means go to OUTPUT_DIR/metrics.json.
@@ -27,6 +36,8 @@ def run_splits(args: argparse.Namespace, splits: Sequence[int] = SPLITS) -> list
     Args:
         args: of icre.commands.train.
         splits: numbers from 1 to 10.
+        cluster: address of a Ray cluster that runs them, see `icre.cluster.connect.connected`;
+            None: they run here, one after another.
 
     Returns:
         One record per protocol, see `over_splits`.
@@ -34,6 +45,7 @@ def run_splits(args: argparse.Namespace, splits: Sequence[int] = SPLITS) -> list
     Raises:
         UserError: no such split, the config's test set is not RegDB, or a finished split has
             another config.
+        RunEnded: a split failed on the cluster.
     """
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
@@ -45,7 +57,12 @@ def run_splits(args: argparse.Namespace, splits: Sequence[int] = SPLITS) -> list
     for split in splits:
         if not args.eval_only and _is_finished(_files(output, split)):
             check_kept(load_config(args.config_file, [*args.opts, *_options(output, split)]))
-    total = over_splits([_one_split(args, output, split) for split in splits])
+    if cluster:
+        _run_on_cluster(args, cfg, splits, cluster)
+    else:
+        for split in splits:
+            _run_here(args, output, split)
+    total = over_splits([read_json(_files(output, split).metrics) for split in splits])
     records.save(total, RunFolder(output).metrics)
     return total
 
@@ -91,15 +108,52 @@ def _is_finished(files: RunFolder) -> bool:
     return files.result.is_file() and files.metrics.is_file()
 
 
-def _one_split(args: argparse.Namespace, output: Path, split: int) -> list[dict]:
-    """Train it unless it has finished, or score it; returns its records."""
-    files, options = _files(output, split), _options(output, split)
-    changed = {"resume": not args.eval_only}
-    if args.eval_only:
-        options += ["MODEL.WEIGHTS", str(files.weights)]
-    if args.eval_only or not _is_finished(files):
-        changed["opts"] = [*args.opts, *options]
-        session.run(argparse.Namespace(**{**vars(args), **changed}))
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-    return read_json(files.metrics)
+def _is_left(args: argparse.Namespace, output: Path, split: int) -> bool:
+    """Whether a split is to be trained or scored."""
+    return args.eval_only or not _is_finished(_files(output, split))
+
+
+def _all_options(args: argparse.Namespace, output: Path, split: int) -> list[str]:
+    weights = ["MODEL.WEIGHTS", str(_files(output, split).weights)] if args.eval_only else []
+    return [*args.opts, *_options(output, split), *weights]
+
+
+def _run_here(args: argparse.Namespace, output: Path, split: int) -> None:
+    """Train a split unless it has finished, or score it."""
+    if not _is_left(args, output, split):
+        return
+    changed = {"resume": not args.eval_only, "opts": _all_options(args, output, split)}
+    session.run(argparse.Namespace(**{**vars(args), **changed}))
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _run_on_cluster(
+    args: argparse.Namespace, cfg: CfgNode, splits: Sequence[int], address: str
+) -> None:
+    """Train or score the splits that are left, as jobs of a Ray cluster."""
+    if args.num_gpus != 1 or args.num_machines != 1:
+        raise UserError("--num-gpus and --num-machines: with --cluster each split has one GPU")
+    output = Path(cfg.OUTPUT_DIR)
+    words = ["--config-file", args.config_file, "--eval-only" if args.eval_only else "--resume"]
+    jobs = [
+        Job(
+            f"split {split}",
+            (*words, *_all_options(args, output, split)),
+            _files(output, split),
+            cfg.SOLVER.MAX_EPOCH,
+        )
+        for split in splits
+        if _is_left(args, output, split)
+    ]
+    if not jobs:
+        return
+    done = cfg.SOLVER.MAX_EPOCH * (len(splits) - len(jobs))
+    with connected(address, output, cfg.MODEL.DEVICE) as cluster:
+        ended = run_jobs(RayRunner(cluster), jobs, "splits", done)
+        failed = [job for job, status in ended if status]
+    if failed:
+        raise RunEnded(
+            f"{len(failed)} of {len(jobs)} splits failed, such as {failed[0].name}: see "
+            f"{failed[0].console}; the same command goes on"
+        )

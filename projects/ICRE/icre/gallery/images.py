@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from icre.gallery.times import parse_time
 from icre.modality import NAMES
 from icre.utils.errors import UserError, printable
 from icre.utils.image import is_image
+from icre.utils.remote import fetch, is_remote, remote_files
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -26,6 +28,7 @@ def collect(
     modality: str | None = None,
     pattern: Pattern | None = None,
     boxes: Path | None = None,
+    remote: bool = False,
 ) -> ImageTable:
     """Find images, and read from their paths what a table does not say.
 
@@ -39,18 +42,27 @@ def collect(
         pattern: reads from each path what a table does not say.
         boxes: a file of boxes in the images, see `icre.gallery.boxes`: the rows are boxes, and an
             image without any is left out.
+        remote: sources, and paths in lists and tables, may be URLs (s3://..., gs://...).
 
     Raises:
         UserError: names a source that is missing or holds no image, a line of a list that is no
             image file or contradicts an earlier one, an image of unknown modality, or a box of
-            an image that is not among the sources.
+            an image that is not among the sources, or a URL that is not allowed or cannot be read.
     """
     found: dict[str, dict[str, Any]] = {}
     for source in sources:
-        rows = list(_find_images(Path(source)))
+        if is_remote(str(source)):
+            rows = list(_find_remote(str(source)) if remote else [({"path": str(source)}, "")])
+        else:
+            rows = list(_find_images(Path(source)))
         if not rows:
             raise UserError(f"{source} holds no image")
         for row, where in rows:
+            if is_remote(row["path"]) and not remote:
+                raise UserError(
+                    f"{row['path']} is not on this machine: 'index' and 'add' read such images "
+                    "with --cluster (local: this machine alone)"
+                )
             image = _complete(row, modality, pattern, where)
             known = found.setdefault(image["path"], image)
             if known != image:
@@ -117,6 +129,26 @@ def _find_images(source: Path) -> Iterator[tuple[dict[str, str], str]]:
         yield from read_table(source, free=True) if is_table else read_list(source)
 
 
+def _find_remote(source: str) -> Iterator[tuple[dict[str, str], str]]:
+    """As `_find_images`, of the URL of an image, a folder, or a table of URLs."""
+    name = source.rpartition("/")[2]
+    if os.path.splitext(name)[1].lower() in SUFFIXES:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(fetch([source], Path(folder))[source])
+            if not copy.is_file():
+                raise UserError(f"{source} is missing")
+            try:
+                for row, where in read_table(copy, free=True):
+                    yield row, where.replace(str(copy), source)
+            except UserError as error:
+                raise UserError(str(error).replace(str(copy), source)) from None
+        return
+    found = remote_files(source)
+    images = [url for url in found if is_image(url.rpartition("/")[2])]
+    yield from (({"path": url}, source) for url in images)
+    _warn_skipped(source, sorted(set(found) - set(images)))
+
+
 def _walk(source: Path) -> Iterator[str]:
     """Paths of the images in a folder and below; other files are counted in one warning.
 
@@ -149,10 +181,14 @@ def _walk(source: Path) -> Iterator[str]:
                 yield os.path.join(folder, name)
             else:
                 skipped.append(os.path.join(folder, name))
+    _warn_skipped(str(source), skipped)
+
+
+def _warn_skipped(source: str, skipped: list[str]) -> None:
     if skipped:
         logger.warning(
             "%s: %d files are skipped, their names end as no image's, such as %s",
-            printable(str(source)),
+            printable(source),
             len(skipped),
             printable(skipped[0]),
         )
@@ -162,7 +198,7 @@ def _complete(
     row: dict[str, str], modality: str | None, pattern: Pattern | None, where: str
 ) -> dict[str, Any]:
     """Fill the missing columns of a row: what a table says, then the pattern, then the layout."""
-    path = os.path.abspath(row["path"])
+    path = row["path"] if is_remote(row["path"]) else os.path.abspath(row["path"])
     known = parse_path(Path(path).as_posix())
     read = pattern.read(path) if pattern else {}
     in_path = read.get("modality") or (NAMES[known.modality] if known else None)

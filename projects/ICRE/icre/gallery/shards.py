@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from icre.gallery.images import ImageTable
 from icre.utils.files import replaced
+from icre.utils.remote import is_remote, remote_states
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Shard:
 
     file: Path
     rows: range
+    suffix: ClassVar[str] = ".npz"
 
     def load(self) -> tuple[np.ndarray, list[tuple[int, str]]] | None:
         """Read (features (n, D) of the readable images in order, (row, reason) of the others).
@@ -30,25 +33,39 @@ class Shard:
         None if the file is missing or damaged: the shard must be computed again.
         """
         try:
-            with np.load(self.file) as stored:
-                faults = list(zip(stored["faulty"].tolist(), stored["faults"].tolist()))
-                features = stored["features"]
-        except Exception:  # NumPy, zipfile and zlib each raise their own on a damaged file
+            features, faulty, reasons = self._read()
+        except Exception:  # NumPy, zipfile, zlib, Arrow: each raises its own on a damaged file
             return None
-        return (features, faults) if len(features) + len(faults) == len(self.rows) else None
+        if len(features) + len(faulty) != len(self.rows):
+            return None
+        return features, [(self.rows[at], reason) for at, reason in zip(faulty, reasons)]
 
     def save(self, features: np.ndarray, faults: Sequence[tuple[int, str]]) -> None:
         """Write what `load` returns, atomically."""
+        faulty = [row - self.rows.start for row, _ in faults]
         with replaced(self.file) as temporary:
-            np.savez(
-                temporary,
-                features=features,
-                faulty=np.array([row for row, _ in faults], dtype=np.int64),
-                faults=np.array([reason for _, reason in faults], dtype=np.str_),
-            )
+            self._write(temporary, features, faulty, [reason for _, reason in faults])
+
+    def _read(self) -> tuple[np.ndarray, list[int], list[str]]:
+        """What `_write` was given; may raise anything on a damaged file."""
+        with np.load(self.file) as stored:
+            return stored["features"], stored["faulty_at"].tolist(), stored["reasons"].tolist()
+
+    def _write(
+        self, path: Path, features: np.ndarray, faulty: list[int], reasons: list[str]
+    ) -> None:
+        """Write features, and the places in the shard of the images that have none."""
+        np.savez(
+            path,
+            features=features,
+            faulty_at=np.array(faulty, dtype=np.int64),
+            reasons=np.array(reasons, dtype=np.str_),
+        )
 
 
-def plan(folder: Path, images: ImageTable, model: str, size: int) -> list[Shard]:
+def plan(
+    folder: Path, images: ImageTable, model: str, size: int, kind: type[Shard] = Shard
+) -> list[Shard]:
     """Cut the images into shards of `size`.
 
     Args:
@@ -56,25 +73,46 @@ def plan(folder: Path, images: ImageTable, model: str, size: int) -> list[Shard]
         images: of the gallery.
         model: fingerprint of the model and its preparation of images.
         size: images per shard.
+        kind: of the files.
     """
     starts = range(0, len(images), size)
     ranges = [range(start, min(start + size, len(images))) for start in starts]
-    return [Shard(folder / f"{checksum(images, rows, model)}.npz", rows) for rows in ranges]
+    states = states_of(images)
+    return [
+        kind(folder / f"{checksum(images, states, rows, model)}{kind.suffix}", rows)
+        for rows in ranges
+    ]
 
 
-def checksum(images: ImageTable, rows: range, model: str) -> str:
-    """Of all that the features of some rows depend on; `model` is the model's fingerprint."""
+def states_of(images: ImageTable) -> Sequence[str]:
+    """Of each image: what changes when its file is replaced."""
+    remote = remote_states([path for path in images.paths if is_remote(path)])
+    return [remote[path] if path in remote else _state(path) for path in images.paths]
+
+
+def _state(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:  # such as a link to nothing: told when the images are checked
+        return "missing"
+    return f"{status.st_size}\0{status.st_mtime_ns}"
+
+
+def checksum(images: ImageTable, states: Sequence[str], rows: range, model: str) -> str:
+    """Of all that the features of some rows depend on.
+
+    Args:
+        images: N rows.
+        states: N, as `states_of` gives them.
+        rows: of `images`.
+        model: the model's fingerprint.
+    """
     lines = [model]
     for row in rows:
-        path, modality = images.paths[row], images.modalities[row]
+        modality = images.modalities[row]
         if images.boxes[row].any():
             modality = f"{modality}\0{images.boxes[row].tolist()}"
-        try:
-            status = os.stat(path)
-        except OSError:  # such as a link to nothing: told when the images are checked
-            lines.append(f"{path}\0missing\0{modality}")
-            continue
-        lines.append(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{modality}")
+        lines.append(f"{images.paths[row]}\0{states[row]}\0{modality}")
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

@@ -19,7 +19,7 @@ class ImageTable:
     """One row per image, or per box in one.
 
     Args:
-        paths: N absolute paths.
+        paths: N absolute paths, or URLs.
         modalities: (N,) integers of `icre.modality`.
         cameras, identities: N texts, "" if unknown. For a path in the layout of a published data
             set they are read from it, as "3" and "sysu 461".

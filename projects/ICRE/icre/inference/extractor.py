@@ -1,4 +1,4 @@
-"""A trained model as a function from images to unit vectors."""
+"""A trained model as a function from images to feature vectors."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -30,6 +30,7 @@ class FeatureExtractor:
         cfg: as `read_config` returns it.
         weights: a checkpoint of the model.
         source: name of `icre.runs.public.SOURCES` if a public code wrote it.
+        unit: L2-normalise the features.
 
     Attributes:
         model: batch -> features.
@@ -40,8 +41,8 @@ class FeatureExtractor:
         UserError: the checkpoint is missing, damaged or of another model.
     """
 
-    def __init__(self, cfg: CfgNode, weights: str | Path, source: str = ""):
-        self.cfg = cfg
+    def __init__(self, cfg: CfgNode, weights: str | Path, source: str = "", unit: bool = True):
+        self.cfg, self.unit = cfg, unit
         self.device = resolve_device(cfg.MODEL.DEVICE)
         self.model = build_model(cfg).eval()
         checkpoint = SafeCheckpointer(self.model).load(
@@ -62,7 +63,8 @@ class FeatureExtractor:
         model = self.cfg.MODEL.clone()
         model.defrost()
         model.DEVICE = ""
-        parts = self.sha256, model.dump(), self.cfg.INPUT.dump(), self.cfg.TEST.FLIP.dump()
+        parts = [self.sha256, model.dump(), self.cfg.INPUT.dump(), self.cfg.TEST.FLIP.dump()]
+        parts += [] if self.unit else ["as the model gives them"]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -84,7 +86,7 @@ class FeatureExtractor:
             modalities: N integers of `icre.modality`.
 
         Returns:
-            (N, D) float32 unit vectors.
+            (N, D) float32, unit vectors unless `unit` is False.
         """
         return np.concatenate(list(self.batches(images, modalities)))
 
@@ -95,7 +97,8 @@ class FeatureExtractor:
         batches = ImageBatches(self.cfg, images, modalities)
         flip = self.cfg.TEST.FLIP.ENABLED
         for _, features in extract_features(self.model, batches, self.device, flip):
-            yield normalize(features.float().cpu().numpy())
+            found = features.float().cpu().numpy()
+            yield normalize(found) if self.unit else found
 
 
 def normalize(features: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Galleries with the model of their features: building, opening, extending and calibrating them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,13 @@ class StagedFeatures:
         shard_size: images per shard.
     """
 
+    kind: type[shards.Shard] = shards.Shard
+
     def __init__(
         self, folder: Path, images: ImageTable, extractor: FeatureExtractor, shard_size: int
     ):
         self.images, self.extractor = images, extractor
-        self.shards = shards.plan(folder, images, extractor.fingerprint, shard_size)
+        self.shards = shards.plan(folder, images, extractor.fingerprint, shard_size, self.kind)
         self.pending = [shard for shard in self.shards if shard.load() is None]
 
     def compute(self, skip_corrupt: bool) -> tuple[ImageTable, Skipped]:
@@ -71,8 +73,7 @@ class StagedFeatures:
         Raises:
             UserError: an image cannot be read, unless those are skipped.
         """
-        pending = [row for shard in self.pending for row in shard.rows]
-        self._compute(unreadable(self.images, pending, skip_corrupt))
+        self._fill(skip_corrupt)
         faults = {row: reason for shard in self.shards for row, reason in shard.load()[1]}
         sources = self.images.sources()
         if faults and not skip_corrupt:
@@ -87,11 +88,31 @@ class StagedFeatures:
         """(B, D) features of the images that have some, in order."""
         return shards.blocks(self.shards)
 
-    def _compute(self, faults: dict[int, str]) -> None:
-        rows = [row for shard in self.pending for row in shard.rows if row not in faults]
-        images = self.images.take(rows)
-        features = self.extractor.batches(images.sources(), images.modalities.tolist())
-        shards.save_shards(self.pending, faults, features)
+    def _fill(self, skip_corrupt: bool) -> None:
+        """Compute and save what is pending."""
+        fill(self.pending, self.images, self.extractor, skip_corrupt)
+
+
+def fill(
+    pending: Sequence[shards.Shard],
+    images: ImageTable,
+    extractor: FeatureExtractor,
+    skip_corrupt: bool,
+) -> None:
+    """Compute the features of shards, and save each as soon as it is complete.
+
+    Args:
+        pending: their rows are those of `images`.
+        skip_corrupt: images that cannot be read have no features; their shard names them.
+
+    Raises:
+        UserError: an image cannot be read, unless those are skipped; then nothing is computed.
+    """
+    rows = [row for shard in pending for row in shard.rows]
+    faults = unreadable(images, rows, skip_corrupt)
+    readable = images.take([row for row in rows if row not in faults])
+    features = extractor.batches(readable.sources(), readable.modalities.tolist())
+    shards.save_shards(pending, faults, features)
 
 
 def unreadable(images: ImageTable, rows: Sequence[int], skip_corrupt: bool) -> dict[int, str]:
@@ -123,6 +144,7 @@ class GalleryBuilder:
         extractor: computes their features.
         kind: key of `icre.gallery.index.KINDS`.
         shard_size: images per shard.
+        features: computes them: `StagedFeatures` here, or one that has others do it.
     """
 
     def __init__(
@@ -132,11 +154,12 @@ class GalleryBuilder:
         extractor: FeatureExtractor,
         kind: str = "flat",
         shard_size: int = 1024,
+        features: Callable[..., StagedFeatures] = StagedFeatures,
     ):
         check_request(folder, images, kind, shard_size)
         self.folder, self.extractor, self.kind = folder, extractor, kind
         below = staging.staging_folder(folder) / staging.SHARDS
-        self.staged = StagedFeatures(below, images, extractor, shard_size)
+        self.staged = features(below, images, extractor, shard_size)
 
     def build(self, skip_corrupt: bool = False) -> tuple[ImageTable, Skipped]:
         """Compute the pending shards and write the gallery.
@@ -167,6 +190,7 @@ def add_images(
     images: ImageTable,
     shard_size: int = 1024,
     skip_corrupt: bool = False,
+    features: Callable[..., StagedFeatures] = StagedFeatures,
 ) -> tuple[changes.Change, Skipped]:
     """Compute the features of images and add them to a gallery; continues after an interruption.
 
@@ -175,6 +199,7 @@ def add_images(
         images: none of them is in the gallery, see `changes.new_images`.
         shard_size: images between two saves.
         skip_corrupt: leave out images that cannot be read.
+        features: as of `GalleryBuilder`.
 
     Raises:
         UserError: an image cannot be read or is in the gallery, or another process adds to it.
@@ -182,7 +207,7 @@ def add_images(
     check_shard_size(shard_size)
     folder = gallery.folder / changes.ADDING
     with locked(folder, "gallery"):
-        staged = StagedFeatures(folder, images, extractor, shard_size)
+        staged = features(folder, images, extractor, shard_size)
         kept, skipped = staged.compute(skip_corrupt)
         if not len(kept):
             raise UserError(f"none of {len(images)} images can be read: nothing is added")

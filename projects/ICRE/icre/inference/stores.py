@@ -41,7 +41,8 @@ def write_images(
         UserError: an image cannot be read, or another process changes the gallery.
         StoreUnavailable: the store does not answer; the message says how many rows it has.
     """
-    checksum = shards.checksum(images, range(len(images)), extractor.fingerprint)
+    states, rows = shards.states_of(images), range(len(images))
+    checksum = shards.checksum(images, states, rows, extractor.fingerprint)
     stamp = f"{kind} {checksum}"
     there = store.written(images, stamp)
     left = np.flatnonzero(~there)

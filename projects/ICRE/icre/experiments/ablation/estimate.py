@@ -20,8 +20,9 @@ from fastreid.utils.events import EventStorage
 from icre.config import load_config
 from icre.engine.trainer import Trainer
 from icre.experiments.ablation.results import Results
-from icre.experiments.ablation.runs import environments, verify_images
+from icre.experiments.ablation.runs import verify_images
 from icre.experiments.ablation.spec import PlannedRun, Spec
+from icre.experiments.jobs import environments
 from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.progress import progress_bar
@@ -59,7 +60,8 @@ def estimate(
     """Time some steps of each row that has trainings left, in a process of its own.
 
     Args:
-        spec, results, gpus, jobs: as of `train_missing`; all rows are timed on the first GPU.
+        spec, results: as of `train_missing`.
+        gpus, jobs: as of `LocalRunner`; all rows are timed on the first GPU.
         steps: that are timed; ten more before them are not.
 
     Raises:
