@@ -88,7 +88,7 @@ setup(
         *find_packages("projects/SynthVI", include=["synthvi*"]),
     ],
     package_data={
-        "icre": ["py.typed", "configs/**/*.yml"],
+        "icre": ["py.typed", "configs/**/*.yml", "sample/**/*"],
         "synthvi": ["*.json", "py.typed"],
         **{room: ["templates/*"] for room in TEMPLATES},
     },
@@ -114,6 +114,9 @@ setup(
         "trackers": sorted({one for extra in TRACKERS.values() for one in extra}),
         "completion": ["shtab"],
         "docs": ["sphinx", "furo", "myst-parser", "sphinx-copybutton"],
-        "test": ["pytest", "pytest-xdist", "hypothesis", "httpx2"],
+        "test": [
+            *("pytest", "pytest-xdist", "hypothesis", "httpx2"),
+            *("nbformat", "nbclient", "ipykernel"),  # the example notebook
+        ],
     },
 )

@@ -41,15 +41,15 @@ GIVEN = (
     Given("I", 10_000, "bytes", "of a crop as JPEG: assumed, put in yours"),
     Given(
         "m", 93, "bytes a row", "of a folder beside its vector: 1.04 GiB for 10^6 rows of 256 "
-        "dimensions (docs/search.md)",
+        "dimensions (docs/gallery.md)",
     ),
     Given("r", 300, "bytes a row", "of a Milvus row beside its vector: assumed (key, path, names)"),
     Given(
         "F", 8.8e9, "bytes/s", "that exact search reads, one query: 116 ms for 10^6 rows of 256 "
-        "dimensions (docs/search.md)",
+        "dimensions (docs/gallery.md)",
     ),
     Given(
-        "F_b", 1.02e11, "bytes/s", "the same in a batch of 100: 10 ms a query (docs/search.md)"
+        "F_b", 1.02e11, "bytes/s", "the same in a batch of 100: 10 ms a query (docs/gallery.md)"
     ),
     Given(
         "H", 1.0, "CPU ms", "of HNSW with ef 128 in 50,000 rows of 512 dimensions, faiss"

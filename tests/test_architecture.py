@@ -22,6 +22,9 @@ for path in sorted(CONFIGS.rglob("*.yml")):
     MODELS.setdefault(re.sub("^(llcm_|regdb_)|_r[0-9]+$", "", path.stem), []).append(path)
 
 
+RESNETS = ("build_resnet_backbone", "build_two_stream_resnet_backbone")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_every_config_builds_and_trains_a_step(model):
@@ -34,13 +37,14 @@ def test_every_config_builds_and_trains_a_step(model):
         "MODEL.HEADS.NUM_CLASSES",
         "4",
     ]
-    if model == "icre_regnet":
-        pytest.importorskip("timm")
-    if model not in ("mgn", "icre_osnet", "icre_regnet"):
-        options += words("MODEL.BACKBONE.DEPTH 18x MODEL.BACKBONE.FEAT_DIM 512")
+    small = words("MODEL.BACKBONE.DEPTH 18x MODEL.BACKBONE.FEAT_DIM 512")
     trained = set()
     for path in MODELS[model]:
-        cfg = load_config(path, options)
+        backbone = load_config(path).MODEL.BACKBONE.NAME
+        if backbone == "build_timm_backbone":
+            pytest.importorskip("timm")
+        may_be_small = model != "mgn" and backbone in RESNETS
+        cfg = load_config(path, [*options, *small * may_be_small])
         if cfg.MODEL.dump() not in trained:  # data sets share their models
             loss, gradients = train_a_step(build_model(cfg).train())
             assert loss.isfinite() and any(one.abs().sum() > 0 for one in gradients), path

@@ -16,7 +16,7 @@ from icre.commands import completion
 from icre.utils import cli
 
 TOOLS = sorted((Path(__file__).parents[1] / "tools").glob("*.py"))
-ONLY_ICRE = {"completion"}  # about the command `icre` itself
+ONLY_ICRE = {"completion", "try_it"}  # of an installed package
 MODULES = sorted(module for module, _ in commands.COMMANDS.values())
 HEAVY = [
     "torch",

@@ -7,6 +7,7 @@ import icre
 
 # name -> (module, what it does)
 COMMANDS = {
+    "try": ("try_it", "search at once: a small model and 200 crops come with the package"),
     "train": ("train", "train, resume or evaluate any fast-reid model"),
     "list": ("list", "models, losses, data sets, protocols, config keys"),
     "extract": ("extract", "write the features of a test set"),

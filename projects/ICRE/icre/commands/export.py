@@ -1,10 +1,12 @@
-"""Write a model as ONNX or TorchScript: 8-bit RGB images in, unit vectors out."""
+"""Write a model as ONNX or TorchScript (8-bit RGB in, unit vectors out), or as a checkpoint."""
 
 import argparse
 from pathlib import Path
 
 from icre.commands import arguments
 from icre.utils import cli
+
+CHECKPOINT = "checkpoint"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +23,10 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--out", required=True, type=Path, metavar="DIR")
     result.add_argument(
-        "--format", default="onnx", metavar="NAME", help="onnx or torchscript (onnx)"
+        "--format",
+        default="onnx",
+        metavar="NAME",
+        help="onnx, torchscript, or checkpoint: what icre.load needs, in half precision (onnx)",
     )
     result.add_argument(
         "--modality",
@@ -49,6 +54,9 @@ def run(args: argparse.Namespace) -> None:
     from icre.export.write import BATCHES, check_request, export_all
     from icre.inference.run import open_model
 
+    if args.format == CHECKPOINT:
+        _release(args)
+        return
     request = args.out, args.format, args.modality, args.single
     check_request(*request)
     options = [*args.opts, "MODEL.DEVICE", "cpu"]
@@ -59,3 +67,23 @@ def run(args: argparse.Namespace) -> None:
             f"{path}: {path.stat().st_size / 1e6:.1f} MB, differs from PyTorch by at most "
             f"{difference:.1e} (batches of {', '.join(map(str, BATCHES))})"
         )
+
+
+def _release(args: argparse.Namespace) -> None:
+    from icre.inference.run import find_model
+    from icre.runs.release import release
+    from icre.utils.errors import UserError
+
+    for option, given in (
+        ("--modality", args.modality),
+        ("--single", args.single),
+        ("--config-file", args.config_file),
+        ("KEY VALUE", args.opts),
+    ):
+        if given:
+            raise UserError(f"{option} does not go with --format {CHECKPOINT}: leave it out")
+    _, weights = find_model(args.weights)
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "model.pth"
+    release(weights, path)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, float16")

@@ -89,7 +89,8 @@ def load(
     """Load the model of a finished run, or of a checkpoint.
 
     Args:
-        path: a run's folder (OUTPUT_DIR) or a checkpoint, see `icre.inference.run.open_model`.
+        path: a run's folder (OUTPUT_DIR), a checkpoint, or "synthvi-small": a model that comes with
+            the package, of rendered people. See `icre.inference.run.find_model`.
         device: auto (a GPU if there is one), cpu or cuda:N.
         trust_imports: import the modules that the run's config names (IMPORTS); only a model that
             has parts of its own needs them.

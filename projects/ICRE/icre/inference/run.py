@@ -14,6 +14,7 @@ from icre.datasets import load_dataset
 from icre.evaluation.features import FeatureSet
 from icre.inference.extractor import FeatureExtractor, read_config
 from icre.inference.results import Scalars, read_records, read_scalars
+from icre.inference.shipped import find_weights
 from icre.runs.checkpoint import read_checkpoint
 from icre.runs.public import SOURCES, read_public
 from icre.utils.choice import pick
@@ -191,7 +192,7 @@ def find_model(
     """Resolve a run folder or a checkpoint to config and weights.
 
     Args:
-        path: a run folder (its `RunFolder.weights`), or a checkpoint file.
+        path: a run folder (its `RunFolder.weights`), a checkpoint file, or a shipped model's name.
         options: KEY VALUE pairs over the config.
         config_file: default: the config that the checkpoint carries, else the `config.yaml` beside
             it.
@@ -201,7 +202,7 @@ def find_model(
     Raises:
         UserError: there is no checkpoint or no config, or its modules are needed and not trusted.
     """
-    path = Path(path)
+    path = find_weights(path)
     if not path.exists():
         raise UserError(f"{path} is missing: name a run's folder or a checkpoint")
     weights = RunFolder(path).weights if path.is_dir() else path

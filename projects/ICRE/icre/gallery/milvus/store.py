@@ -15,8 +15,6 @@ finished when the state without it replaces that one:
 
 import hashlib
 import json
-import os
-import socket
 import uuid
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
@@ -30,6 +28,7 @@ from icre.gallery.backend import StoreUnavailable
 from icre.gallery.calibration import Calibration
 from icre.gallery.changes import Change, new_images
 from icre.gallery.filters import Filter
+from icre.gallery.milvus import answers
 from icre.gallery.milvus.connection import Client
 from icre.gallery.milvus.opened import MilvusGallery
 from icre.gallery.milvus.reading import Rows
@@ -43,7 +42,15 @@ from icre.gallery.milvus.rows import (
     to_table,
     to_vectors,
 )
-from icre.gallery.milvus.writing import Addition, begin, finish_removal, is_alive, removal_name
+from icre.gallery.milvus.writing import (
+    Addition,
+    begin,
+    digest_of,
+    finish_removal,
+    is_alive,
+    logged_rows,
+    removal_name,
+)
 from icre.gallery.store import ModelInfo
 from icre.gallery.table import ImageTable
 from icre.utils.errors import UserError
@@ -183,7 +190,7 @@ class MilvusStore:
         check_texts(images)
         state = self.state()
         pending = state and state.pending
-        if not state or not pending or pending.digest != _digest(state, images, stamp):
+        if not state or not pending or pending.digest != digest_of(state, images, stamp):
             return np.zeros(len(images), dtype=bool)
         keys = keys_of(images)
         there = self._rows(state).get(keys, ["version"])
@@ -205,7 +212,7 @@ class MilvusStore:
         if state is None:
             raise UserError(f"{self.name} is no gallery: make one with tools/search.py index")
         self._check_dimensions(state)
-        return Addition(self.records, self._rows(state), _digest(state, images, stamp))
+        return Addition(self.records, self._rows(state), digest_of(state, images, stamp))
 
     def add(
         self,
@@ -235,7 +242,7 @@ class MilvusStore:
             finish_removal(self.records, rows, gallery.state)
             entry = self.records.read_json(pending.removed)
             if entry["reason"] == text:
-                return self._removed(_logged(entry["rows"]))
+                return self._removed(logged_rows(entry["rows"]))
             gallery = self.open()
         keys = gallery.keys(filter)
         if not keys:
@@ -257,7 +264,7 @@ class MilvusStore:
         return self._removed(images)
 
     def _removed(self, images: ImageTable) -> Change:
-        return Change(self.open(), images, answers=tuple(self._written_answers()))
+        return Change(self.open(), images, answers=tuple(answers.written(self.records)))
 
     def save_calibrations(
         self, gallery: MilvusGallery, calibrations: dict[str, Calibration]
@@ -285,24 +292,7 @@ class MilvusStore:
 
     def remember_answers(self, version: int, *paths: str | Path | None) -> None:
         """Note the files into which answers were written, which a removal then names."""
-        for path in paths:
-            if not path or not os.path.isfile(path):
-                continue
-            entry = {"host": socket.gethostname(), "path": os.path.realpath(path)}
-            name = hashlib.sha256(json.dumps(entry).encode()).hexdigest()[:32]
-            text = json.dumps(entry | {"date": journal.now(), "version": version})
-            self.records.write(f"answers/{name}", text)
-
-    def _written_answers(self) -> list[str]:
-        """Files that hold answers, those of other machines with the machine's name."""
-        found = []
-        for text in self.records.below("answers/"):
-            entry = self.records.read_json(text)
-            if entry["host"] != socket.gethostname():
-                found.append(f"{entry['host']}:{entry['path']}")
-            elif os.path.isfile(entry["path"]):
-                found.append(entry["path"])
-        return found
+        answers.remember(self.records, version, *paths)
 
     def verify(self) -> list[str]:
         """Read all rows with their features."""
@@ -359,17 +349,3 @@ class MilvusStore:
                 f"collection {self.name} has features of {found or 'no'} dimensions, its state "
                 f"says {state.dimensions}: another program made it anew; index again"
             )
-
-
-def _digest(state: State, images: ImageTable, stamp: str) -> str:
-    rows = [images.row(row) for row in range(len(images))]
-    content = json.dumps([state.id, state.version, stamp, rows])
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _logged(rows: list[dict[str, Any]]) -> ImageTable:
-    """Rows of the log of removals as a table."""
-    for row in rows:
-        if "time" in row:
-            row["time"] = np.datetime64(row["time"].removesuffix("Z"), "us")
-    return ImageTable.from_rows(rows)

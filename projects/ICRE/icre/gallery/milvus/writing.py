@@ -5,10 +5,13 @@ pending change in the state is one as far as it goes: two processes that begin w
 milliseconds can both pass. Each row is written by its key, so even then none is there twice.
 """
 
+import hashlib
+import json
 import os
 import socket
 import time
 import uuid
+from typing import Any
 
 import numpy as np
 
@@ -191,3 +194,18 @@ class Addition:
             rows.client("flush", rows.collection)  # a server does so by itself
         _publish(self._records, self._state, calibrated=since)
         return count
+
+
+def digest_of(state: State, images: ImageTable, stamp: str) -> str:
+    """Checksum of all that the rows of an addition depend on."""
+    rows = [images.row(row) for row in range(len(images))]
+    content = json.dumps([state.id, state.version, stamp, rows])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def logged_rows(rows: list[dict[str, Any]]) -> ImageTable:
+    """Rows of the log of removals as a table."""
+    for row in rows:
+        if "time" in row:
+            row["time"] = np.datetime64(row["time"].removesuffix("Z"), "us")
+    return ImageTable.from_rows(rows)
