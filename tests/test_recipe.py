@@ -6,8 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from icre.benchmark.recipe import CODES, SHIM, Options, _call, _edit, _edits, prepare, summary, text
+from icre.benchmark.recipe import (
+    CODES,
+    SHIM,
+    Options,
+    _call,
+    _edit,
+    _edits,
+    prepare,
+    starting_weights,
+    summary,
+    text,
+)
 from icre.utils.errors import UserError
 
 # lines of the real files that edits must find
@@ -77,14 +89,13 @@ def changed(epochs: int | None) -> dict[str, str]:
     return found
 
 
-def test_without_epochs_paths_size_and_weights_alone_are_changed(clone):
+def test_without_epochs_paths_and_size_alone_are_changed(clone):
     for name, (before, edits) in changed(None).items():
         _edit(clone / name, edits)
         lines = zip(before.splitlines(), (clone / name).read_text().splitlines(), strict=True)
         differ = [one for one, other in lines if one != other]
         assert differ and all(
-            any(word in one for word in ("SYSU", "sysu", "fix_image", "pretrained"))
-            for one in differ
+            any(word in one for word in ("SYSU", "sysu", "fix_image")) for one in differ
         )
     assert "'../Datasets/RegDB/'" in (clone / "train.py").read_text()
 
@@ -107,9 +118,9 @@ def test_a_schedule_is_scaled_in_proportion(clone, epochs, expected):
 
 
 def test_a_clone_of_another_version_is_refused(clone):
-    (clone / "model.py").write_text("net = resnet50(weights=None)\n")
-    with pytest.raises(UserError, match=r"model\.py has no 'pretrained=True'"):
-        _edit(clone / "model.py", changed(None)["model.py"][1])
+    (clone / "data_loader.py").write_text("data_dir = folder\n")
+    with pytest.raises(UserError, match=r"data_loader\.py has no "):
+        _edit(clone / "data_loader.py", changed(None)["data_loader.py"][1])
     (clone / "train.py").unlink()
     with pytest.raises(UserError, match=r"no train\.py in"):
         prepare(options(clone), CODES["agw"], (96, 48))
@@ -142,3 +153,26 @@ def test_the_table_shows_both_sides_by_both_codes():
     assert summary(result)["theirs"]["Rank-1 by_theirs"] == (12.0, 2.0)
     assert summary(result)["ours"]["mAP by_ours"] == (20.0, 2.0)
     assert "12.00 ± 2.00" in text(result) and "2 seeds" in text(result)
+
+
+def test_both_sides_start_from_the_same_random_weights_of_a_seed(tmp_path):
+    first, again = (starting_weights(tmp_path, 3) for _ in range(2))
+    other = starting_weights(tmp_path, 4)
+    states = [torch.load(path, weights_only=True) for path in (first, other)]
+    assert first == again and first.is_absolute()
+    assert not torch.equal(states[0]["conv1.weight"], states[1]["conv1.weight"])
+    assert not states[0]["layer4.2.bn3.weight"].any()
+
+
+def test_what_they_download_is_these_weights(tmp_path, monkeypatch):
+    """`model_zoo.load_url`, as their resnet.py calls it, inside of their train.py."""
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(
+        "import types\nfrom torch.utils import model_zoo\n"
+        "state = model_zoo.load_url('https://example.org/resnet50.pth')\n"
+        "net, epoch = types.SimpleNamespace(state_dict=lambda: state), 5\n"
+    )
+    torch.save({"conv1.weight": torch.arange(3.0)}, "start.pth")
+    _call([sys.executable, SHIM, "train", "out.t", "start.pth", "--seed", 0], tmp_path, "train.py")
+    saved = torch.load(tmp_path / "out.t", weights_only=True)
+    assert saved["epoch"] == 5 and saved["net"]["conv1.weight"].tolist() == [0, 1, 2]

@@ -1,9 +1,10 @@
 """`benchmark recipe`: a public code's own training beside ours by the same recipe.
 
-Their `pre_process_sysu.py` and `train.py` run in a copy of a clone, changed in what `EDITS` lists
-(paths, image size, random instead of downloaded weights; with `--epochs`, their schedule in
-proportion), and ours by `icre train`. Features of both are scored by both codes' evaluation: the
-clone's `eval_sysu` over the ten seeded galleries of its `process_gallery_sysu`, and `icre.score`.
+Their `pre_process_sysu.py` and `train.py` run in a copy of a clone, changed in what `_edits` lists
+(paths, image size; with `--epochs`, their schedule in proportion), and ours by `icre train`. Both
+start from the same random weights in place of downloaded ones (`starting_weights`). Features of
+both are scored by both codes' evaluation: the clone's `eval_sysu` over the ten seeded galleries of
+its `process_gallery_sysu`, and `icre.score`.
 """
 
 import json
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torchvision
 from tabulate import tabulate
 
 from icre.benchmark import recipe_shim
@@ -26,6 +29,7 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
+from icre.utils.files import replaced
 
 PROTOCOL, DRAW = "sysu-all-single", "seeded"
 METRICS = ("Rank-1", "mAP")
@@ -151,7 +155,6 @@ def _edits(code: Code, size: tuple[int, int], epochs: int | None) -> dict[str, d
             r"fix_image_height = \d+": f"fix_image_height = {height}",
         },
         "train.py": dict(path),
-        "model.py": {r"pretrained=True": "pretrained=False"},
     }
     if code.loader_path:
         edits["data_loader.py"] = {r"data_dir = '[^']*(?i:sysu)[^']*'": "data_dir = './data/'"}
@@ -182,6 +185,23 @@ def _edit(path: Path, edits: dict[str, str]) -> None:
     path.write_text(text)
 
 
+def starting_weights(folder: Path, seed: int) -> Path:
+    """A ResNet-50 of random weights for both sides, in place of ImageNet's.
+
+    The last batch norm of each residual block begins at 0 (torchvision's `zero_init_residual`,
+    Goyal et al., 2017). Without it the features of random weights are so large that AGW's triplet
+    loss is infinite in the first step.
+    """
+    path = folder / f"start_{seed}.pth"
+    if not path.is_file():
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            state = torchvision.models.resnet50(zero_init_residual=True).state_dict()
+        with replaced(path) as temporary:
+            torch.save(state, temporary)
+    return path.resolve()
+
+
 def train_theirs(options: Options, code: Code, copy: Path, seed: int) -> Path:
     """Their training under a seed; returns the features of its last weights."""
     weights = (options.out / f"theirs_{seed}.t").resolve()
@@ -192,7 +212,10 @@ def train_theirs(options: Options, code: Code, copy: Path, seed: int) -> Path:
         words += ["--img_h", height, "--img_w", width]
         words += ["--batch-size", cfg.SOLVER.IMS_PER_BATCH // 2 // cfg.DATALOADER.NUM_INSTANCE]
         words += ["--num_pos", cfg.DATALOADER.NUM_INSTANCE]
-        _call([sys.executable, SHIM, "train", weights, *words], copy, f"train.py, seed {seed}")
+        start = starting_weights(options.out, seed)
+        _call(
+            [sys.executable, SHIM, "train", weights, start, *words], copy, f"train.py, seed {seed}"
+        )
     features = weights.with_suffix(".npz")
     if not features.is_file():
         words = ["--source", code.source, weights, "--out", features, *_data(options)]
@@ -208,6 +231,8 @@ def train_ours(options: Options, code: Code, copy: Path, seed: int) -> Path:
     if features.is_file():
         return features
     words = [*_data(options), "OUTPUT_DIR", folder, "SEED", seed]
+    words += ["MODEL.BACKBONE.PRETRAIN", True]
+    words += ["MODEL.BACKBONE.PRETRAIN_PATH", starting_weights(options.out, seed)]
     words += ["DATASETS.NAMES", "('SYSUMM01',)", "TEST.PROTOCOLS", f"('{PROTOCOL}',)"]
     if options.epochs:
         factor = options.epochs / code.epochs

@@ -1,7 +1,7 @@
 """Runs a public code's scripts as they are, in a process of their own, in the folder they lie in.
 
     python recipe_shim.py run pre_process_sysu.py
-    python recipe_shim.py train OUT.t [arguments of train.py]
+    python recipe_shim.py train OUT.t WEIGHTS.pth [arguments of train.py]
     python recipe_shim.py score FEATURES.npz
 
 Their scripts are of Pillow 9, torch 1 and a GPU; what those had is lent to them here.
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.model_zoo
 from PIL import Image
 
 
@@ -46,8 +47,9 @@ def lend_old_names() -> None:
     sys.modules.setdefault("tensorboardX", board)
 
 
-def train(out: str, words: list[str]) -> None:
-    """Run train.py, then save its last weights as it saves its best ones."""
+def train(out: str, weights: str, words: list[str]) -> None:
+    """Run train.py from weights in place of a download, then save its last ones as its best."""
+    torch.utils.model_zoo.load_url = lambda *args, **options: torch.load(weights, weights_only=True)
     sys.argv = ["train.py", *words]
     random.seed(int(words[words.index("--seed") + 1]))  # of the erasing, which they do not seed
     after = runpy.run_path("train.py", run_name="__main__")
@@ -81,7 +83,7 @@ def main() -> None:
     kind, name, *words = sys.argv[1:]
     lend_old_names()
     if kind == "train":
-        train(name, words)
+        train(name, words[0], words[1:])
     elif kind == "score":
         score(name)
     else:

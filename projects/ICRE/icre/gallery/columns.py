@@ -54,24 +54,9 @@ class Texts(Sequence[str]):
             yield data[start:end].decode("utf-8", "surrogateescape")
             start = end
 
-    def hashes(self) -> np.ndarray:
-        """(N,) uint64, equal for equal texts; a sum of bytes, each times a weight of its place."""
-        ends = np.concatenate([[0], self.ends])
-        sizes = np.diff(ends)
-        if len(sizes) and (sizes.min() < 0 or ends[-1] != len(self.data)):
-            raise UserError(DAMAGED.format("a text ends before it begins"))
-        longest = int(sizes.max(initial=0))
-        weights = np.random.default_rng(0).integers(0, 2**64, longest, dtype=np.uint64)
-        places = np.arange(len(self.data)) - np.repeat(ends[:-1], sizes)
-        terms = (self.data.astype(np.uint64) + np.uint64(1)) * weights[places]
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
-        return sums[ends[1:]] - sums[ends[:-1]]
-
     def isin(self, wanted: Collection[str]) -> np.ndarray:
-        """(N,) which texts are among the wanted ones; decodes only those that may be."""
-        result = np.isin(self.hashes(), Texts.of(list(wanted)).hashes())
-        result[result] = [self[row] in wanted for row in np.flatnonzero(result).tolist()]
-        return result
+        """(N,) which texts are among the wanted ones."""
+        return np.fromiter((text in wanted for text in self), dtype=bool, count=len(self))
 
     def take(self, rows: np.ndarray) -> Self:
         """The given rows in ascending order: (n,) integers."""
