@@ -46,14 +46,18 @@ def test_every_config_builds_and_trains_a_step(model):
         may_be_small = model != "mgn" and backbone in RESNETS
         cfg = load_config(path, [*options, *small * may_be_small])
         if cfg.MODEL.dump() not in trained:  # data sets share their models
-            loss, gradients = train_a_step(build_model(cfg).train())
+            size = cfg.INPUT.SIZE_TRAIN if model.startswith("vit") else (96, 32)
+            loss, gradients = train_a_step(build_model(cfg).train(), size)
             assert loss.isfinite() and any(one.abs().sum() > 0 for one in gradients), path
             trained.add(cfg.MODEL.dump())
 
 
-def train_a_step(model: torch.nn.Module) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def train_a_step(
+    model: torch.nn.Module, size: tuple[int, int]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     batch = {
-        "images": 255 * torch.rand(8, 3, 96, 32),  # MGN cuts layer4's map into three stripes
+        "images": 255
+        * torch.rand(8, 3, *size),  # of (96, 32) MGN cuts layer4's map into three stripes
         "targets": torch.arange(4).repeat_interleave(2),
         "camids": torch.zeros(8, dtype=torch.long),
         "modalities": torch.tensor([0, 1] * 4),

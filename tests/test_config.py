@@ -47,6 +47,10 @@ TABLES = {
 }
 # whose values are handed to code that is not ours, or is one line
 WITHOUT_TABLE = {
+    "INPUT.CHANNEL_AUG.KINDS",
+    "INPUT.INTERPOLATION",
+    "MODEL.BACKBONE.POOL_PADDING",
+    "MODEL.DEEN.LAST_STAGE",
     "DATASETS.REGDB_SPLIT",
     "INPUT.AFFINE.ENABLED",
     "INPUT.PADDING.MODE",

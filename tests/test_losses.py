@@ -107,7 +107,14 @@ def test_no_loss_name_is_an_error():
         build_losses(small_cfg("MODEL.LOSSES.NAME", ()))
 
 
-@pytest.mark.parametrize("name", sorted(registered(LOSS_REGISTRY)))
+# what only a published method's own network gives: tests/test_methods.py trains these
+OF_METHODS = {
+    *("CrossModalityPatternLoss", "OrthogonalEmbeddingLoss"),
+    *("ModalityClassifierLoss", "PartSeparationLoss", "PartIDLoss"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(registered(LOSS_REGISTRY).keys() - OF_METHODS))
 def test_every_registered_loss_builds_and_has_a_gradient(name):
     features, targets, modalities = random_batch(6)
     f, targets = features.float().requires_grad_(), targets // 7

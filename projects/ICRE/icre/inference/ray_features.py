@@ -154,7 +154,7 @@ class ShardWorker:
         cfg = read_config(
             "", "MODEL.DEVICE", request.device, text=request.config, trust_imports=request.trusted
         )
-        extractor = FeatureExtractor(cfg, request.weights, request.unit)
+        extractor = FeatureExtractor(cfg, request.weights, unit=request.unit)
         if extractor.fingerprint != request.fingerprint:
             raise UserError(
                 f"machine {socket.gethostname()} reads another model at {request.weights}: put it "

@@ -168,8 +168,9 @@ class Records:
 
     def read_json(self, text: Text) -> dict[str, Any]:
         """As `read`, of a JSON object."""
+        whole = self.read(text)  # not below: StoreUnavailable is a ValueError too
         try:
-            content = json.loads(self.read(text))
+            content = json.loads(whole)
         except ValueError:
             content = None
         if not isinstance(content, dict):
