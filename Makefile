@@ -1,9 +1,9 @@
-# `make demo`, `make test` (all tests), `make quick` (the short suite), `make gpu` (what needs a GPU;
-# `make test` runs it too), `make lint`, `make docs` (the site), and `make faults` (some twenty
-# minutes of kills and broken files). `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY
-# VALUE"]` trains the recipes of the real data on the SYSU-MM01 in DIR, with CLUSTER=ADDRESS in
-# place of GPUS on the machines of a Ray cluster (docs/cluster.md). Each installs what it needs into
-# .venv first.
+# `make demo`, `make test` (all tests but the longest), `make quick` (the short suite), `make long`
+# (tests of a minute and more), `make gpu` (what needs a GPU; `make test` runs it too), `make lint`,
+# `make docs` (the site), and `make faults` (some twenty minutes of kills and broken files).
+# `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY VALUE"]` trains the recipes of the real
+# data on the SYSU-MM01 in DIR, with CLUSTER=ADDRESS in place of GPUS on the machines of a Ray
+# cluster (docs/cluster.md). Each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 GPU_TESTS := $(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
 
-.PHONY: install demo test quick gpu lint docs faults reproduce-sysu
+.PHONY: install demo test quick long gpu lint docs faults reproduce-sysu
 
 install: $(INSTALLED)
 
@@ -44,6 +44,10 @@ test: install
 quick: install
 	@echo "== Running the tests that neither train nor start processes"
 	$(PYTEST) -m "not slow" tests
+
+long: install
+	@echo "== Running the tests of a minute and more"
+	$(PYTEST) -m long tests
 
 gpu: install
 	@echo "== Running the tests of a GPU (skipped without one)"

@@ -41,6 +41,7 @@ def without_environments(folder: Path) -> dict:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_ablation_whose_worker_is_killed_has_the_table_of_the_local_runner(demo_root, tmp_path):
     spec = tmp_path / "two.yml"
     spec.write_text(SPEC)

@@ -323,6 +323,7 @@ def rank_of(process: subprocess.Popen, rank: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_torchrun_goes_on_from_the_last_checkpoint_after_a_rank_was_killed(demo_root, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     options = ("SOLVER.MAX_EPOCH", "4", "SOLVER.CHECKPOINT_ITERS", "2", "TEST.EVAL_PERIOD", "0")

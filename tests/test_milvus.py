@@ -227,7 +227,10 @@ def content(store):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["request lost", "answer lost"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step",
+    ["remove", *(pytest.param(one, marks=pytest.mark.long) for one in STEPS if one != "remove")],
+)
 def test_a_connection_lost_at_any_request_loses_nothing(step, after, tmp_path):
     """One line, and the same command again gives what an unbroken one does."""
     with lite(tmp_path, "whole") as whole:
