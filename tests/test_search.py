@@ -77,6 +77,20 @@ def own_gallery(gallery, tmp_path) -> Path:
 
 
 @contextmanager
+def computed_images() -> Iterator[list]:
+    """The images whose features are computed while this is entered."""
+    computed, batches = [], FeatureExtractor.batches
+
+    def counted(extractor, images, modalities):
+        computed.extend(images)
+        return batches(extractor, images, modalities)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureExtractor, "batches", counted)
+        yield computed
+
+
+@contextmanager
 def interrupted_after(saves: int) -> Iterator[None]:
     """The program is interrupted when so many shards are saved."""
     save, saved = Shard.save, []
@@ -197,15 +211,7 @@ def test_indexing_continues_after_an_interruption(
     assert "g is unfinished" in capsys.readouterr().err
     assert len(list(tmp_path.glob("g.partial/shards/*.npz"))) == 3
 
-    computed = []
-    batches = FeatureExtractor.batches
-
-    def counted(extractor, images, modalities):
-        computed.extend(images)
-        return batches(extractor, images, modalities)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureExtractor, "batches", counted)
+    with computed_images() as computed:
         assert search.main(arguments) == 0
     one, other = open_gallery(out), open_gallery(gallery)
     shards = -(-len(one.images) // 4)

@@ -12,11 +12,10 @@ from icre.gallery.filters import Filter
 from icre.gallery.folder import FolderStore
 from icre.gallery.milvus.writing import Addition
 from icre.gallery.store import ModelInfo
-from icre.inference.extractor import FeatureExtractor
 from small_service import COUNT, MODEL, ask, make_gallery, picture, serving
 from small_stores import fill, lite
 from test_milvus import Lost
-from test_search import camera_folders, index_arguments, pictures
+from test_search import camera_folders, computed_images, index_arguments, pictures
 
 pytest.importorskip("milvus_lite")
 
@@ -64,15 +63,7 @@ def test_a_week_in_a_store_by_the_command(finished_run, demo_root, tmp_path, cap
         run(*words, status=130)
     run("query", "people", *asked, *store, "--device", "cpu", status=2)
     assert "is unfinished: repeat the command" in capsys.readouterr().err
-    computed = []
-    batches = FeatureExtractor.batches
-
-    def counted(extractor, images, modalities):
-        computed.extend(images)
-        return batches(extractor, images, modalities)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureExtractor, "batches", counted)
+    with computed_images() as computed:
         run(*words)
     assert len(set(computed)) < len(pictures(demo_root, (1,)))
     assert "went on: " in capsys.readouterr().out

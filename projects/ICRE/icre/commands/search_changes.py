@@ -38,6 +38,8 @@ def add(args: argparse.Namespace) -> None:
 
     check_shard_size(args.shard)
     store = shared.open_store(args, args.gallery)
+    if store.is_remote:
+        shared.refuse_cluster(args)
     known = store.open()
     images = shared.collect_images(args.sources, args)
     new = new_images(known, images, args.skip_existing)
@@ -49,7 +51,6 @@ def add(args: argparse.Namespace) -> None:
     if store.is_remote:
         from icre.inference.stores import write_images
 
-        shared.refuse_cluster(args)
         _, extractor = open_with_model(store, args.weights, args.device)
         added, skipped, there = write_images(store, extractor, new, args.shard, args.skip_corrupt)
         changed = store.open()

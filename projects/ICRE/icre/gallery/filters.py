@@ -110,7 +110,8 @@ class Filter:
         if not wanted:
             return
         names = [part.texts[column].names for part in parts if column in part.texts]
-        there = {one[row] for one in names for row in np.flatnonzero(one.isin(frozenset(wanted)))}
+        chosen = frozenset(wanted)
+        there = {name for one in names for name in one if name in chosen}
         missing = [name for name in wanted if name not in there]
         if missing:
             known = {name for one in names for name in one}
