@@ -15,8 +15,11 @@ import pytest
 from icre.cluster import connect
 from icre.commands import extract, search
 from icre.evaluation.features import FeatureSet
+from icre.gallery.backend import StoreUnavailable
 from icre.gallery.store import open_gallery
+from icre.inference.ray_features import ClusterFeatures
 from small_cluster import FILE, LIMIT, TOOLS, environment, parent_of, rows_of, tiny_model, wait_for
+from small_stores import lite
 from test_search import camera_folders, index_arguments
 
 CAMERAS = (1, 2, 3, 4, 5, 6)
@@ -169,6 +172,51 @@ def test_images_of_a_table_in_a_store_are_added(cluster, model, demo_root, tmp_p
 
 
 @pytest.mark.slow
+def test_features_go_on_into_a_store(cluster, model, demo_root, tmp_path, capsys, monkeypatch):
+    """The store's rows are those of a folder; one that stops answering ends nothing but a write."""
+    pytest.importorskip("milvus_lite")
+    from icre.gallery.milvus.writing import Addition
+
+    first, second = camera_folders(demo_root, (1, 2))
+    monkeypatch.chdir(tmp_path)
+    store = ["--store", str(tmp_path / "store.db")]
+    on_cluster = [*store, "--cluster", "auto", "--workers", "2", "--shard", "5"]
+    assert search.main(index_arguments(model / FILE, Path("people"), first)) == 0
+    (tmp_path / "people").rename(tmp_path / "folder")
+    write, written = Addition.write, []
+
+    def lost(addition, images, features):
+        if len(written) == 1:
+            raise StoreUnavailable("the store does not answer")
+        written.append(len(images))
+        write(addition, images, features)
+
+    index = [*index_arguments(model / FILE, Path("people"), first), *on_cluster]
+    with monkeypatch.context() as patch:
+        patch.setattr(Addition, "write", lost)
+        assert search.main(index) == 2
+    shards = sorted((tmp_path / "people.partial").rglob("*.parquet"))
+    assert len(shards) > 2 and "5 of" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(ClusterFeatures, "_fill", lambda *_: None)  # nothing is computed again
+        assert search.main(index) == 0
+    assert "went on: 5 of" in capsys.readouterr().out
+    add = ["add", "people", str(second), "--device", "cpu", *on_cluster]
+    assert search.main(add) == 0
+    assert not list(tmp_path.glob("*.partial"))
+    assert search.main(["add", "folder", str(second), "--device", "cpu"]) == 0
+    with lite(tmp_path, "people") as stored:
+        gallery = stored.open()
+        query = np.ones((1, gallery.manifest["dimensions"]), dtype=np.float32)
+        rows = gallery.nearest(query, len(gallery.images))[0][0]
+        ours = dict(zip(gallery.images.take(rows).paths, gallery.features[rows]))
+    known, features = rows_of(tmp_path / "folder")
+    assert sorted(ours) == sorted(row["path"] for row in known)
+    for row, feature in zip(known, features):
+        np.testing.assert_allclose(ours[row["path"]], feature, rtol=0, atol=2e-6)
+
+
+@pytest.mark.slow
 def test_the_features_of_a_test_set_are_those_of_the_local_command(
     cluster, model, demo_root, tmp_path, capsys
 ):
@@ -187,7 +235,6 @@ def test_the_features_of_a_test_set_are_those_of_the_local_command(
 
 
 def test_more_workers_than_there_are_is_one_line(tmp_path):
-    from icre.inference.ray_features import ClusterFeatures
     from icre.utils.errors import UserError
 
     machines = (connect.Machine("a", "one", 4, 1), connect.Machine("b", "two", 8, 2))

@@ -16,6 +16,8 @@ from icre.gallery import changes, index_files, journal, segments, versions
 from icre.gallery.calibration import Calibration
 from icre.gallery.filters import Filter
 from icre.gallery.manifest import status
+from icre.gallery.parquet_shards import ParquetShard
+from icre.gallery.shards import Shard
 from icre.gallery.store import Gallery, open_gallery
 from icre.gallery.table import ImageTable
 from icre.gallery.verify import verify
@@ -151,7 +153,9 @@ def test_what_is_removed_is_in_no_file(tmp_path, kind):
     write(tmp_path / "g", images, [features], MODEL, kind, progress=False)
     staged = tmp_path / "g" / changes.ADDING
     staged.mkdir()
-    np.savez(staged / "0.npz", features=features[100:101])
+    shards = [kind(staged / f"0{kind.suffix}", range(1)) for kind in (Shard, ParquetShard)]
+    for shard in shards:
+        shard.save(features[100:101], [])
     vector = features[100].tobytes()
 
     def holding() -> set[str]:
@@ -162,7 +166,7 @@ def test_what_is_removed_is_in_no_file(tmp_path, kind):
             if path.is_file() and any(trace in path.read_bytes() for trace in traces)
         }
 
-    assert {"features.npy", "path.bytes.npy", "0.npz"} < holding()
+    assert {"features.npy", "path.bytes.npy", *(shard.file.name for shard in shards)} < holding()
     changes.remove(tmp_path / "g", Filter(identity=("Eve Adams",)))
     assert holding() == {journal.REMOVED}
     opened = open_gallery(tmp_path / "g")

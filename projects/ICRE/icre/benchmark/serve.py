@@ -39,6 +39,7 @@ from icre.utils.errors import UserError
 from icre.utils.files import sha256_of
 
 TOP, BLOCK = 10, 32_768
+WARM = 8  # requests of each client before the measurement
 START_SECONDS = 300  # at most, until the service answers
 # ICRE with ResNet-18, on images of 128x64
 MODEL = (
@@ -90,7 +91,8 @@ def run(
         add(_search_alone(gallery, seed))
         for images in watch.each(list(dict.fromkeys((batch, 1))), "sizes of a batch"):
             with _service(gallery, images, max(clients), device) as (port, process):
-                _ask(port, 1, 8, seed)  # connections and caches are warm
+                # sizes of batches that were not seen before take memory once
+                _ask(port, max(clients), WARM * max(clients), seed)
                 for count in clients:
                     row = {"step": "one by one" if images == 1 else f"batches up to {images}"}
                     before, held = _counters(port), _memory(process)

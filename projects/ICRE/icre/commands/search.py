@@ -134,13 +134,15 @@ def _index_store(args: argparse.Namespace) -> None:
     from icre.inference.stores import write_images
 
     check_shard_size(args.shard)
-    shared.refuse_cluster(args)
     store, kind = shared.open_new(args, args.out)
     images = shared.collect_images(args.sources, args)
-    extractor = open_model(args.weights, "MODEL.DEVICE", args.device, config_file=args.config_file)
-    kept, skipped, there = write_images(
-        store, extractor, images, args.shard, args.skip_corrupt, kind
-    )
+    with shared.staged_for(args, store, images) as staged:
+        extractor = open_model(
+            args.weights, "MODEL.DEVICE", shared.device_here(args), config_file=args.config_file
+        )
+        kept, skipped, there = write_images(
+            store, extractor, images, args.shard, args.skip_corrupt, kind, staged(extractor)
+        )
     if there:
         print(f"went on: {there} of {len(images)} images were there")
     shared.show_skipped(skipped)

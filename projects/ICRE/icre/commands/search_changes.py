@@ -38,8 +38,6 @@ def add(args: argparse.Namespace) -> None:
 
     check_shard_size(args.shard)
     store = shared.open_store(args, args.gallery)
-    if store.is_remote:
-        shared.refuse_cluster(args)
     known = store.open()
     images = shared.collect_images(args.sources, args)
     new = new_images(known, images, args.skip_existing)
@@ -48,16 +46,19 @@ def add(args: argparse.Namespace) -> None:
         print(f"{there} of {len(images)} images are there already, and left out")
     if not len(new):
         return
+    device = shared.device_here(args)
     if store.is_remote:
         from icre.inference.stores import write_images
 
-        _, extractor = open_with_model(store, args.weights, args.device)
-        added, skipped, there = write_images(store, extractor, new, args.shard, args.skip_corrupt)
+        with shared.staged_for(args, store, new) as staged:
+            _, extractor = open_with_model(store, args.weights, device)
+            added, skipped, there = write_images(
+                store, extractor, new, args.shard, args.skip_corrupt, staged=staged(extractor)
+            )
         changed = store.open()
         if there:
             print(f"went on: {there} of {len(new)} images were there")
     else:
-        device = shared.device_here(args)
         with shared.features_by(args, Path(args.gallery)) as features:
             gallery, extractor = open_with_model(store, args.weights, device)
             change, skipped = add_images(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # imported where they are used, for a quick --help
     from icre.gallery.filters import Filter
     from icre.gallery.milvus.store import MilvusStore
     from icre.gallery.table import ImageTable
+    from icre.inference.extractor import FeatureExtractor
     from icre.inference.galleries import StagedFeatures
 
 SOURCES = (
@@ -205,13 +206,28 @@ def features_by(
         yield partial(ClusterFeatures, cluster=cluster, device=args.device, workers=args.workers)
 
 
-def refuse_cluster(args: argparse.Namespace) -> None:
-    """Raise UserError if a cluster is to compute what goes into a store."""
+@contextmanager
+def staged_for(
+    args: argparse.Namespace, store: "MilvusStore", images: "ImageTable"
+) -> Iterator[Callable[["FeatureExtractor"], "StagedFeatures | None"]]:
+    """What computes features for a store: None, or the machines of --cluster.
+
+    Those leave them in a folder below the current one, which they see, until the store has them:
+    it is deleted after a block that ends well.
+    """
+    from icre.gallery import staging
+
+    name = Path(store.title)
+    below = staging.staging_folder(name) / staging.SHARDS
     if args.cluster:
-        raise UserError(
-            "--cluster does not go with --store: index into a folder on the cluster, or into the "
-            "store from one machine"
-        )
+        staging.check_staging(name)
+    with features_by(args, Path.cwd()) as features:
+        if not args.cluster:
+            yield lambda _: None
+            return
+        with staging.held(name):
+            yield lambda extractor: features(below, images, extractor, args.shard)
+            staging.discard(name)
 
 
 def device_here(args: argparse.Namespace) -> str:

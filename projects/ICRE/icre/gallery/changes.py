@@ -14,6 +14,7 @@ from icre.gallery.columns import Columns
 from icre.gallery.filters import Filter
 from icre.gallery.index_files import index_without, with_fitting_index
 from icre.gallery.segments import SEGMENT_ROWS, Part, Segment, cut, write_segments
+from icre.gallery.shards import remove_shards
 from icre.gallery.staging import discard
 from icre.gallery.store import Gallery
 from icre.gallery.table import ImageTable
@@ -173,15 +174,9 @@ def discard_addition(folder: Path) -> None:
     if not below.is_dir():
         return
     with suppress(UserError), locked(below, "gallery"):
-        clear_addition(below)
+        remove_shards(below)
     with suppress(OSError):
         below.rmdir()
-
-
-def clear_addition(below: Path) -> None:
-    """Delete all features of additions; by the holder of the folder's lock."""
-    for path in (*below.glob("*.npz"), *below.glob(".*.npz")):
-        path.unlink(missing_ok=True)
 
 
 def save_calibrations(gallery: Gallery, calibrations: dict[str, Calibration]) -> None:

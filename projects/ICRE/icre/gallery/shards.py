@@ -18,6 +18,8 @@ from icre.gallery.images import ImageTable
 from icre.utils.files import replaced
 from icre.utils.remote import is_remote, remote_states
 
+SUFFIXES = (".npz", ".parquet")  # of all kinds
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -114,6 +116,13 @@ def checksum(images: ImageTable, states: Sequence[str], rows: range, model: str)
             modality = f"{modality}\0{images.boxes[row].tolist()}"
         lines.append(f"{images.paths[row]}\0{states[row]}\0{modality}")
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def remove_shards(folder: Path) -> None:
+    """Delete the shards in a folder, of every kind, and what a killed writer left of them."""
+    for suffix in SUFFIXES:
+        for path in (*folder.glob(f"*{suffix}"), *folder.glob(f".*{suffix}")):
+            path.unlink(missing_ok=True)
 
 
 def save_shards(

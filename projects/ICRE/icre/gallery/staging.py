@@ -51,15 +51,26 @@ def check_staging(folder: Path) -> None:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[None]:
+    """`held`, for a gallery that is built in the staging folder.
+
+    Raises:
+        UserError: as `held`, or `folder` exists.
+    """
+    with held(folder):
+        check_absent(folder)  # another process may have finished it
+        yield
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
     """Make the staging folder of a gallery, or take it over, and lock it.
 
     Raises:
-        UserError: something else is there, another process uses it, or `folder` exists.
+        UserError: something else is there, or another process uses it.
     """
     check_staging(folder)
     path = staging_folder(folder)
     with locked(path, "--out"):
-        check_absent(folder)  # another process may have finished it
         try:
             (path / MARKER).write_text(CONTENT)
         except OSError as error:

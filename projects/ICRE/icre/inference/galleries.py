@@ -74,8 +74,7 @@ class StagedFeatures:
             UserError: an image cannot be read, unless those are skipped.
         """
         self._fill(skip_corrupt)
-        faults = {row: reason for shard in self.shards for row, reason in shard.load()[1]}
-        sources = self.images.sources()
+        faults, sources = self.faults, self.images.sources()
         if faults and not skip_corrupt:
             raise UserError(
                 f"{len(faults)} images were skipped before, the first is "
@@ -83,6 +82,11 @@ class StagedFeatures:
             )
         kept = self.images.take([row for row in range(len(self.images)) if row not in faults])
         return kept, [(str(sources[row]), reason) for row, reason in faults.items()]
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """Row -> reason of the images that have no features, once all are computed."""
+        return {row: reason for shard in self.shards for row, reason in shard.load()[1]}
 
     def blocks(self) -> Iterator[np.ndarray]:
         """(B, D) features of the images that have some, in order."""
@@ -212,7 +216,7 @@ def add_images(
         if not len(kept):
             raise UserError(f"none of {len(images)} images can be read: nothing is added")
         change = changes.add(gallery.folder, kept, staged.blocks(), skipped)
-        changes.clear_addition(folder)
+        shards.remove_shards(folder)
     return change, skipped
 
 

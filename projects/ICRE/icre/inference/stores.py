@@ -1,6 +1,7 @@
 """Computing features of images and writing them into a store, as they come."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from icre.gallery.milvus.store import MilvusStore
 from icre.gallery.store import ModelInfo
 from icre.gallery.table import ImageTable
 from icre.inference.extractor import FeatureExtractor
-from icre.inference.galleries import Skipped, features_of, unreadable
+from icre.inference.galleries import Skipped, StagedFeatures, unreadable
 from icre.utils.errors import UserError
 
 
@@ -21,10 +22,9 @@ def write_images(
     shard_size: int = 1024,
     skip_corrupt: bool = False,
     kind: str | None = None,
+    staged: StagedFeatures | None = None,
 ) -> tuple[ImageTable, Skipped, int]:
     """Add images to a gallery in a store; goes on where the same call was stopped.
-
-    What is acknowledged by the store is kept there, so nothing is staged on this machine.
 
     Args:
         store: the gallery's place.
@@ -33,6 +33,8 @@ def write_images(
         shard_size: images that are written at a time, at most.
         skip_corrupt: leave out images that cannot be read.
         kind: of index; None: the gallery exists.
+        staged: computes the features, and keeps them meanwhile; None: they are computed here as
+            they are written. What the store has acknowledged is there, so nothing is staged.
 
     Returns:
         The images that were added, those that were left out, and how many had been written before.
@@ -41,42 +43,53 @@ def write_images(
         UserError: an image cannot be read, or another process changes the gallery.
         StoreUnavailable: the store does not answer; the message says how many rows it has.
     """
-    states, rows = shards.states_of(images), range(len(images))
-    checksum = shards.checksum(images, states, rows, extractor.fingerprint)
+    states, every = shards.states_of(images), range(len(images))
+    checksum = shards.checksum(images, states, every, extractor.fingerprint)
     stamp = f"{kind} {checksum}"
     there = store.written(images, stamp)
-    left = np.flatnonzero(~there)
-    faults = unreadable(images, left.tolist(), skip_corrupt)
-    left = np.array([row for row in left.tolist() if row not in faults], dtype=int)
+    if staged is None:
+        faults = unreadable(images, np.flatnonzero(~there).tolist(), skip_corrupt)
+        sources = images.sources()
+        skipped = [(str(sources[row]), reason) for row, reason in faults.items()]
+    else:
+        skipped = staged.compute(skip_corrupt)[1]
+        faults = staged.faults
+    kept = np.array([row for row in every if row not in faults], dtype=int)
+    left = kept[~there[kept]]
     if not len(left) and not there.any():
         raise UserError(f"none of {len(images)} images can be read: nothing is added")
-    if kind:
-        first = features_of(extractor, images.take(left[:1] if len(left) else [0]))
+    if staged is None:
+        blocks = _computed(extractor, images.take(left), shard_size) if len(left) else iter(())
+    else:
+        blocks = _pending(staged.blocks(), ~there[kept])
+    first = next(blocks, None)
+    if kind and first is not None:
         model = ModelInfo(str(extractor.weights), extractor.sha256, extractor.cfg.dump())
         store.create(model, first.shape[1], kind)
-    addition, written = store.addition(images, stamp), int(there.sum())
+    addition, start = store.addition(images, stamp), 0
     try:
-        for rows, features in _computed(extractor, images, left, shard_size):
-            addition.write(images.take(rows), features)
-            written += len(rows)
+        for block in blocks if first is None else chain([first], blocks):
+            addition.write(images.take(left[start : start + len(block)]), block)
+            start += len(block)
         addition.finish()
     except StoreUnavailable as error:
+        written = int(there.sum()) + start
         raise StoreUnavailable(f"{error}; {written} of {len(images)} images are there") from error
-    kept = [row for row in range(len(images)) if row not in faults]
-    sources = images.sources()
-    skipped = [(str(sources[row]), reason) for row, reason in faults.items()]
     return images.take(kept), skipped, int(there.sum())
 
 
-def _computed(
-    extractor: FeatureExtractor, images: ImageTable, rows: np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rows (n,), features (n, D)) of all rows, at most `size` at a time."""
-    if not len(rows):
-        return
-    chosen, start = images.take(rows), 0
-    for batch in extractor.batches(chosen.sources(), chosen.modalities.tolist()):
+def _computed(extractor: FeatureExtractor, images: ImageTable, size: int) -> Iterator[np.ndarray]:
+    """The features of all images, at most `size` at a time."""
+    for batch in extractor.batches(images.sources(), images.modalities.tolist()):
         for first in range(0, len(batch), size):
-            part = batch[first : first + size]
-            yield rows[start : start + len(part)], part
-            start += len(part)
+            yield batch[first : first + size]
+
+
+def _pending(blocks: Iterable[np.ndarray], wanted: np.ndarray) -> Iterator[np.ndarray]:
+    """What is wanted (N,) of blocks of together (N, D)."""
+    start = 0
+    for block in blocks:
+        chosen = block[wanted[start : start + len(block)]]
+        start += len(block)
+        if len(chosen):
+            yield chosen
