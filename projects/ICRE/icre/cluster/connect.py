@@ -173,7 +173,7 @@ def _check_address(address: str) -> None:
     except subprocess.TimeoutExpired:
         raise UserError(
             f"--cluster {address}: it does not answer as a Ray cluster within {JOIN_SECONDS:.0f} "
-            f"s: {cure}"
+            f"s: if it asks for a token, set RAY_AUTH_MODE=token; else {cure}"
         ) from None
     if joined.returncode:
         reason = _first_line(joined.stderr.strip().rpartition("\n")[2])
