@@ -88,7 +88,7 @@ setup(
         *find_packages("projects/SynthVI", include=["synthvi*"]),
     ],
     package_data={
-        "icre": ["py.typed", "configs/**/*.yml", "sample/**/*"],
+        "icre": ["py.typed", "configs/**/*.yml", "examples/*.*", "sample/**/*"],
         "synthvi": ["*.json", "py.typed"],
         **{room: ["templates/*"] for room in TEMPLATES},
     },

@@ -66,7 +66,7 @@ def test_every_registered_name_appears_with_meaning_and_origin(kind, capsys):
 
 
 def test_every_kind_is_known_to_the_command():
-    assert {*kinds(), "keys", "configs"} == set(command.KINDS)
+    assert {*kinds(), "keys", "configs", "examples"} == set(command.KINDS)
     names = {name for kind in kinds().values() for name in (row.name for row in kind())}
     assert set(MEANINGS) <= names
 

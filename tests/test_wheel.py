@@ -11,6 +11,7 @@ import pytest
 
 from icre.config import load_config
 from icre.config.shipped import SHIPPED, find_config
+from icre.listing.examples import example_entries
 from icre.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,8 @@ def test_it_holds_every_file_that_the_packages_use(wheel):
         assert not missing
     configs = {f"icre/configs/{path.relative_to(SHIPPED)}" for path in SHIPPED.rglob("*.yml")}
     assert len(configs) > 40 and configs <= held
+    examples = {f"icre/examples/{one.name}" for one in example_entries()}
+    assert len(examples) > 5 and examples <= held
 
 
 def test_its_metadata(wheel):

@@ -18,6 +18,7 @@ KINDS = (
     "protocols",
     "keys",
     "configs",
+    "examples",
 )
 
 
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         description="List what a config can name: each with its meaning and where it is from "
         "(icre, fast-reid, or a module of your own). keys: default, allowed values, unit and "
-        "source of every config key."
+        "source of every config key. examples: files to copy, such as a loss of one's own."
     )
     result.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     result.add_argument(
@@ -48,7 +49,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Print the list."""
-    if args.kind == "configs":
+    if args.kind == "examples":
+        from icre.listing.examples import example_entries
+
+        rows = example_entries()
+    elif args.kind == "configs":
         from icre.listing.configs import config_entries
 
         rows = config_entries(args.configs)
