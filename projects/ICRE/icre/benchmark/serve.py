@@ -29,6 +29,7 @@ import icre.compat  # noqa: F401
 from icre.benchmark.measure import or_dash
 from icre.benchmark.watch import Watch
 from icre.config import load_config
+from icre.gallery.index import require_enough
 from icre.gallery.store import ModelInfo, open_gallery
 from icre.gallery.table import ImageTable
 from icre.gallery.writing import write
@@ -60,6 +61,7 @@ def run(
     device: str = "cpu",
     config_file: str = "",
     seed: int = 0,
+    index: str = "flat",
     watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Measure one query alone, then the service with and without batches.
@@ -72,6 +74,7 @@ def run(
         device: of the model.
         config_file: of the model, whose weights are random; "": a small one.
         seed: of weights and vectors.
+        index: of the gallery.
         watch: shows the rows as they are measured.
 
     Raises:
@@ -79,6 +82,7 @@ def run(
     """
     if min(size, requests, batch, *clients) < 1:
         raise UserError("--size, --clients, --requests and --batch must be at least 1")
+    require_enough(index, size)
     rows: list[dict[str, Any]] = []
     watch = watch or Watch()
 
@@ -87,7 +91,7 @@ def run(
         watch.row("  ".join(_cells(row).values()), **row)
 
     with tempfile.TemporaryDirectory(prefix="serve") as folder:
-        gallery = _make_gallery(Path(folder), size, config_file, seed)
+        gallery = _make_gallery(Path(folder), size, config_file, seed, index)
         add(_search_alone(gallery, seed))
         for images in watch.each(list(dict.fromkeys((batch, 1))), "sizes of a batch"):
             with _service(gallery, images, max(clients), device) as (port, process):
@@ -105,6 +109,7 @@ def run(
         "benchmark": "serve",
         "device": device,
         "size": size,
+        "index": index,
         "requests": requests,
         "model": config_file or "ICRE with ResNet-18, images of 128x64",
         "seed": seed,
@@ -112,7 +117,7 @@ def run(
     }
 
 
-def _make_gallery(folder: Path, size: int, config_file: str, seed: int) -> Path:
+def _make_gallery(folder: Path, size: int, config_file: str, seed: int, kind: str) -> Path:
     """A gallery of random vectors, of a model with random weights."""
     torch.manual_seed(seed)
     cfg = load_config(config_file, [] if config_file else MODEL)
@@ -135,7 +140,7 @@ def _make_gallery(folder: Path, size: int, config_file: str, seed: int) -> Path:
         [f"person {number // 20}" for number in range(size)],
     )
     model = ModelInfo(str(weights), sha256_of(weights), cfg.dump())
-    write(folder / "gallery", table, blocks(), model, "flat", progress=False)
+    write(folder / "gallery", table, blocks(), model, kind, progress=False)
     return folder / "gallery"
 
 

@@ -70,6 +70,7 @@ def _stores(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
 
 def _serve_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--size", type=int, default=100_000, help="gallery images (100000)")
+    sub.add_argument("--index", default="flat", metavar="KIND", help="of the gallery (flat)")
     sub.add_argument(
         "--clients", type=int, nargs="+", default=(1, 8, 64), help="at a time (1 8 64)"
     )
@@ -83,7 +84,7 @@ def _serve_arguments(sub: argparse.ArgumentParser) -> None:
 def _serve(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
     from icre.benchmark import serve
 
-    names = ("size", "clients", "requests", "batch", "device", "config_file", "seed")
+    names = ("size", "clients", "requests", "batch", "device", "config_file", "seed", "index")
     return serve, serve.run(**{name: getattr(args, name) for name in names}, watch=watch)
 
 
