@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from icre.commands import search
+from icre.gallery import staging
 from icre.gallery.filters import Filter
 from icre.gallery.folder import FolderStore
 from icre.gallery.milvus.writing import Addition
@@ -85,8 +86,14 @@ def test_a_week_in_a_store_by_the_command(finished_run, demo_root, tmp_path, cap
         assert answers[0] == answers[1] and answers[0][0][1]
     person = FolderStore(folder).open().images.row(0)["identity"]
     capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    left = tmp_path / "people.partial" / staging.SHARDS / "0.parquet"  # by a killed addition
+    with staging.held(Path("people")):
+        left.parent.mkdir()
+        left.touch()
     run("remove", "people", "--identity", person, "--reason", "asked for", *store)
     assert str(tmp_path / "b.json") in capsys.readouterr().out
+    assert not left.parent.parent.exists()
     run("info", "people", *store)
     told = capsys.readouterr().out
     assert "cameras    1, 2\n" in told and f"--identity {person}; asked for" in told

@@ -83,11 +83,15 @@ def remove_arguments(sub: argparse.ArgumentParser) -> None:
 
 def remove(args: argparse.Namespace) -> None:
     """Remove images from a gallery."""
+    from icre.gallery import staging
+
     store = shared.open_store(args, args.gallery)
     conditions = shared.read_filter(args)
     if not conditions:
         raise UserError("remove: name a condition, such as --identity X or --before TIME")
     change = store.remove(conditions, args.reason)
+    if store.is_remote:  # features that an addition by a cluster left here
+        staging.discard_stopped(Path(store.title))
     _tell_index(change.gallery, change.rebuilt)
     cli.show(
         f"{store.name}: {len(change.images)} images removed, now {len(change.gallery.images)}; "

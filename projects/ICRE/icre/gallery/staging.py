@@ -95,6 +95,13 @@ def remove_gallery(folder: Path) -> None:
         shutil.rmtree(path / GALLERY)
 
 
+def discard_stopped(folder: Path) -> None:
+    """`discard` what a killed process left; not what one that runs uses."""
+    if is_staging(staging_folder(folder)):
+        with suppress(UserError), held(folder):
+            discard(folder)
+
+
 def discard(folder: Path) -> None:
     """Remove a staging folder if it is ours; what we did not write stays in it."""
     path = staging_folder(folder)
