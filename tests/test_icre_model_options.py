@@ -152,6 +152,23 @@ def test_a_checkpoint_with_former_names_of_another_size_is_refused(tmp_path):
         SafeCheckpointer(narrow_model()).load(str(tmp_path / "old.pth"), checkpointables=[])
 
 
+def test_entries_of_losses_that_a_config_leaves_out_are_no_part_of_the_feature(tmp_path):
+    """A run's losses may need a module that is not imported when it is exported or searched."""
+    losses = ("MODEL.LOSSES.NAME", "('CrossEntropyLoss','AuxiliaryIDLoss')")
+    state = narrow_model(*losses, seed=1).state_dict()
+    assert any(name.startswith("losses.") for name in state)
+    torch.save({"model": state}, tmp_path / "run.pth")
+    plain, path = narrow_model(seed=2), str(tmp_path / "run.pth")
+    with pytest.raises(UserError, match=r"run\.pth .*unknown: losses\."):
+        SafeCheckpointer(plain).load(path, checkpointables=[])
+    SafeCheckpointer(plain).load(path, checkpointables=[], classifier=False)
+    assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+    state["backbone.more"] = torch.zeros(1)
+    torch.save({"model": state}, path)
+    with pytest.raises(UserError, match=r"unknown: backbone\.more \(1\)"):
+        SafeCheckpointer(plain).load(path, checkpointables=[], classifier=False)
+
+
 def test_the_auxiliary_id_loss_sees_both_maps_with_heads_of_its_own():
     options = (
         "MODEL.LOSSES.NAME",

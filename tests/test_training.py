@@ -72,7 +72,7 @@ def test_the_records_are_complete(finished_run):
     records = metrics(finished_run)
     # the test feature first, then the others from the same extraction
     assert [(r["feature"], (r["protocol"], r["draw"])) for r in records] == [
-        (feature, setting) for feature in ("after", "before", "both") for setting in SETTINGS
+        (feature, setting) for feature in ("before", "after", "both") for setting in SETTINGS
     ]
     for record in records:
         assert (record["epoch"], record["steps"], record["seed"]) == (2, 20, 0)
@@ -86,7 +86,7 @@ def test_metrics_are_those_of_the_saved_features(finished_run, demo_root):
     features = FeatureSet.load(finished_run / "features.npz")
     permutation = demo_root / "SYSU-MM01/exp/rand_perm_cam.mat"
     again = score(
-        features, perm=permutation, feature="after", seed=0, epoch=2, steps=20, flip=False
+        features, perm=permutation, feature="before", seed=0, epoch=2, steps=20, flip=False
     )
     weights = {"weights": metrics(finished_run)[0]["weights"]}  # features do not tell
     assert [record | weights for record in again] == metrics(finished_run)[: len(SETTINGS)]

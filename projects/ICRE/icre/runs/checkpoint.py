@@ -173,7 +173,12 @@ class SafeCheckpointer(Checkpointer):
         faults = {
             "wrong shape": [name for name in differ if name not in classes],
             "missing": [name for name in missing if classifier or not CLASSIFIER.match(name)],
-            "unknown": [name for name in state if name not in own],
+            # of losses that this config leaves out, as of modules that are not trusted
+            "unknown": [
+                name
+                for name in state
+                if name not in own and (classifier or not name.startswith("losses."))
+            ],
         }
         told = [
             f"{kind}: {', '.join(names[:3])} ({len(names)})"
