@@ -151,7 +151,7 @@ def test_resume_in_a_folder_without_checkpoint_begins_anew(own_data, tmp_path):
         ("SOLVER.BASE_LR 0.01", ["SOLVER.BASE_LR", "0.01"]),
         ("SEED 3", ["SEED", "3", "0"]),
         ("SOLVER.WEIGHT_DECAY 0.1", ["SOLVER.WEIGHT_DECAY", "0.1"]),
-        ("MODEL.LOSSES.ICG.SCALE 3.0", ["MODEL.LOSSES.ICG.SCALE", "3.0", "1.0"]),
+        ("MODEL.LOSSES.ICG.SCALE 3.0", ["MODEL.LOSSES.ICG.SCALE", "3.0", "0.3"]),
         ("DATASETS.VALIDATION True", ["DATASETS.VALIDATION", "True", "False"]),
         ("INPUT.REA.ENABLED False", ["INPUT.REA.ENABLED", "False", "True"]),
     ],
