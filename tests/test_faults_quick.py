@@ -53,7 +53,7 @@ def test_a_loss_that_is_not_finite_names_step_terms_and_files(
 
     monkeypatch.setattr(Step, "run", poison)
     line = ends(demo_root, tmp_path, capsys, "SOLVER.CHECKPOINT_ITERS", "1")
-    assert re.search("step 7: .*loss_cls nan, loss_icg_pull nan.* 32 images", line)
+    assert re.search("step 7: .*loss_cls nan, loss_icg_list nan.* 32 images", line)
     told = json.loads((tmp_path / "not_finite_rank0.json").read_text())
     assert (told["step"], told["terms"]["loss_cls"]) == (7, "nan")
     assert len(told["files"]) == 32 and all(Path(path).is_file() for path in told["files"])
