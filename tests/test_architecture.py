@@ -56,8 +56,8 @@ def train_a_step(
     model: torch.nn.Module, size: tuple[int, int]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     batch = {
-        "images": 255
-        * torch.rand(8, 3, *size),  # of (96, 32) MGN cuts layer4's map into three stripes
+        # of (96, 32) MGN cuts layer4's map into three stripes
+        "images": 255 * torch.rand(8, 3, *size),
         "targets": torch.arange(4).repeat_interleave(2),
         "camids": torch.zeros(8, dtype=torch.long),
         "modalities": torch.tensor([0, 1] * 4),

@@ -1,6 +1,7 @@
 """Galleries with the model of their features: building, opening, extending and calibrating them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ class StagedFeatures:
         kept = self.images.take([row for row in range(len(self.images)) if row not in faults])
         return kept, [(str(sources[row]), reason) for row, reason in faults.items()]
 
-    @property
+    @cached_property
     def faults(self) -> dict[int, str]:
         """Row -> reason of the images that have no features, once all are computed."""
         return {row: reason for shard in self.shards for row, reason in shard.load()[1]}

@@ -49,17 +49,15 @@ def write_images(
     there = store.written(images, stamp)
     if staged is None:
         faults = unreadable(images, np.flatnonzero(~there).tolist(), skip_corrupt)
-        sources = images.sources()
-        skipped = [(str(sources[row]), reason) for row, reason in faults.items()]
     else:
-        skipped = staged.compute(skip_corrupt)[1]
+        staged.compute(skip_corrupt)
         faults = staged.faults
     kept = np.array([row for row in every if row not in faults], dtype=int)
     left = kept[~there[kept]]
     if not len(left) and not there.any():
         raise UserError(f"none of {len(images)} images can be read: nothing is added")
     if staged is None:
-        blocks = _computed(extractor, images.take(left), shard_size) if len(left) else iter(())
+        blocks = _computed(extractor, images.take(left), shard_size)
     else:
         blocks = _pending(staged.blocks(), ~there[kept])
     first = next(blocks, None)
@@ -68,18 +66,22 @@ def write_images(
         store.create(model, first.shape[1], kind)
     addition, start = store.addition(images, stamp), 0
     try:
-        for block in blocks if first is None else chain([first], blocks):
+        for block in chain([] if first is None else [first], blocks):
             addition.write(images.take(left[start : start + len(block)]), block)
             start += len(block)
         addition.finish()
     except StoreUnavailable as error:
         written = int(there.sum()) + start
         raise StoreUnavailable(f"{error}; {written} of {len(images)} images are there") from error
+    sources = images.sources()
+    skipped = [(str(sources[row]), reason) for row, reason in faults.items()]
     return images.take(kept), skipped, int(there.sum())
 
 
 def _computed(extractor: FeatureExtractor, images: ImageTable, size: int) -> Iterator[np.ndarray]:
     """The features of all images, at most `size` at a time."""
+    if not len(images):
+        return
     for batch in extractor.batches(images.sources(), images.modalities.tolist()):
         for first in range(0, len(batch), size):
             yield batch[first : first + size]

@@ -4,9 +4,11 @@ import ast
 import json
 from pathlib import Path
 
+import icre
 from icre.listing.entry import Entry
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+# In a checkout a link to projects/ICRE/examples, in an installed package a folder.
+EXAMPLES = Path(icre.__file__).parent / "examples"
 
 
 def example_entries() -> list[Entry]:
@@ -16,7 +18,7 @@ def example_entries() -> list[Entry]:
 
 
 def _meaning(file: Path) -> str:
-    """The first sentence of a docstring, or a notebook's title."""
+    """The first line of a docstring, or a notebook's title."""
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".ipynb":
         return "".join(json.loads(text)["cells"][0]["source"]).partition("\n")[0].strip("# ")
