@@ -3,18 +3,20 @@
 # `make docs` (the site), and `make faults` (some twenty minutes of kills and broken files).
 # `make reproduce-sysu ROOT=DIR [GPUS="0 1"] [OPTIONS="KEY VALUE"]` trains the recipes of the real
 # data on the SYSU-MM01 in DIR, with CLUSTER=ADDRESS in place of GPUS on the machines of a Ray
-# cluster (docs/cluster.md). Each installs what it needs into .venv first.
+# cluster (docs/cluster.md). `make pretrained` trains weights to start from, on rendered visible
+# people (configs/SynthVI-S/pretrain_r18.yml). Each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO_DATA := datasets/demo/SYSU-MM01
+PRETRAIN_DATA := datasets/pretrain/Market-1501-v15.09.15
 # an empty value: compiled files are kept, or each test process would compile everything again
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 GPU_TESTS := $(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
 
-.PHONY: install demo test quick long gpu lint docs faults reproduce-sysu
+.PHONY: install demo test quick long gpu lint docs faults pretrained reproduce-sysu
 
 install: $(INSTALLED)
 
@@ -70,6 +72,15 @@ faults: install
 
 ABLATE = $(BIN)/python tools/ablate.py configs/ablations/sysu.yml $(if $(GPUS),--gpus $(GPUS)) \
 	$(if $(CLUSTER),--cluster $(CLUSTER)) --options DATASETS.ROOT $(ROOT) $(OPTIONS)
+
+pretrained: install
+	@echo "== Rendering visible people into $(PRETRAIN_DATA)"
+	$(BIN)/python tools/make_demo_data.py --layout market1501 --root $(PRETRAIN_DATA) \
+		--ids 750 --images-per-camera 4 --test-ids 50 --test-images-per-camera 3 \
+		--size 96x48 --difficulty uniform --seed 201
+	@echo "== Training a ResNet-18 to tell them apart"
+	$(BIN)/python tools/train_net.py --resume --config-file configs/SynthVI-S/pretrain_r18.yml
+	@echo "== Done: MODEL.BACKBONE.PRETRAIN_PATH output/SynthVI-S/pretrain/model_final.pth"
 
 reproduce-sysu: install
 	@test -d "$(ROOT)/SYSU-MM01" || { echo "name the folder that holds SYSU-MM01: make reproduce-sysu ROOT=DIR"; exit 2; }

@@ -47,7 +47,7 @@ def test_the_answer_is_that_of_the_query_command(gallery, demo_root, tmp_path):
 
 
 def test_the_process_opens_its_port_when_it_can_answer_and_ends_on_sigterm(tmp_path):
-    folder = benchmark._make_gallery(tmp_path, 50, "", 0)
+    folder = benchmark._make_gallery(tmp_path, 50, "", 0, "flat")
     words = [sys.executable, "-m", "icre", "search", "serve", str(folder), "--port", "0"]
     environment = os.environ | {"ICRE_TOKENS": f"reader read {READ};writer write {WRITE}"}
     with subprocess.Popen(

@@ -13,6 +13,8 @@ import scipy.io
 from PIL import Image
 
 from icre.commands.render import main
+from icre.config import load_config
+from icre.datasets.build import load_dataset
 from synthvi import layout, writer
 from synthvi.layout import DemoError, DemoOptions
 from synthvi.levels import LEVELS
@@ -225,6 +227,18 @@ def test_llcm_trees_and_names():
         assert not {int(path.split("/")[1]) for path, _ in rows} & set(test)
         parts = Path(rows[0][0]).stem.split("_")
         assert parts[1][0] == "c" and len(parts[1]) == 3 and parts[-1] == folder
+
+
+def test_a_market1501_tree_is_what_fast_reid_reads(tmp_path):
+    root = tmp_path / "Market-1501-v15.09.15"
+    counts = writer.write_tree(root, replace(TINY, layout="market1501"), workers=1, progress=False)
+    assert counts == {"bounding_box_test": 12, "bounding_box_train": 24, "query": 12}
+    cfg = load_config("Market1501/bagtricks_r50.yml", ["DATASETS.ROOT", str(tmp_path)])
+    data = load_dataset(cfg, "Market1501")
+    assert (len(data.train), len(data.query), len(data.gallery)) == (24, 12, 12)
+    test = {pid for _, pid, _ in data.query}
+    assert len(test) == 2 and test == {pid for _, pid, _ in data.gallery}
+    assert not {f"market1501_{pid}" for pid in test} & {pid for _, pid, _ in data.train}
 
 
 def test_validation_share_is_that_of_sysu():

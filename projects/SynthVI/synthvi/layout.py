@@ -32,6 +32,7 @@ REGDB_CAMERAS = {
 }
 LLCM_FOLDERS = {"vis": VISIBLE, "nir": INFRARED}
 LLCM_CAMERAS = range(1, 10)
+MARKET_CAMERAS = range(1, 7)
 
 
 class DemoError(Exception):
@@ -274,4 +275,28 @@ def _llcm_shot(folder: str, pid: int, camera: int, frame: int, is_test: bool) ->
     return Shot(f"{parent}/{pid:04d}/{name}", pid, spec, seed, seed)
 
 
-LAYOUTS: dict[str, Callable[[DemoOptions], Plan]] = {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm}
+def _market1501(options: DemoOptions) -> Plan:
+    """Market-1501, visible only: bounding_box_{train,test} and query, <id>_c<camera>s1_<frame>_01.jpg.
+
+    The first image of a test identity in each camera is its query, the others are the gallery.
+    """
+    test = set(split_identities(options)["test"])
+    shots = []
+    for pid in range(1, options.ids + options.test_ids + 1):
+        for camera in MARKET_CAMERAS:
+            for frame in _frames(options, pid in test):
+                folder = "bounding_box_train"
+                if pid in test:
+                    folder = "query" if frame == 1 else "bounding_box_test"
+                path = f"{folder}/{pid:04d}_c{camera}s1_{frame:06d}_01.jpg"
+                seed = (pid, camera, frame)
+                shots.append(Shot(path, pid, CameraSpec(camera, VISIBLE, camera), seed, seed))
+    return Plan(shots, {})
+
+
+LAYOUTS: dict[str, Callable[[DemoOptions], Plan]] = {
+    "sysu": _sysu,
+    "regdb": _regdb,
+    "llcm": _llcm,
+    "market1501": _market1501,
+}

@@ -58,11 +58,17 @@ def write_tree(
     ) as bar:
         for done in _render_all(root, options, tree.shots, workers):
             bar.update(done)
-    folders = Counter(Path(shot.path).parents[1].as_posix() for shot in tree.shots)
+    folders = Counter(_folder(shot.path) for shot in tree.shots)
     counts = dict(sorted(folders.items()))
     _write_json(root / MARKER, {"arguments": asdict(options), "images": counts})
     (root / PARTIAL).unlink()
     return counts
+
+
+def _folder(path: str) -> str:
+    """The folder that an image is counted under: above that of its identity, if there is one."""
+    parents = Path(path).parents  # of a/b.jpg: a, .
+    return parents[1 if len(parents) > 2 else 0].as_posix()
 
 
 def is_finished(root: Path, options: DemoOptions) -> bool:

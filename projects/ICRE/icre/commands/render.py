@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _demo_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--layout", default="sysu", choices=["sysu", "regdb", "llcm"])
+    group.add_argument("--layout", default="sysu", choices=["sysu", "regdb", "llcm", "market1501"])
     group.add_argument(
         "--ids",
         type=int,
