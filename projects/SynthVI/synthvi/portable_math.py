@@ -26,6 +26,11 @@ _ARCCOS = np.array(
 )
 
 
+def clip(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """`numpy.clip`, whose checks of its arguments take longer than the work on a small array."""
+    return np.minimum(np.maximum(x, low), high)
+
+
 def arcsin(x: np.ndarray) -> np.ndarray:
     """Inverse sine of float32 values in -1..1, to about 4e-7."""
     size = np.abs(x)

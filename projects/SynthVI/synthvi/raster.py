@@ -6,6 +6,7 @@ soft edges). Light is applied afterwards, once for the whole image (see `shading
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class View:
     px: float
     foot: tuple[float, float]
 
-    @property
+    @cached_property
     def tilt(self) -> tuple[float, float]:
         """Sine and cosine of the angle at which the camera looks down at the middle of the body."""
         reach = float(np.hypot(self.height - 0.5, self.distance))
@@ -151,18 +152,18 @@ class Canvas:
             return
         # One table row per height, then interpolated to the pixel rows.
         turn = np.arctan2(b * sin, a * cos)
-        slope = np.clip(-np.gradient(wide, h), -1.5, 1.5)
+        slope = portable_math.clip(-np.gradient(wide, h), -1.5, 1.5)
         table = np.stack([h, sx, half, z, deep, turn, slope])
         rows = np.stack([np.interp(self.y[box[0]], sy, column) for column in table])
         y, sx, half, z, deep, turn, slope = rows.astype(np.float32)[:, :, None]
         # v: position across the outline, -1..1; nz: depth of the surface there, 0..1.
         v = (self.x[None, box[1]] - sx) / half
-        inside = np.clip((1 - np.abs(v)) * (half * np.float32(px)) + np.float32(0.5), 0, 1)
-        v = np.clip(v, -1, 1)
+        inside = portable_math.clip((1 - np.abs(v)) * (half * np.float32(px)) + np.float32(0.5), 0, 1)
+        v = portable_math.clip(v, -1, 1)
         nz = np.sqrt(1 - v * v)
-        inside *= np.clip((high - y) * px + 0.5, 0, 1)
+        inside *= portable_math.clip((high - y) * px + 0.5, 0, 1)
         y = np.minimum(y + (deep * np.float32(sin_p / cos_p)) * nz, np.float32(high))
-        inside *= np.clip((y - low) * px + 0.5, 0, 1)
+        inside *= portable_math.clip((y - low) * px + 0.5, 0, 1)
         angle = _wrapped(portable_math.arcsin(v) - turn)
         depth = (z + deep * nz) * np.float32(cos_p) + y * np.float32(sin_p)
         size = float(stack.lateral.max() + stack.forward.max()) / 2
@@ -179,7 +180,7 @@ class Canvas:
 
     def _trace(self, limb: Limb) -> Trace | None:
         """Project a limb; None if it is outside of the image."""
-        ends = np.stack([limb.start, limb.end])
+        ends = np.array([limb.start, limb.end])
         x, z = self.rotate(ends[:, 0], ends[:, 2])
         (x0, x1), (y0, y1), scale = self.view.project(x, ends[:, 1], z)
         reach = max(limb.radii) * float(scale.max())
@@ -191,11 +192,11 @@ class Canvas:
         dx, dy = np.float32(x1 - x0), np.float32(y1 - y0)
         length = np.float32(max(float(np.hypot(dx, dy)), 1e-4))
         ex, ey = self.x[None, box[1]] - np.float32(x0), self.y[box[0], None] - np.float32(y0)
-        along = np.clip((ex * dx + ey * dy) / (length * length), 0, 1)
+        along = portable_math.clip((ex * dx + ey * dy) / (length * length), 0, 1)
         radii = np.array(limb.radii) * np.linspace(scale[0], scale[1], len(limb.radii))
         radius = _interpolate(along, radii.astype(np.float32))
         ex, ey = ex - along * dx, ey - along * dy
-        side = np.clip((ex * dy - ey * dx) / (length * radius), -1, 1)
+        side = portable_math.clip((ex * dy - ey * dx) / (length * radius), -1, 1)
         depth = z * self.tilt[1] + ends[:, 1] * self.tilt[0]
         return Trace(
             box,
@@ -212,7 +213,7 @@ class Canvas:
         if trace is None:
             return
         px, side, direction = np.float32(self.view.px), trace.side, trace.direction
-        inside = np.clip((1 - trace.distance) * (trace.radius * px) + np.float32(0.5), 0, 1)
+        inside = portable_math.clip((1 - trace.distance) * (trace.radius * px) + np.float32(0.5), 0, 1)
         nz = np.sqrt(np.maximum(1 - trace.distance * trace.distance, 0))
         across = portable_math.arcsin(-side if direction[1] < 0 else side)
         angle = _wrapped(across - np.float32(self.view.yaw))
@@ -243,7 +244,7 @@ class Canvas:
             inside = inside * surface.cut(patch)
         behind = self.depth[box]
         nearer = (depth - behind) * np.float32(self.view.px) + np.float32(0.5)
-        alpha = inside * np.clip(nearer, 0, 1)
+        alpha = inside * portable_math.clip(nearer, 0, 1)
         albedo = self.albedo[(slice(None), *box)]
         albedo += alpha * (surface.colour(patch, self.modality) - albedo)
         for axis, part in enumerate(normal):
