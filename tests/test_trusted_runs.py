@@ -1,7 +1,6 @@
 """Resuming, evaluating and training into folders that hold a run: whose results are whose."""
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -16,7 +15,6 @@ import torch
 import yaml
 
 from conftest import train, train_status, words
-from icre.engine.schedule import replanned
 from icre.runs.checkpoint import SafeCheckpointer, read_checkpoint
 from icre.runs.state import state_fault
 from icre.utils.checksum import KEY, add_checksum
@@ -223,35 +221,6 @@ def test_a_shorter_schedule_ends_or_is_refused(own_data, tmp_path, capsys):
     assert "SOLVER.MAX_EPOCH 1" in line and "2 epochs" in line
     train(own_data, tmp_path, "--resume", *options)
     assert read_checkpoint(tmp_path / "model_final.pth")["epoch"] == 1
-
-
-def test_replanned_rates_are_those_of_an_unbroken_run():
-    """Warm-up of 7 steps, delay of 2 epochs, a cosine over the rest."""
-    from fastreid.solver import lr_scheduler
-
-    def make(epochs):
-        parameter = torch.nn.Parameter(torch.zeros(1))
-        optimizer = torch.optim.SGD([parameter], lr=0.1)
-
-        def build():
-            return {
-                "lr_sched": lr_scheduler.CosineAnnealingLR(optimizer, epochs - 2, 0.001),
-                "warmup_sched": lr_scheduler.WarmupLR(optimizer, 0.1, 7),
-            }
-
-        return optimizer, build
-
-    def rate(epochs, steps):
-        optimizer, build = make(epochs)
-        optimizer.param_groups[0]["initial_lr"] = 0.1
-        optimizer.param_groups[0]["lr"] = 123.0
-        replanned(build, optimizer, steps, 5, warmup_iters=7, delay_epochs=2)
-        return optimizer.param_groups[0]["lr"]
-
-    assert rate(10, 3) == pytest.approx(0.1 * (0.1 * 4 / 7 + 3 / 7))
-    assert rate(10, 10) == pytest.approx(0.1)
-    expected = 0.001 + 0.099 * (1 + math.cos(math.pi * 4 / 8)) / 2
-    assert rate(10, 30) == pytest.approx(expected)
 
 
 # checkpoints whose entries have other types

@@ -276,7 +276,7 @@ def _llcm_shot(folder: str, pid: int, camera: int, frame: int, is_test: bool) ->
 
 
 def _market1501(options: DemoOptions) -> Plan:
-    """Market-1501, visible only: bounding_box_{train,test} and query, <id>_c<camera>s1_<frame>_01.jpg.
+    """Market-1501, visible only: {bounding_box_train,query,bounding_box_test}/<name>.jpg.
 
     The first image of a test identity in each camera is its query, the others are the gallery.
     """

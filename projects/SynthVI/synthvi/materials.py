@@ -12,6 +12,7 @@ import numpy as np
 
 from synthvi import portable_math
 from synthvi.modality import VISIBLE
+from synthvi.portable_math import clip
 
 Colours = tuple[tuple[int, int, int], ...]
 
@@ -101,14 +102,14 @@ class Cloth:
 def _bands(x: np.ndarray, sharpness: float, width: float = 0.5) -> np.ndarray:
     """1 on the share `width` of each unit of x, else 0, with edges one pixel wide."""
     distance = np.abs(x - np.floor(x) - np.float32(0.5))
-    return portable_math.clip((np.float32(0.5 * width) - distance) * sharpness + np.float32(0.5), 0, 1)
+    return clip((np.float32(0.5 * width) - distance) * sharpness + np.float32(0.5), 0, 1)
 
 
 def _dots(y: np.ndarray, s: np.ndarray, sharpness: float) -> np.ndarray:
     row = np.floor(y)
     across = s + np.float32(0.5) * (row - 2 * np.floor(row / 2))
     y, across = y - row - np.float32(0.5), across - np.floor(across) - np.float32(0.5)
-    return portable_math.clip(
+    return clip(
         (np.float32(0.3) - portable_math.hypot(y, across)) * sharpness + np.float32(0.5), 0, 1
     )
 
@@ -126,7 +127,7 @@ def _blotches(y: np.ndarray, s: np.ndarray, sharpness: float) -> np.ndarray:
         + portable_math.sin(wave * (3 * s + y) + 2)
         + portable_math.sin(wave * (y - s))
     )
-    return portable_math.clip(high * (np.float32(0.15) * sharpness) + np.float32(0.5), 0, 1)
+    return clip(high * (np.float32(0.15) * sharpness) + np.float32(0.5), 0, 1)
 
 
 # Share of the second material at (y, s) in periods; k is pixels per period.
@@ -149,7 +150,7 @@ PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
 
 def srgb_to_linear(srgb: np.ndarray) -> tuple[float, float, float]:
     """sRGB 0..255 -> linear reflectance 0..1, by a gamma of 2.2."""
-    return tuple(float(c) for c in (portable_math.clip(srgb, 2, 250) / 255.0) ** 2.2)
+    return tuple(float(c) for c in (clip(srgb, 2, 250) / 255.0) ** 2.2)
 
 
 def sample_rgb(

@@ -13,6 +13,7 @@ import numpy as np
 
 from synthvi import portable_math
 from synthvi.modality import VISIBLE
+from synthvi.portable_math import clip
 from synthvi.solids import Limb, Patch, Solid, Stack, Surface
 
 BACKGROUND_DEPTH = -9.0  # in body heights towards the camera
@@ -152,18 +153,18 @@ class Canvas:
             return
         # One table row per height, then interpolated to the pixel rows.
         turn = np.arctan2(b * sin, a * cos)
-        slope = portable_math.clip(-np.gradient(wide, h), -1.5, 1.5)
+        slope = clip(-np.gradient(wide, h), -1.5, 1.5)
         table = np.stack([h, sx, half, z, deep, turn, slope])
         rows = np.stack([np.interp(self.y[box[0]], sy, column) for column in table])
         y, sx, half, z, deep, turn, slope = rows.astype(np.float32)[:, :, None]
         # v: position across the outline, -1..1; nz: depth of the surface there, 0..1.
         v = (self.x[None, box[1]] - sx) / half
-        inside = portable_math.clip((1 - np.abs(v)) * (half * np.float32(px)) + np.float32(0.5), 0, 1)
-        v = portable_math.clip(v, -1, 1)
+        inside = clip((1 - np.abs(v)) * (half * np.float32(px)) + np.float32(0.5), 0, 1)
+        v = clip(v, -1, 1)
         nz = np.sqrt(1 - v * v)
-        inside *= portable_math.clip((high - y) * px + 0.5, 0, 1)
+        inside *= clip((high - y) * px + 0.5, 0, 1)
         y = np.minimum(y + (deep * np.float32(sin_p / cos_p)) * nz, np.float32(high))
-        inside *= portable_math.clip((y - low) * px + 0.5, 0, 1)
+        inside *= clip((y - low) * px + 0.5, 0, 1)
         angle = _wrapped(portable_math.arcsin(v) - turn)
         depth = (z + deep * nz) * np.float32(cos_p) + y * np.float32(sin_p)
         size = float(stack.lateral.max() + stack.forward.max()) / 2
@@ -192,11 +193,11 @@ class Canvas:
         dx, dy = np.float32(x1 - x0), np.float32(y1 - y0)
         length = np.float32(max(float(np.hypot(dx, dy)), 1e-4))
         ex, ey = self.x[None, box[1]] - np.float32(x0), self.y[box[0], None] - np.float32(y0)
-        along = portable_math.clip((ex * dx + ey * dy) / (length * length), 0, 1)
+        along = clip((ex * dx + ey * dy) / (length * length), 0, 1)
         radii = np.array(limb.radii) * np.linspace(scale[0], scale[1], len(limb.radii))
         radius = _interpolate(along, radii.astype(np.float32))
         ex, ey = ex - along * dx, ey - along * dy
-        side = portable_math.clip((ex * dy - ey * dx) / (length * radius), -1, 1)
+        side = clip((ex * dy - ey * dx) / (length * radius), -1, 1)
         depth = z * self.tilt[1] + ends[:, 1] * self.tilt[0]
         return Trace(
             box,
@@ -213,7 +214,7 @@ class Canvas:
         if trace is None:
             return
         px, side, direction = np.float32(self.view.px), trace.side, trace.direction
-        inside = portable_math.clip((1 - trace.distance) * (trace.radius * px) + np.float32(0.5), 0, 1)
+        inside = clip((1 - trace.distance) * (trace.radius * px) + np.float32(0.5), 0, 1)
         nz = np.sqrt(np.maximum(1 - trace.distance * trace.distance, 0))
         across = portable_math.arcsin(-side if direction[1] < 0 else side)
         angle = _wrapped(across - np.float32(self.view.yaw))
@@ -244,7 +245,7 @@ class Canvas:
             inside = inside * surface.cut(patch)
         behind = self.depth[box]
         nearer = (depth - behind) * np.float32(self.view.px) + np.float32(0.5)
-        alpha = inside * portable_math.clip(nearer, 0, 1)
+        alpha = inside * clip(nearer, 0, 1)
         albedo = self.albedo[(slice(None), *box)]
         albedo += alpha * (surface.colour(patch, self.modality) - albedo)
         for axis, part in enumerate(normal):

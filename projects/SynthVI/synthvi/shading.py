@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from synthvi import portable_math
+from synthvi.portable_math import clip
 from synthvi.raster import Canvas
 from synthvi.solids import Limb, Solid
 
@@ -38,7 +39,7 @@ def reflected_light(canvas: Canvas, light: Light) -> np.ndarray:
     reach = 2 * max(int(OCCLUSION_RADIUS * canvas.view.px), 1) + 1
     depth = np.maximum(canvas.depth, -0.3)
     near = ndimage.uniform_filter(depth, reach, mode="nearest") - depth
-    open_sky = 1 - portable_math.clip(near * np.float32(OCCLUSION_GAIN), 0, 0.45)
+    open_sky = 1 - clip(near * np.float32(OCCLUSION_GAIN), 0, 0.45)
     above = np.float32(0.85) + np.float32(0.15) * ny
     ambient = light.ambient.astype(np.float32)[:, None, None]
     direct = light.direct.astype(np.float32)[:, None, None]
@@ -63,14 +64,14 @@ def ground_shadow(canvas: Canvas, solids: list[Solid], light: Light) -> np.ndarr
         (x0, x1), (y0, y1) = _cast_to_ground(canvas, np.array([start, end]), lx / ly, lz / ly)
         dx, dy = x1 - x0, (y1 - y0) / flat
         ex, ey = x - np.float32(x0), (y - np.float32(y0)) / np.float32(flat)
-        along = portable_math.clip(
+        along = clip(
             (ex * np.float32(dx) + ey * np.float32(dy)) / np.float32(max(dx * dx + dy * dy, 1e-6)),
             0,
             1,
         )
         ex, ey = ex - along * np.float32(dx), ey - along * np.float32(dy)
         far = (ex * ex + ey * ey) / np.float32(radius * radius)
-        np.maximum(dark, np.float32(light.shadow) * portable_math.clip(2.2 - 1.2 * far, 0, 1), out=dark)
+        np.maximum(dark, np.float32(light.shadow) * clip(2.2 - 1.2 * far, 0, 1), out=dark)
     dark = ndimage.uniform_filter(dark, max(int(0.02 * canvas.view.px), 1), mode="nearest")
     dark = dark.repeat(step, 0).repeat(step, 1)[:height, :width]
     return 1 - np.float32(0.75) * dark

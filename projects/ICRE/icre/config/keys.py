@@ -175,6 +175,12 @@ SOLVER = (
         minimum=0.0,
     ),
     Key(
+        "SOLVER.SCHED_BY_STEP",
+        False,
+        "whether SCHED changes the learning rate after every step; False: after whole epochs, as "
+        "in fast-reid, where the last epoch of CosineAnnealingLR is at ETA_MIN_LR",
+    ),
+    Key(
         "SOLVER.CHECKPOINT_ITERS",
         0,
         "time between two writings of model_last inside an epoch; 0: at its end only",

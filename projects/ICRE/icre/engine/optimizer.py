@@ -70,21 +70,23 @@ def _merge(groups: Iterable[dict]) -> list[dict]:
 
 
 def scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
-    """SOLVER.WARMUP_EPOCHS -> SOLVER.WARMUP_ITERS, leaving at least one epoch after it.
+    """SOLVER.WARMUP_EPOCHS -> SOLVER.WARMUP_ITERS, leaving an epoch, or a step, after it.
 
     Raises:
         UserError: the cosine has no epoch left (fast-reid would divide by zero at its end).
     """
     cfg = cfg.clone()
     cfg.defrost()
+    kept = 1 / iters if cfg.SOLVER.SCHED_BY_STEP else 1
     if cfg.SOLVER.WARMUP_EPOCHS > 0:
-        epochs = min(cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.MAX_EPOCH - 1)
+        epochs = min(cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.MAX_EPOCH - kept)
         cfg.SOLVER.WARMUP_ITERS = round(epochs * iters)
     cfg.freeze()
-    before = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters), cfg.SOLVER.DELAY_EPOCHS)
+    warmup = cfg.SOLVER.WARMUP_ITERS / iters
+    before = max(warmup if cfg.SOLVER.SCHED_BY_STEP else math.ceil(warmup), cfg.SOLVER.DELAY_EPOCHS)
     if cfg.SOLVER.SCHED == "CosineAnnealingLR" and before >= cfg.SOLVER.MAX_EPOCH:
         raise UserError(
-            f"SOLVER.WARMUP_ITERS or DELAY_EPOCHS take {before} epochs of SOLVER.MAX_EPOCH "
+            f"SOLVER.WARMUP_ITERS or DELAY_EPOCHS take {before:g} epochs of SOLVER.MAX_EPOCH "
             f"{cfg.SOLVER.MAX_EPOCH}: nothing is left for CosineAnnealingLR"
         )
     return cfg

@@ -1,4 +1,4 @@
-"""The learning rate of a run that goes on under another SOLVER.MAX_EPOCH."""
+"""The learning rate: fast-reid's schedulers by epoch or by step, and under another MAX_EPOCH."""
 
 import logging
 import shutil
@@ -11,6 +11,9 @@ import torch
 
 import icre.compat  # noqa: F401
 
+from fastreid.config import CfgNode
+from fastreid.engine import hooks
+from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 
@@ -19,6 +22,45 @@ from icre.utils.files import replaced
 from icre.utils.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.icre")
+
+
+def build_schedulers(
+    cfg: CfgNode, optimizer: torch.optim.Optimizer, iters_per_epoch: int
+) -> dict[str, Any]:
+    """fast-reid's schedulers by name: `lr_sched` and, with a warm-up, `warmup_sched`.
+
+    With SOLVER.SCHED_BY_STEP `lr_sched` counts steps in place of epochs.
+    """
+    if not cfg.SOLVER.SCHED_BY_STEP:
+        return build_lr_scheduler(cfg, optimizer, iters_per_epoch)
+    cfg = cfg.clone()
+    cfg.defrost()
+    solver = cfg.SOLVER
+    solver.MAX_EPOCH *= iters_per_epoch
+    solver.DELAY_EPOCHS *= iters_per_epoch
+    solver.STEPS = [step * iters_per_epoch for step in solver.STEPS]
+    return build_lr_scheduler(cfg, optimizer, 1)
+
+
+class LRScheduler(hooks.LRScheduler):
+    """fast-reid's hook; with SOLVER.SCHED_BY_STEP `lr_sched` moves after every step."""
+
+    def after_step(self) -> None:
+        """Set the learning rate of the next step."""
+        super().after_step()
+        trainer = self.trainer
+        if trainer.cfg.SOLVER.SCHED_BY_STEP and trainer.iter + 1 > _start(trainer):
+            self._scheduler["lr_sched"].step()
+
+    def after_epoch(self) -> None:
+        """Set the learning rate of the next epoch."""
+        if not self.trainer.cfg.SOLVER.SCHED_BY_STEP:
+            super().after_epoch()
+
+
+def _start(trainer: Any) -> int:
+    """How many steps end before the first that moves a `lr_sched` by step."""
+    return max(trainer.warmup_iters, trainer.delay_epochs * trainer.iters_per_epoch)
 
 
 def replan(trainer: Any, planned: int | None) -> None:
@@ -45,10 +87,8 @@ def replan(trainer: Any, planned: int | None) -> None:
     trainer.scheduler = replanned(
         lambda: trainer.build_lr_scheduler(cfg, trainer.optimizer, trainer.iters_per_epoch),
         trainer.optimizer,
-        steps=steps,
-        iters_per_epoch=trainer.iters_per_epoch,
-        warmup_iters=trainer.warmup_iters,
-        delay_epochs=trainer.delay_epochs,
+        warmup_steps=min(steps, trainer.warmup_iters),
+        steps=_moves(trainer, steps),
     )
     trainer.checkpointer.checkpointables.update(trainer.scheduler)
     logger.info(
@@ -72,31 +112,39 @@ def finish_early(checkpointer: Checkpointer) -> None:
     comm.synchronize()
 
 
+def _moves(trainer: Any, steps: int) -> int:
+    """How often `lr_sched` has moved after `steps` steps of an uninterrupted run."""
+    if trainer.cfg.SOLVER.SCHED_BY_STEP:
+        return max(steps - _start(trainer), 0)
+    length = trainer.iters_per_epoch
+    # fastreid/engine/hooks.py:263: the hook looks after the epoch's last step
+    return sum(
+        epoch * length + 1 > trainer.warmup_iters and epoch > trainer.delay_epochs
+        for epoch in range(1, steps // length + 1)
+    )
+
+
 def replanned(
     build: Callable[[], dict[str, Any]],
     optimizer: torch.optim.Optimizer,
+    warmup_steps: int,
     steps: int,
-    iters_per_epoch: int,
-    warmup_iters: int,
-    delay_epochs: int,
 ) -> dict[str, Any]:
-    """New schedulers, stepped as fast-reid's hook does in an uninterrupted run.
+    """New schedulers, moved as in an uninterrupted run.
 
     Args:
         build: makes fast-reid's schedulers by name, for `optimizer`.
-        optimizer: its learning rates are set to those after `steps` steps.
-        steps: finished ones.
-        warmup_iters, delay_epochs: SOLVER.WARMUP_ITERS, SOLVER.DELAY_EPOCHS.
+        optimizer: its learning rates are set to those after the moves.
+        warmup_steps: how often `warmup_sched` has moved.
+        steps: how often `lr_sched` has moved.
     """
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"]
     schedulers = build()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-        for _ in range(min(steps, warmup_iters) if "warmup_sched" in schedulers else 0):
+        for _ in range(warmup_steps if "warmup_sched" in schedulers else 0):
             schedulers["warmup_sched"].step()
-        for epoch in range(1, steps // iters_per_epoch + 1):
-            # fastreid/engine/hooks.py:263: the hook looks after the epoch's last step
-            if epoch * iters_per_epoch + 1 > warmup_iters and epoch > delay_epochs:
-                schedulers["lr_sched"].step()
+        for _ in range(steps):
+            schedulers["lr_sched"].step()
     return schedulers

@@ -15,7 +15,6 @@ from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.evaluation import DatasetEvaluator, ReidEvaluator
-from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage, JSONWriter
 
@@ -36,7 +35,7 @@ from icre.engine.hooks import (
     due,
 )
 from icre.engine.optimizer import build_optimizer, scale_warmup
-from icre.engine.schedule import finish_early, replan
+from icre.engine.schedule import LRScheduler, build_schedulers, finish_early, replan
 from icre.engine.step import Step, compile_model
 from icre.engine.stop import StopSignal
 from icre.engine.testing import protocol_evaluator, score_model
@@ -223,7 +222,7 @@ class Trainer(DefaultTrainer):
         A checkpoint is written before the evaluation, so that a failing evaluation loses nothing.
         """
         cfg = self.cfg
-        ret = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
+        ret = [hooks.IterationTimer(), LRScheduler(self.optimizer, self.scheduler)]
         if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:
             ret.append(
                 LayerFreeze(
@@ -294,7 +293,7 @@ class Trainer(DefaultTrainer):
         cls, cfg: CfgNode, optimizer: torch.optim.Optimizer, iters_per_epoch: int
     ) -> dict[str, Any]:
         """fast-reid's schedulers by name: `lr_sched` and, with a warm-up, `warmup_sched`."""
-        return build_lr_scheduler(cfg, optimizer, iters_per_epoch)
+        return build_schedulers(cfg, optimizer, iters_per_epoch)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DeviceLoader:
