@@ -32,7 +32,7 @@ $(INSTALLED): requirements.txt setup.py
 demo: install
 	@echo "== Rendering people for two modalities and six cameras into $(DEMO_DATA)"
 	$(BIN)/python tools/make_demo_data.py --layout sysu --root $(DEMO_DATA) \
-		--ids 690 --images-per-camera 2 --test-ids 40 \
+		--ids 600 --images-per-camera 2 --test-ids 40 \
 		--size 64x32 --difficulty plain --seed 0
 	@echo "== Training ICRE (ResNet-18), then scoring it by the SYSU-MM01 protocols"
 	$(BIN)/python tools/train_net.py --resume --config-file configs/Demo/icre_r18.yml
