@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python sees
     from icre.modeling import losses as losses
     from icre.utils.errors import UserError as UserError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # public name -> the module that it is in
 _HOMES = {
