@@ -241,6 +241,11 @@ def test_a_market1501_tree_is_what_fast_reid_reads(tmp_path):
     assert not {f"market1501_{pid}" for pid in test} & {pid for _, pid, _ in data.train}
 
 
+def test_market1501_has_no_more_identities_than_fast_reid_reads():
+    with pytest.raises(DemoError, match="1502 identities: Market-1501 has at most 1501"):
+        DemoOptions(layout="market1501", ids=1500, test_ids=2)
+
+
 def test_validation_share_is_that_of_sysu():
     splits = layout.split_identities(DemoOptions(ids=395, test_ids=96))
     assert {name: len(ids) for name, ids in splits.items()} == {"train": 296, "val": 99, "test": 96}

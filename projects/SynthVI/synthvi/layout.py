@@ -33,6 +33,7 @@ REGDB_CAMERAS = {
 LLCM_FOLDERS = {"vis": VISIBLE, "nir": INFRARED}
 LLCM_CAMERAS = range(1, 10)
 MARKET_CAMERAS = range(1, 7)
+MARKET_IDS = 1501  # fast-reid's Market1501 refuses a higher one
 
 
 class DemoError(Exception):
@@ -80,6 +81,10 @@ class DemoOptions:
                 raise DemoError(f"{name} is {getattr(self, name)}: it must be 1 to 9999")
         if self.ids + self.test_ids > 9999:
             raise DemoError(f"{self.ids + self.test_ids} identities: four digits name at most 9999")
+        if self.layout == "market1501" and self.ids + self.test_ids > MARKET_IDS:
+            raise DemoError(
+                f"{self.ids + self.test_ids} identities: Market-1501 has at most {MARKET_IDS}"
+            )
         if self.seed < 0:
             raise DemoError(f"seed is {self.seed}: it must not be negative")
         if self.height < 16 or self.width < 8:
