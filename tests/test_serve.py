@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import shutil
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -300,10 +299,11 @@ def test_a_defect_is_answered_and_the_service_goes_on(shared, caplog):
 
 def test_a_full_queue_and_a_late_answer_are_refused(shared):
     with serving(shared, waiting=2, seconds=0.5) as client:
-        go = threading.Event()
-        client.service.model.before = lambda: go.wait(10)
+        is_held, release = held(client.service.model)
         with ThreadPoolExecutor(4) as pool:
-            two = [pool.submit(ask, client, n) for n in (1, 2)]
+            two = [pool.submit(ask, client, 1)]
+            is_held()  # so that the second is not in its batch
+            two.append(pool.submit(ask, client, 2))
             until(lambda: "icre_active_requests 2.0" in client.service.metrics.text().decode())
             reply = ask(client, 3)
             assert "2 requests are being answered" in detail(reply, 503)
@@ -312,8 +312,7 @@ def test_a_full_queue_and_a_late_answer_are_refused(shared):
             for one in two:
                 assert "time limit" in detail(one.result(), 503)
                 assert int(one.result().headers["retry-after"]) > 0
-        go.set()
-        client.service.model.before = lambda: None
+        release()
         assert ask(client, 3).status_code == 200
         assert sum(client.service.model.batches) == 2  # the request that waited was taken back
 

@@ -1,5 +1,6 @@
 """Resuming, evaluating and training into folders that hold a run: whose results are whose."""
 
+import copy
 import json
 import os
 import shutil
@@ -15,7 +16,9 @@ import torch
 import yaml
 
 from conftest import train, train_status, words
+from icre.config import load_config
 from icre.runs.checkpoint import SafeCheckpointer, read_checkpoint
+from icre.runs.resume import changed_key
 from icre.runs.state import state_fault
 from icre.utils.checksum import KEY, add_checksum
 from icre.utils.errors import UserError
@@ -187,6 +190,16 @@ def test_an_old_checkpoint_is_resumed_with_a_warning(copied, own_data, capsys):
         torch.save(checkpoint, file)
     train(own_data, copied, "--resume", *SMALL)
     assert (copied / "log.txt").read_text().count("does not say which config") == 1
+
+
+def test_a_key_that_is_newer_than_a_checkpoint_had_its_default():
+    new = yaml.safe_load(load_config("Demo/icre_r18.yml").dump())
+    old = copy.deepcopy(new)
+    del old["SOLVER"]["SCHED_BY_STEP"]
+    assert changed_key(old, new) == ("SOLVER.SCHED_BY_STEP", False, True)
+    new["SOLVER"]["SCHED_BY_STEP"] = False
+    assert changed_key(old, new) is None
+    assert changed_key({}, new) is None  # a checkpoint that does not say
 
 
 COSINE = words(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-import icre.compat  # noqa: F401
+import icre.compat.evaluation  # noqa: F401
 
 from fastreid.config import CfgNode
 from fastreid.engine import hooks

@@ -1,6 +1,7 @@
 """What a checkpoint holds beside weights, and how a run continues from it."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -21,6 +22,7 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
 
+from icre.config import load_config
 from icre.datasets.base import VisibleInfraredSet
 from icre.runs.checkpoint import training_config
 from icre.utils.errors import UserError
@@ -89,10 +91,11 @@ def changed_key(
     """The first key that two configs have with different values: (name, old value, new value).
 
     Args:
-        old, new: nested; keys that only one of them has are left out (another version's).
+        old, new: nested; an empty `old` is not known. A key that came after `old` was written had
+            its default then; other keys that only one of them has are left out.
         free: names that may differ; those that end in a dot or an underscore: beginnings of names.
     """
-    olds, news = flat(old), flat(new)
+    olds, news = (_defaults() | flat(old) if old else {}), flat(new)
     by_epochs = bool(news.get("SOLVER.WARMUP_EPOCHS"))
     for key in (key for key in olds if key in news):
         if key in free or any(key.startswith(one) for one in free if one[-1] in "._"):
@@ -104,6 +107,11 @@ def changed_key(
         if olds[key] != news[key]:
             return key, olds[key], news[key]
     return None
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return flat(yaml.safe_load(load_config().dump()))
 
 
 def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
