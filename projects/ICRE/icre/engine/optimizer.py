@@ -77,16 +77,15 @@ def scale_warmup(cfg: CfgNode, iters: int) -> CfgNode:
     """
     cfg = cfg.clone()
     cfg.defrost()
-    kept = 1 / iters if cfg.SOLVER.SCHED_BY_STEP else 1
-    if cfg.SOLVER.WARMUP_EPOCHS > 0:
-        epochs = min(cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.MAX_EPOCH - kept)
-        cfg.SOLVER.WARMUP_ITERS = round(epochs * iters)
+    solver, total = cfg.SOLVER, cfg.SOLVER.MAX_EPOCH * iters
+    unit = 1 if solver.SCHED_BY_STEP else iters  # steps between two moves of the schedule
+    if solver.WARMUP_EPOCHS > 0:
+        solver.WARMUP_ITERS = round(min(solver.WARMUP_EPOCHS * iters, total - unit))
     cfg.freeze()
-    warmup = cfg.SOLVER.WARMUP_ITERS / iters
-    before = max(warmup if cfg.SOLVER.SCHED_BY_STEP else math.ceil(warmup), cfg.SOLVER.DELAY_EPOCHS)
-    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and before >= cfg.SOLVER.MAX_EPOCH:
+    before = max(math.ceil(solver.WARMUP_ITERS / unit) * unit, solver.DELAY_EPOCHS * iters)
+    if solver.SCHED == "CosineAnnealingLR" and before >= total:
         raise UserError(
-            f"SOLVER.WARMUP_ITERS or DELAY_EPOCHS take {before:g} epochs of SOLVER.MAX_EPOCH "
-            f"{cfg.SOLVER.MAX_EPOCH}: nothing is left for CosineAnnealingLR"
+            f"SOLVER.WARMUP_ITERS or DELAY_EPOCHS take {before / iters:g} epochs of "
+            f"SOLVER.MAX_EPOCH {solver.MAX_EPOCH}: nothing is left for CosineAnnealingLR"
         )
     return cfg

@@ -3,7 +3,6 @@
 import logging
 import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +83,7 @@ def replan(trainer: Any, planned: int | None) -> None:
             f"trained for {steps / trainer.iters_per_epoch:.3g} epochs"
         )
     before = trainer.optimizer.param_groups[0]["lr"]
-    trainer.scheduler = replanned(
-        lambda: trainer.build_lr_scheduler(cfg, trainer.optimizer, trainer.iters_per_epoch),
-        trainer.optimizer,
-        warmup_steps=min(steps, trainer.warmup_iters),
-        steps=_moves(trainer, steps),
-    )
+    trainer.scheduler = _planned(trainer, steps)
     trainer.checkpointer.checkpointables.update(trainer.scheduler)
     logger.info(
         "SOLVER.MAX_EPOCH is %d, it was %d: from step %d on the learning rate is that of the new "
@@ -124,27 +118,15 @@ def _moves(trainer: Any, steps: int) -> int:
     )
 
 
-def replanned(
-    build: Callable[[], dict[str, Any]],
-    optimizer: torch.optim.Optimizer,
-    warmup_steps: int,
-    steps: int,
-) -> dict[str, Any]:
-    """New schedulers, moved as in an uninterrupted run.
-
-    Args:
-        build: makes fast-reid's schedulers by name, for `optimizer`.
-        optimizer: its learning rates are set to those after the moves.
-        warmup_steps: how often `warmup_sched` has moved.
-        steps: how often `lr_sched` has moved.
-    """
-    for group in optimizer.param_groups:
+def _planned(trainer: Any, steps: int) -> dict[str, Any]:
+    """New schedulers of a trainer, and its optimiser's rates, as after `steps` unbroken steps."""
+    for group in trainer.optimizer.param_groups:
         group["lr"] = group["initial_lr"]
-    schedulers = build()
+    schedulers = trainer.build_lr_scheduler(trainer.cfg, trainer.optimizer, trainer.iters_per_epoch)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-        for _ in range(warmup_steps if "warmup_sched" in schedulers else 0):
+        for _ in range(min(steps, trainer.warmup_iters) if "warmup_sched" in schedulers else 0):
             schedulers["warmup_sched"].step()
-        for _ in range(steps):
+        for _ in range(_moves(trainer, steps)):
             schedulers["lr_sched"].step()
     return schedulers
