@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -14,16 +15,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import CONFIGS, SHORT
 from icre.commands import ablate, train
+from icre.engine.hooks import EnvironmentWriter
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.compare import METRICS, Bootstrap, compare, compare_seeds
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
 from icre.experiments import jobs
 from icre.experiments.ablation import estimate, table
-from icre.experiments.ablation.results import Results, is_finished
+from icre.experiments.ablation.results import Result, Results, is_finished
 from icre.experiments.ablation.spec import read_spec
 from icre.experiments.jobs import environments
 from icre.utils.errors import STOPPED, UserError
@@ -441,6 +444,45 @@ def test_every_shipped_spec_reads(file, tmp_path, monkeypatch):
         cfg.defrost()
         cfg.OUTPUT_DIR = ""
     assert all(a != b for i, a in enumerate(configs) for b in configs[:i])
+
+
+@pytest.fixture
+def from_weights(tmp_path):
+    """A spec of two rows and two seeds, a file of weights, and results said to begin from it."""
+    file = tmp_path / "spec.yml"
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"first")
+    file.write_text(
+        f"config: {CONFIGS / 'Demo/baseline_r18.yml'}\nseeds: [0, 1]\n"
+        f"options: {{MODEL.BACKBONE.PRETRAIN: True, MODEL.BACKBONE.PRETRAIN_PATH: {weights}}}\n"
+        "rows: {a: , b: {options: {SOLVER.MAX_EPOCH: 2}}}\n"
+    )
+    spec = read_spec(file, tmp_path / "o")
+    results = {}
+    for run in spec.runs:
+        EnvironmentWriter(tmp_path / "e.json", torch.float32, str(weights)).before_train()
+        record = {"seed": run.seed} | {name: {"mean": 40.0} for name in METRICS}
+        environment = json.loads((tmp_path / "e.json").read_text())
+        one = {"pid": 1, "queries": 2} | dict.fromkeys(METRICS, 40.0)
+        results[run.row, run.seed] = Result({}, record, [one], environment)
+    return spec, results, SimpleNamespace(find=lambda run: results[run.row, run.seed])
+
+
+def test_a_table_says_from_which_weights_its_rows_began(from_weights):
+    spec, _, found = from_weights
+    text = table.markdown(spec, table.summarise(spec, found, Bootstrap(samples=10)))
+    assert f"; from weights of sha256 {hashlib.sha256(b'first').hexdigest()[:8]}.\n" in text
+
+
+def test_a_file_of_weights_replaced_between_rows_is_refused(from_weights):
+    """A config names the file alone: the records look as if they could be compared."""
+    spec, results, found = from_weights
+    results["b", 1].environment["pretrained"] = hashlib.sha256(b"second").hexdigest()
+    with pytest.raises(UserError, match=r"weights.pth was replaced between .* seed 1"):
+        table.summarise(spec, found)
+    # other weights for all rows of a seed are another draw of them
+    results["a", 1].environment["pretrained"] = hashlib.sha256(b"second").hexdigest()
+    assert len(table.summarise(spec, found, Bootstrap(samples=10))) == 2
 
 
 def swept(tmp_path, key, values):

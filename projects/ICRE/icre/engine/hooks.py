@@ -26,7 +26,7 @@ from icre.engine.stop import StopSignal, stopped
 from icre.runs.checkpoint import LAST, SafeCheckpointer
 from icre.runs.resume import rng_state
 from icre.utils.environment import environment, precision
-from icre.utils.files import replaced
+from icre.utils.files import replaced, sha256_of
 
 logger = logging.getLogger("fastreid.icre")
 _SILENCE = 30  # seconds between two lines of the log
@@ -69,20 +69,23 @@ class ProgressBar(HookBase):
 
 
 class EnvironmentWriter(HookBase):
-    """environment.json: the machine, versions, date and precision of a training.
+    """environment.json: the machine, versions, date, precision and initial weights of a training.
 
     Args:
         path: of the file.
         dtype: of the steps' convolutions and matrix products.
+        pretrained: file of the backbone's initial weights, if the config names one.
     """
 
-    def __init__(self, path: Path, dtype: torch.dtype):
-        self.path, self.dtype = path, dtype
+    def __init__(self, path: Path, dtype: torch.dtype, pretrained: str = ""):
+        self.path, self.dtype, self.pretrained = path, dtype, pretrained
 
     def before_train(self) -> None:
         """Write it; that of a resumed run describes its last machine."""
         with replaced(self.path) as file:
             content = environment() | precision(self.dtype)
+            if self.pretrained:  # another file may take its place
+                content["pretrained"] = sha256_of(Path(self.pretrained).expanduser())
             file.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -236,8 +236,9 @@ class Trainer(DefaultTrainer):
         )
         ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, self.stop))
         if comm.is_main_process():
-            run = RunFolder(cfg.OUTPUT_DIR)
-            ret.append(EnvironmentWriter(run.environment, self._trainer.dtype))
+            pretrained = cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH
+            file = RunFolder(cfg.OUTPUT_DIR).environment
+            ret.append(EnvironmentWriter(file, self._trainer.dtype, pretrained or ""))
             ret.append(EpochWriter(self.build_writers(), period=200))
         return [*ret, ProgressBar()]
 

@@ -15,6 +15,7 @@ from icre.experiments.ablation.results import Result, Results
 from icre.experiments.ablation.spec import Spec
 from icre.plots.curves import SWEPT, draw_sweep
 from icre.plots.style import save_figure
+from icre.utils.errors import UserError
 from icre.utils.files import replaced
 
 PAPER = "paper: SYSU-MM01, all search, single shot"
@@ -31,8 +32,13 @@ def summarise(
         date per seed; of a spec with cost also "cost", see `model_cost`}: percent; difference and
         interval are paired with the reference row's run of the same seed, over seeds and identities
         (`compare_seeds`), and null in the reference row and in rows that share no seed with it.
+
+    Raises:
+        UserError: a record is damaged; one file of pretrained weights was replaced between runs of
+            the same seed.
     """
     found = {name: [results.find(run) for run in runs] for name, runs in spec.rows.items()}
+    _require_same_weights(spec, found)
     complete = {name: own for name, own in found.items() if None not in own}
     reference = complete.get(spec.reference)
     return [
@@ -40,6 +46,26 @@ def summarise(
         | ({"cost": model_cost(spec.rows[name][0].cfg)} if spec.cost else {})
         for name, own in complete.items()
     ]
+
+
+def _require_same_weights(spec: Spec, found: dict[str, list[Result | None]]) -> None:
+    """Runs of one seed that name one file of pretrained weights must have begun from the same.
+
+    A config names the file, not its content; environment.json says which it was.
+    """
+    first: dict[tuple[str, int], tuple[str, str]] = {}
+    for name, runs in spec.rows.items():
+        for run, result in zip(runs, found[name]):
+            weights = (result.environment.get("pretrained") or "") if result else ""
+            if not weights:
+                continue
+            path = run.cfg.MODEL.BACKBONE.PRETRAIN_PATH
+            row, others = first.setdefault((path, run.seed), (name, weights))
+            if weights != others:
+                raise UserError(
+                    f"{path} was replaced between rows {row!r} (sha256 {others[:8]}) and {name!r} "
+                    f"({weights[:8]}), seed {run.seed}: remove a row's records and train it again"
+                )
 
 
 def markdown(spec: Spec, entries: list[dict[str, Any]]) -> str:
@@ -141,6 +167,7 @@ def _entry(
             # older records lack it
             "precision": one.environment.get("precision", "precision unknown"),
             "date": one.environment["date"][:10],
+            "pretrained": one.environment.get("pretrained"),
         }
         for one in own
     ]
@@ -155,7 +182,9 @@ def _trained_on(entries: list[dict[str, Any]]) -> str:
     )
     dates = sorted({one["date"] for one in runs})
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"Trained on {machines}; torch {versions}; {precisions}; {days}."
+    weights = sorted({one["pretrained"][:8] for one in runs if one.get("pretrained")})
+    initial = f"; from weights of sha256 {', '.join(weights)}" if weights else ""
+    return f"Trained on {machines}; torch {versions}; {precisions}; {days}{initial}."
 
 
 def _mean_std(cell: dict[str, Any]) -> str:
