@@ -367,7 +367,13 @@ def test_an_estimate_is_of_the_rows_without_a_record_and_trains_nothing(
     shutil.copytree(out / "records", tmp_path / "records")
     record_of(tmp_path, "Both", 1).unlink()
     before = sorted(tmp_path.rglob("*"))
+    bars = []
+    real = estimate.progress_bar
+    monkeypatch.setattr(
+        estimate, "progress_bar", lambda **options: bars.append(real(**options)) or bars[-1]
+    )
     assert ablate.main(arguments(words, tmp_path, "--estimate", "2")) == 0
+    assert bars[0].n == bars[0].total == 12  # ten steps before the two that are timed
     printed = capsys.readouterr().out
     (line,) = [line for line in printed.splitlines() if line.startswith("| Both")]
     runs_left, steps, seconds = [cell.strip() for cell in line.split("|")[2:5]]

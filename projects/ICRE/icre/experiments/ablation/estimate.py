@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ from icre.utils import cli
 from icre.utils.errors import UserError
 from icre.utils.progress import progress_bar
 
+_STEP = "step"  # a line of the process that is timed, for the progress bar
 _WARM_UP = 10  # steps that are not timed: compilation, memory, workers
 
 
@@ -73,26 +74,46 @@ def estimate(
     missing = {name: runs for name, runs in missing.items() if runs}
     verify_images([runs[0] for runs in missing.values()])
     variables = environments(gpus, jobs)[0]
-    return [
-        Estimate(name, len(runs), *_timed_apart(runs[0], steps, variables))
-        for name, runs in progress_bar(missing.items(), "timing the rows", unit="row")
-    ]
+    total = len(missing) * (_WARM_UP + steps)
+    with progress_bar(what="timing the rows", total=total, unit="step") as bar:
+        return [
+            Estimate(name, len(runs), *_timed_apart(runs[0], steps, variables, bar.update))
+            for name, runs in missing.items()
+        ]
 
 
 def _timed_apart(
-    run: PlannedRun, steps: int, variables: Mapping[str, str]
+    run: PlannedRun, steps: int, variables: Mapping[str, str], stepped: Callable[[], object]
 ) -> tuple[int, float, int]:
     """`time_steps` in a process of its own, whose memory is the run's alone."""
     command = [sys.executable, "-m", __name__, run.config, str(steps), *run.options]
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.splitlines() or ["no message"]
-        raise UserError(f"{run.row}: its steps cannot be timed: {lines[-1]}")
-    return tuple(json.loads(done.stdout.splitlines()[-1]))
+    last = ""
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(
+            command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process:
+            try:
+                for line in process.stdout:
+                    last = line.strip() or last
+                    if last == _STEP:
+                        stepped()
+            except BaseException:
+                process.kill()
+                raise
+        errors.seek(0)
+        if process.returncode:
+            lines = errors.read().splitlines() or ["no message"]
+            raise UserError(f"{run.row}: its steps cannot be timed: {lines[-1]}")
+    return tuple(json.loads(last))
 
 
-def time_steps(config: str, options: list[str], steps: int) -> tuple[int, float, int]:
+def time_steps(
+    config: str, options: list[str], steps: int, stepped: Callable[[], object] = lambda: None
+) -> tuple[int, float, int]:
     """Train for some steps, in this process, and leave nothing behind.
+
+    Args:
+        stepped: called after each step.
 
     Returns:
         Steps of a whole training, seconds per step, peak memory in bytes.
@@ -107,10 +128,12 @@ def time_steps(config: str, options: list[str], steps: int) -> tuple[int, float,
             with EventStorage(0):
                 for _ in range(_WARM_UP):
                     step.run(log=False)
+                    stepped()
                 _synchronise()
                 start = time.perf_counter()
                 for _ in range(steps):
                     step.run(log=False)
+                    stepped()
                 _synchronise()
         finally:
             step.batches = iter(())  # ends the processes that load images
@@ -153,8 +176,14 @@ def _peak_bytes() -> int:
 
 
 def _main(config: str, steps: str, *options: str) -> int:
-    """What `_timed_apart` starts: the last line of the output is `time_steps`' result."""
-    return cli.run(lambda: print(json.dumps(time_steps(config, list(options), int(steps)))))
+    """What `_timed_apart` starts: a line per step, and last `time_steps`' result."""
+
+    def stepped() -> None:
+        print(_STEP, flush=True)
+
+    return cli.run(
+        lambda: print(json.dumps(time_steps(config, list(options), int(steps), stepped)))
+    )
 
 
 if __name__ == "__main__":
