@@ -54,6 +54,15 @@ def test_short_work_and_what_is_switched_off_show_nothing(shown):
     assert lines() == []
 
 
+@pytest.mark.parametrize("seconds, expected", [(10, [6, 22, 25]), (0.1, [6, 170, 470])])
+def test_a_line_says_how_far_the_work_is_when_its_speed_changes(shown, seconds, expected):
+    clock, lines = shown
+    for step in progress_bar(range(1000), "working", unit="img"):
+        clock.now += 1 if step < 20 else seconds
+    found = [int(line.split("/1000")[0].split()[-1]) for line in lines()[:3]]
+    assert found == pytest.approx(expected, abs=3)
+
+
 def test_a_bar_that_the_caller_moves(shown):
     clock, lines = shown
     with progress_bar(None, "ablation", total=10, initial=2) as bar:

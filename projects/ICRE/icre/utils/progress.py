@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, else a line now and then."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -24,6 +25,14 @@ class _Lines:
 
 
 class _LineBar(tqdm):
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for item in self.iterable:
+                yield item
+                self.update()  # tqdm's own loop would keep the first interval, and miscount
+        finally:
+            self.close()
+
     def display(self, *args: Any, **kwargs: Any) -> None:
         self.mininterval = _EVERY
         super().display(*args, **kwargs)
@@ -42,5 +51,6 @@ def progress_bar(iterable: Any = None, what: str = "", **options: Any) -> tqdm:
     """
     if sys.stderr.isatty():
         return tqdm(iterable, what, **options)
-    often = {"mininterval": _FIRST, "maxinterval": _EVERY, "delay": _FIRST}
+    # tqdm would look at its clock only every so many steps, and write an old count in between
+    often = {"mininterval": _FIRST, "miniters": 0, "delay": _FIRST}
     return _LineBar(iterable, what, **{"file": _Lines(sys.stderr), **often, **options})
