@@ -4,6 +4,6 @@ Importing this package registers them with fast-reid.
 """
 
 from icre.datasets import sysu, regdb, llcm, table  # noqa: F401, I001  (registration, in this order)
-from icre.datasets.build import load_dataset
+from icre.datasets.build import load_dataset, name_in_features
 
-__all__ = ["load_dataset"]
+__all__ = ["load_dataset", "name_in_features"]

@@ -37,6 +37,11 @@ def load_dataset(cfg: CfgNode, name: str, validation: bool = False) -> Any:
     return _load_foreign(dataset, name, cfg.DATASETS.ROOT, options)
 
 
+def name_in_features(data: Any) -> str:
+    """The data set that files of features and records name; empty: their paths tell its layout."""
+    return getattr(data, "name_in_features", "")
+
+
 def _load_foreign(dataset: type, name: str, root: str, options: dict[str, Any]) -> Any:
     """A data set of fast-reid's, or one registered with it, with all of its lists read.
 

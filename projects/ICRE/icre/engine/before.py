@@ -16,7 +16,7 @@ import icre.compat  # noqa: F401
 from fastreid.config import CfgNode
 
 from icre.data.loader import require_modalities
-from icre.datasets import load_dataset
+from icre.datasets import load_dataset, name_in_features
 from icre.datasets.base import SETS
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.trials import build_trials
@@ -89,7 +89,7 @@ def _check_test_set(cfg: CfgNode, name: str, data: Any, official: bool) -> None:
 
 def _check_protocols(cfg: CfgNode, data: Any, items: list[tuple], official: bool) -> None:
     """Make the trials of all protocols, as scoring does after the last epoch."""
-    name = getattr(data, "name_in_features", "")
+    name = name_in_features(data)
     if not name and data.layout not in SETS:
         raise UserError(
             f"no data set with layout {data.layout!r} is registered, so it has no protocols: "

@@ -16,6 +16,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 
+from icre.datasets import name_in_features
 from icre.evaluation import records
 from icre.evaluation.evaluator import ProtocolEvaluator
 from icre.evaluation.extraction import run_inference
@@ -84,7 +85,7 @@ def protocol_evaluator(cfg: CfgNode, data: Any) -> ProtocolEvaluator:
         # held-out identities have no official gallery sampling
         None if validation else getattr(data, "permutation_file", None),
         device=resolve_device(cfg.MODEL.DEVICE),
-        dataset=getattr(data, "name_in_features", ""),
+        dataset=name_in_features(data),
         feature=cfg.MODEL.HEADS.TEST_FEAT,
         score_others=not validation,
         seed=cfg.SEED,

@@ -12,12 +12,12 @@ from fastreid.config import CfgNode
 from icre.cluster.connect import Cluster
 from icre.data.loader import modalities_of, require_modalities
 from icre.datasets import load_dataset
-from icre.evaluation.evaluator import FeatureCollector
 from icre.evaluation.features import FeatureSet
 from icre.gallery.table import ImageTable
 from icre.inference.extractor import FeatureExtractor
 from icre.inference.galleries import check_shard_size
 from icre.inference.ray_features import ClusterFeatures
+from icre.inference.test_set import collector_of
 from icre.runs.checkpoint import read_checkpoint
 from icre.runs.resume import check_split
 from icre.utils.lock import locked
@@ -62,9 +62,7 @@ def extract_on_cluster(
             folder, images, extractor, shard_size, cluster=cluster, device=device, workers=workers
         )
         staged.compute(skip_corrupt=False)
-        collector = FeatureCollector(
-            getattr(data, "folder", Path(cfg.DATASETS.ROOT)), getattr(data, "name_in_features", "")
-        )
+        collector = collector_of(cfg, data)
         columns = {"targets": pids, "camids": camids, "modalities": modalities}
         collector.process(
             {name: torch.as_tensor(column) for name, column in columns.items()}

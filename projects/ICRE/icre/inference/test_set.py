@@ -1,6 +1,7 @@
 """Features of a test set, by a checkpoint or by an exported model."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from icre.data.loader import build_test_loader
-from icre.datasets import load_dataset
+from icre.datasets import load_dataset, name_in_features
 from icre.evaluation.evaluator import FeatureCollector
 from icre.evaluation.extraction import run_inference
 from icre.evaluation.features import FeatureSet
@@ -55,11 +56,16 @@ def extract_test_set(
         device, flip = resolve_device(cfg.MODEL.DEVICE), cfg.TEST.FLIP.ENABLED
     check_split(cfg, checkpoint, weights or exported)
     data = load_dataset(cfg, cfg.DATASETS.TESTS[0], validation=cfg.TEST.SPLIT == "val")
-    collector = FeatureCollector(
-        getattr(data, "folder", Path(cfg.DATASETS.ROOT)), getattr(data, "name_in_features", "")
-    )
+    collector = collector_of(cfg, data)
     run_inference(model, build_test_loader(cfg, data), collector, device, flip)
     return collector.features if comm.is_main_process() else None
+
+
+def collector_of(cfg: CfgNode, data: Any) -> FeatureCollector:
+    """A collector of the features of a data set, whose paths become relative to its folder."""
+    return FeatureCollector(
+        getattr(data, "folder", Path(cfg.DATASETS.ROOT)), name_in_features(data)
+    )
 
 
 def open_exported(
