@@ -57,15 +57,20 @@ def train(out: str, weights: str, words: list[str]) -> None:
 
 
 def score(file: str) -> None:
-    """Rank-1 and mAP by their evaluation, mean over their ten galleries, as a line of JSON."""
+    """Rank-1 and mAP by their evaluation, mean over their ten galleries, as a line of JSON.
+
+    Their networks L2-normalise what they give to it.
+    """
     import data_manager  # type: ignore[import-not-found]
     import eval_metrics  # type: ignore[import-not-found]
 
     content = np.load(file)
     rows = {Path(path).parts[-3:]: i for i, path in enumerate(content["paths"].tolist())}
 
+    features = content["features"] / np.linalg.norm(content["features"], axis=1, keepdims=True)
+
     def of(images: list[str]) -> np.ndarray:
-        return content["features"][[rows[Path(image).parts[-3:]] for image in images]]
+        return features[[rows[Path(image).parts[-3:]] for image in images]]
 
     query, pids, camids = data_manager.process_query_sysu("./data/", mode="all")
     totals = np.zeros(2)
