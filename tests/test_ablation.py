@@ -452,6 +452,26 @@ def test_every_shipped_spec_reads(file, tmp_path, monkeypatch):
     assert all(a != b for i, a in enumerate(configs) for b in configs[:i])
 
 
+def written_environment(path, weights, start=0):
+    """environment.json of a training that begins with step `start`, from a file of weights."""
+    writer = EnvironmentWriter(path, torch.float32, str(weights))
+    writer.trainer = SimpleNamespace(start_iter=start)
+    writer.before_train()
+    return json.loads(path.read_text())
+
+
+def test_a_resumed_run_keeps_the_name_of_the_weights_that_it_began_from(tmp_path):
+    path, weights = tmp_path / "e.json", tmp_path / "weights.pth"
+    weights.write_bytes(b"first")
+    first = written_environment(path, weights)["pretrained"]
+    weights.write_bytes(b"second")
+    assert written_environment(path, weights, start=7)["pretrained"] == first
+    assert written_environment(path, weights)["pretrained"] != first
+    for damaged in ("", "[]", "[1]"):
+        path.write_text(damaged)
+        assert "pretrained" not in written_environment(path, weights, start=7)
+
+
 @pytest.fixture
 def from_weights(tmp_path):
     """A spec of two rows and two seeds, a file of weights, and results said to begin from it."""
@@ -466,9 +486,8 @@ def from_weights(tmp_path):
     spec = read_spec(file, tmp_path / "o")
     results = {}
     for run in spec.runs:
-        EnvironmentWriter(tmp_path / "e.json", torch.float32, str(weights)).before_train()
+        environment = written_environment(tmp_path / "e.json", weights)
         record = {"seed": run.seed} | {name: {"mean": 40.0} for name in METRICS}
-        environment = json.loads((tmp_path / "e.json").read_text())
         one = {"pid": 1, "queries": 2} | dict.fromkeys(METRICS, 40.0)
         results[run.row, run.seed] = Result({}, record, [one], environment)
     return spec, results, SimpleNamespace(find=lambda run: results[run.row, run.seed])

@@ -26,7 +26,8 @@ from icre.engine.stop import StopSignal, stopped
 from icre.runs.checkpoint import LAST, SafeCheckpointer
 from icre.runs.resume import rng_state
 from icre.utils.environment import environment, precision
-from icre.utils.files import replaced, sha256_of
+from icre.utils.errors import UserError
+from icre.utils.files import read_json, replaced, sha256_of
 
 logger = logging.getLogger("fastreid.icre")
 _SILENCE = 30  # seconds between two lines of the log
@@ -81,12 +82,22 @@ class EnvironmentWriter(HookBase):
         self.path, self.dtype, self.pretrained = path, dtype, pretrained
 
     def before_train(self) -> None:
-        """Write it; that of a resumed run describes its last machine."""
+        """Write it; that of a resumed run describes its last machine, and its first weights."""
+        content = environment() | precision(self.dtype)
+        initial = self._initial()
+        if initial:
+            content["pretrained"] = initial
         with replaced(self.path) as file:
-            content = environment() | precision(self.dtype)
-            if self.pretrained:  # another file may take its place
-                content["pretrained"] = sha256_of(Path(self.pretrained).expanduser())
             file.write_text(json.dumps(content, indent=1) + "\n")
+
+    def _initial(self) -> str | None:
+        """Sha256 of the initial weights; another file may have taken their place since."""
+        if self.trainer.start_iter and self.path.is_file():
+            try:
+                return dict(read_json(self.path)).get("pretrained")
+            except (UserError, TypeError, ValueError):
+                return None  # damaged: unknown
+        return sha256_of(Path(self.pretrained).expanduser()) if self.pretrained else None
 
 
 class LinePrinter(EventWriter):
