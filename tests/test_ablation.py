@@ -510,28 +510,6 @@ def test_a_file_of_weights_replaced_between_rows_is_refused(from_weights):
     assert len(table.summarise(spec, found, Bootstrap(samples=10))) == 2
 
 
-def test_a_spec_has_the_keys_of_its_base_where_it_has_none(tmp_path):
-    own, base = CONFIGS / "ablations/pretrained.yml", CONFIGS / "ablations/components.yml"
-    found, known = read_spec(own, tmp_path), read_spec(base, tmp_path)
-    assert found.title != known.title and list(found.rows) == list(known.rows)
-    for ours, theirs in zip(found.runs, known.runs):
-        assert ours.cfg.MODEL.BACKBONE.PRETRAIN and not theirs.cfg.MODEL.BACKBONE.PRETRAIN
-        assert ours.cfg.MODEL.LOSSES == theirs.cfg.MODEL.LOSSES and ours.seed == theirs.seed
-
-
-@pytest.mark.parametrize(
-    "base, message",
-    [
-        ("gone.yml", r"gone.yml is missing: correct _BASE_ in .*own.yml"),
-        ("own.yml", r"own.yml: unknown key '_BASE_'"),  # itself; no chains
-    ],
-)
-def test_a_wrong_base_is_one_line(tmp_path, base, message):
-    (tmp_path / "own.yml").write_text(f"_BASE_: {base}\ntitle: a\n")
-    with pytest.raises(UserError, match=message):
-        read_spec(tmp_path / "own.yml", tmp_path)
-
-
 def swept(tmp_path, key, values):
     """The spec of a sweep, and its table's entries with a mean of 40, 41, ..."""
     file = tmp_path / "sweep.yml"

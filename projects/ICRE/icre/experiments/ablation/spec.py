@@ -135,14 +135,10 @@ def _flag(path: str | Path, content: dict, key: str) -> bool:
     return value
 
 
-def _load(path: Path, base_of: Path | None = None) -> dict:
-    """A spec's keys; those that it leaves out are its base's, which has no base itself."""
+def _load(path: Path) -> dict:
     if not path.exists():
-        cure = f"correct _BASE_ in {base_of}" if base_of else "name a spec"
-        raise UserError(f"{path} is missing: {cure}: `icre list configs` has those shipped")
+        raise UserError(f"{path} is missing: name a spec: `icre list configs` has those shipped")
     content = read_mapping(path, f"a spec is a mapping of {', '.join(sorted(_KEYS))}")
-    if "_BASE_" in content and not base_of:
-        content = _load(path.parent / str(content.pop("_BASE_")), base_of=path) | content
     _require_known(str(path), content, _KEYS)
     if ("rows" in content) == ("sweep" in content):
         raise UserError(f"{path}: write either rows or sweep")
