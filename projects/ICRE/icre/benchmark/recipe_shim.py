@@ -66,7 +66,6 @@ def score(file: str) -> None:
 
     content = np.load(file)
     rows = {Path(path).parts[-3:]: i for i, path in enumerate(content["paths"].tolist())}
-
     features = content["features"] / np.linalg.norm(content["features"], axis=1, keepdims=True)
 
     def of(images: list[str]) -> np.ndarray:

@@ -108,7 +108,7 @@ def _timed_apart(
 
 
 def time_steps(
-    config: str, options: list[str], steps: int, stepped: Callable[[], object] = lambda: None
+    config: str, options: list[str], steps: int, stepped: Callable[[], object]
 ) -> tuple[int, float, int]:
     """Train for some steps, in this process, and leave nothing behind.
 
