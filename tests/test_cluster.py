@@ -150,9 +150,12 @@ def test_the_question_needs_no_icre_on_the_machine(tmp_path, monkeypatch):
 
 def test_without_ray_the_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
+    mode = os.environ.get("RAY_AUTH_MODE")
     with pytest.raises(UserError, match=r"pip install 'icre\[cluster\]'"):
         with connected("local", tmp_path):
             raise AssertionError
+    # what a local cluster asks for is not asked of the next one
+    assert os.environ.get("RAY_AUTH_MODE") == mode
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "gpu"])

@@ -119,17 +119,32 @@ def connected(address: str, folder: Path, device: str = "auto") -> Iterator[Clus
         )
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local":  # Ray listens on the network: others need its token
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    ray = _ray()
-    _start(ray, address)
+    with _token_where_local(address):
+        ray = _ray()
+        try:
+            _start(ray, address)
+            machines = _machines(ray, address, device)
+            with _witness(folder) as (file, content):
+                check_machines([(one.node, one.host) for one in machines], file, content)
+            yield Cluster(tuple(machines), any(one.gpus for one in machines) and device != "cpu")
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _token_where_local(address: str) -> Iterator[None]:
+    """A cluster that is started here asks for a token, since Ray listens on the network.
+
+    Afterwards RAY_AUTH_MODE is what it was: the next cluster of this process may ask for none.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if address == "local" and mode is None:
+        os.environ["RAY_AUTH_MODE"] = "token"
     try:
-        machines = _machines(ray, address, device)
-        with _witness(folder) as (file, content):
-            check_machines([(one.node, one.host) for one in machines], file, content)
-        yield Cluster(tuple(machines), any(one.gpus for one in machines) and device != "cpu")
+        yield
     finally:
-        ray.shutdown()
+        if mode is None:
+            os.environ.pop("RAY_AUTH_MODE", None)
 
 
 def _ray() -> Any:
