@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from icre.benchmark.recipe import (
     _edit,
     _edits,
     prepare,
+    run,
     starting_weights,
     summary,
     text,
@@ -127,6 +129,24 @@ def test_a_clone_of_another_version_is_refused(clone):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "lists, message",
+    [
+        ({}, r"--data .*: it has no SYSU-MM01/exp/train_id\.txt"),
+        ({"train_id.txt": "1,2"}, r"test_id\.txt"),
+        ({"train_id.txt": "1,2", "test_id.txt": "3,4,5"}, r"test_id\.txt: 3 test identities"),
+    ],
+)
+def test_data_that_their_scripts_cannot_score_is_refused_before_any_work(clone, lists, message):
+    folder = clone.parent / "root/SYSU-MM01/exp"
+    folder.mkdir()
+    for name, content in lists.items():
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        run(replace(options(clone), config_file="SynthVI-S/agw_public_r50.yml"))
+    assert not options(clone).out.exists()
+
+
 def test_their_scripts_run_in_a_copy_and_score_features(clone):
     copy = prepare(options(clone), CODES["agw"], (96, 48))
     assert copy != clone and (clone / "model.py").read_text() == FILES["model.py"]

@@ -25,6 +25,7 @@ from tabulate import tabulate
 from icre.benchmark import recipe_shim
 from icre.benchmark.watch import Watch
 from icre.config import load_config
+from icre.datasets.files import read_ids
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.utils.environment import environment
@@ -33,6 +34,7 @@ from icre.utils.files import replaced
 
 PROTOCOL, DRAW = "sysu-all-single", "seeded"
 METRICS = ("Rank-1", "mAP")
+RANKS = 20  # the last rank that their train.py prints
 SHIM = Path(recipe_shim.__file__)
 
 
@@ -94,12 +96,20 @@ def run(options: Options, watch: Watch | None = None) -> dict[str, Any]:
     """Train and score both sides under every seed; finished trainings are not repeated.
 
     Raises:
-        UserError: the clone is another code's, the data set is missing, or a training failed.
+        UserError: the clone is another code's, the data set is missing or has fewer than RANKS test
+            identities, or a training failed.
     """
     code = CODES[options.code]
     cfg = load_config(options.config_file, ["DATASETS.ROOT", str(options.data)])
-    if not (options.data / "SYSU-MM01/exp/train_id.txt").is_file():
+    lists = options.data / "SYSU-MM01/exp"
+    if not (lists / "train_id.txt").is_file():
         raise UserError(f"--data {options.data}: it has no SYSU-MM01/exp/train_id.txt")
+    people = len(read_ids(lists / "test_id.txt"))
+    if people < RANKS:
+        raise UserError(
+            f"{lists / 'test_id.txt'}: {people} test identities: the public codes print "
+            f"Rank-{RANKS}, which needs {RANKS}"
+        )
     copy = prepare(options, code, tuple(cfg.INPUT.SIZE_TRAIN))
     result: dict[str, Any] = {
         "code": options.code,
