@@ -1,5 +1,6 @@
 """Connect to a Ray cluster, or start one on this machine, and check it before any work."""
 
+import importlib.util
 import logging
 import os
 import socket
@@ -119,50 +120,43 @@ def connected(address: str, folder: Path, device: str = "auto") -> Iterator[Clus
         )
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "local"
-    with _token_where_local(address):
-        ray = _ray()
-        try:
-            _start(ray, address)
-            machines = _machines(ray, address, device)
-            with _witness(folder) as (file, content):
-                check_machines([(one.node, one.host) for one in machines], file, content)
-            yield Cluster(tuple(machines), any(one.gpus for one in machines) and device != "cpu")
-        finally:
-            ray.shutdown()
-
-
-@contextmanager
-def _token_where_local(address: str) -> Iterator[None]:
-    """A cluster that is started here asks for a token, since Ray listens on the network.
-
-    Afterwards RAY_AUTH_MODE is what it was: the next cluster of this process may ask for none.
-    """
-    mode = os.environ.get("RAY_AUTH_MODE")
-    if address == "local" and mode is None:
-        os.environ["RAY_AUTH_MODE"] = "token"
+    ray = _ray(address)
     try:
-        yield
+        _start(ray, address)
+        machines = _machines(ray, address, device)
+        with _witness(folder) as (file, content):
+            check_machines([(one.node, one.host) for one in machines], file, content)
+        yield Cluster(tuple(machines), any(one.gpus for one in machines) and device != "cpu")
     finally:
-        if mode is None:
-            os.environ.pop("RAY_AUTH_MODE", None)
+        ray.shutdown()
 
 
-def _ray() -> Any:
+def _ray(address: str) -> Any:
+    """Import Ray, which reads the token mode then: once an address is known to be a cluster."""
+    if not _is_installed():
+        raise UserError("--cluster needs Ray: pip install 'icre[cluster]'")
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError:
-        raise UserError("--cluster needs Ray: pip install 'icre[cluster]'") from None
+    if address == "local":  # Ray listens on the network: others need its token
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    else:
+        _check_address(address)
+    import ray
+
     return ray
+
+
+def _is_installed() -> bool:
+    try:
+        return importlib.util.find_spec("ray") is not None
+    except ValueError:  # None stands in its place
+        return False
 
 
 def _start(ray: Any, address: str) -> None:
     options = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         options |= {"include_dashboard": False}
-    else:
-        _check_address(address)
     try:
         ray.init(address, **options)
     except Exception as error:  # Ray raises several kinds
