@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import icre
 from conftest import CONFIGS
@@ -22,6 +23,7 @@ from icre.export import write as exporting
 from icre.export.formats import ExportedModel
 from icre.export.graph import BothStems, InferenceGraph, OneStem
 from icre.inference.extractor import FeatureExtractor, read_config
+from icre.inference.predictor import Predictor
 from icre.inference.run import open_model
 from icre.inference.test_set import open_exported
 from icre.modality import NAMES
@@ -129,6 +131,18 @@ def test_the_example_gives_the_features_of_icre_load(exported, finished_run, dem
             model = example.Model(str(exported / file))
             found = model.features(example.find_images([str(folder)]), modality, batch=4)
             np.testing.assert_allclose(found, expected, atol=exporting.TOLERANCE)
+
+
+@pytest.mark.slow
+def test_the_example_resizes_as_the_config_does(tmp_path, demo_root):
+    made = untrained("Demo/baseline_r18.yml", tmp_path, *NARROW, "INPUT.INTERPOLATION", "lanczos")
+    path, _ = exporting.export(made.model, made.cfg, tmp_path, modality="visible")
+    example = load_example()
+    images = example.find_images([str(demo_root / "SYSU-MM01/cam1")])
+    expected, model = Predictor(made)(images, "visible"), example.Model(str(path))
+    np.testing.assert_allclose(model.features(images), expected, atol=exporting.TOLERANCE)
+    model.resize = Image.Resampling.BICUBIC
+    assert abs(model.features(images) - expected).max() > 2 * exporting.TOLERANCE
 
 
 @pytest.mark.slow

@@ -347,7 +347,8 @@ def test_the_onnx_example_reads_as_we_do(tmp_path):
     assert set(example.FORMATS) == set(FORMATS) and example.SUFFIXES <= IMAGE_SUFFIXES
 
     def read(path):
-        return example.Model.read(SimpleNamespace(size=read_image(path).size), path)
+        model = SimpleNamespace(size=read_image(path).size, resize=Image.Resampling.BICUBIC)
+        return example.Model.read(model, path)
 
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
     for mode in ("RGB", "P", "L", "RGBA"):

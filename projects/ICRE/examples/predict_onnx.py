@@ -4,7 +4,7 @@
     python predict_onnx.py infrared.onnx query.jpg --match gallery.npz
 
 Copy this file to wherever the model runs: it needs nothing else of the project. All that it has to
-know of the model (image size, modality) stands in the .onnx file itself; see docs/export.md.
+know of the model (image size, resizing, modality) stands in the .onnx file itself; see docs/export.md.
 """
 
 import argparse
@@ -46,9 +46,10 @@ class Model:
             reason = str(error).splitlines()[0]
             raise ValueError(f"cannot read model {path}: {reason}") from None
         about = self.session.get_modelmeta().custom_metadata_map
-        if not {"height", "width", "modality"} <= set(about):
+        if not {"height", "width", "resize", "modality"} <= set(about):
             raise ValueError(f"{path} says no size and modality: make it with tools/export.py")
         self.size = int(about["width"]), int(about["height"])
+        self.resize = Image.Resampling[about["resize"].upper()]  # bicubic, bilinear or lanczos
         self.modality = about["modality"]  # visible, infrared, input or none
         self.weights = about["weights_sha256"]
 
@@ -91,7 +92,7 @@ class Model:
             image = image.transpose(turn)
         if image.mode == "P":
             image = image.convert("RGBA")  # a palette may hold colours with transparency
-        return np.asarray(image.convert("RGB").resize(self.size, Image.Resampling.BICUBIC))
+        return np.asarray(image.convert("RGB").resize(self.size, self.resize))
 
 
 def orientation(image: Image.Image) -> object:

@@ -120,7 +120,8 @@ def _our_stages(data: CrossModalDataset, setup: Setup) -> dict[str, float]:
     indices = _spread(len(data), setup.batch)
     cached = bool(getattr(getattr(data.pipeline, "cache", None), "capacity", 0))
     paths = [] if cached else [data.img_items[index][0] for index in indices]
-    resize = T.Resize(setup.size, interpolation=T.InterpolationMode.BICUBIC)
+    by_image = T.Resize(setup.size, interpolation=T.InterpolationMode.BICUBIC)  # as fast-reid
+    resize = getattr(data.pipeline, "resize", by_image)
     images, decode = _timed(lambda: [read_image(path) for path in paths])
     _, resized = _timed(lambda: [resize(image) for image in images])
     samples, whole = _timed(lambda: [data[index, seed] for seed, index in enumerate(indices)])

@@ -144,7 +144,7 @@ def metadata(
         "width": str(width),
         "channels": "RGB",
         "layout": "NHWC uint8",
-        "resize": "bicubic",
+        "resize": cfg.INPUT.INTERPOLATION,
         "modality": modality or ("input" if is_two_stream(type(model)) else "none"),
         "flip": str(cfg.TEST.FLIP.ENABLED),
         "weights_sha256": "",
