@@ -219,6 +219,24 @@ def test_a_sweep_of_whole_numbers_sets_a_key_of_a_fraction(tmp_path):
     assert [run.cfg.MODEL.LOSSES.ICG.SCALE for run in spec.runs] == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    "config", ["SynthVI-S/icre_r18.yml", "SYSU/icre_r50.yml", "RegDB/icre_r50.yml"]
+)
+def test_the_component_ablation_adds_one_thing_at_a_time_with_any_config(config, tmp_path):
+    spec = read_spec(CONFIGS / "ablations/components.yml", tmp_path, config=str(CONFIGS / config))
+    rows = {run.row: run.cfg.MODEL for run in spec.runs}
+    assert len(rows) == 6
+    for name, model in rows.items():
+        parts = {"MPFR", "SDCE", "ICG"} if name == "ICRE (all)" else set(name.split(" + "))
+        parts = {part.strip("+ ") for part in parts}
+        assert (model.MPFR.ENABLED, model.SDCE.ENABLED) == ("MPFR" in parts, "SDCE" in parts)
+        losses = {"CrossEntropyLoss"}
+        losses |= {"ICGLoss"} & {part + "Loss" for part in parts}
+        losses |= {"AuxiliaryIDLoss"} if "MPFR" in parts else set()
+        assert set(model.LOSSES.NAME) == losses
+        assert model.HEADS.TEST_FEAT == ("before" if "ICG" in parts else "after")
+
+
 def test_a_file_of_utf8_with_a_mark_is_read(tmp_path):
     (tmp_path / "a.yml").write_bytes(b"\xef\xbb\xbfOUTPUT_DIR: caf\xc3\xa9\r\n")
     assert read_yaml(tmp_path / "a.yml") == {"OUTPUT_DIR": "caf\xe9"}

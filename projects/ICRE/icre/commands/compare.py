@@ -11,7 +11,7 @@ from icre.utils.files import check_output
 def parser() -> argparse.ArgumentParser:
     """Command line."""
     result = argparse.ArgumentParser(
-        description="Difference B - A in Rank-1, mAP and mINP with 95 %% intervals of a paired "
+        description="Difference B - A in Rank-1, mAP and mINP with 95 % intervals of a paired "
         "bootstrap over identities and trials, in whole and for each pair of a query and a gallery "
         "camera. A and B are features of the same images, as tools/score_features.py reads them."
     )

@@ -1,4 +1,4 @@
-"""faiss on a GPU: the package faiss-gpu in place of faiss-cpu (`pip install icre[gpu]`)."""
+"""faiss on a GPU: the package faiss-gpu in place of faiss-cpu (the extra `gpu`)."""
 
 from functools import cache
 from importlib import metadata
