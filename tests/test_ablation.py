@@ -528,6 +528,31 @@ def swept(tmp_path, key, values):
     return spec, entries
 
 
+@pytest.mark.slow
+def test_scores_of_an_interim_evaluation_are_no_result(out, words, tmp_path):
+    """TEST.EVAL_PERIOD writes them during the training too."""
+    folder = tmp_path / "o"
+    shutil.copytree(out, folder)
+    shutil.rmtree(folder / "records")
+    file = folder / "Both/seed_0/metrics.json"
+    config = (file.parent / "config.yaml").read_text()
+    (file.parent / "config.yaml").write_text(config.replace(str(out), str(folder)))
+    records = json.loads(file.read_text())
+    spec = read_spec(words[0], folder, words[2:])
+    run = next(run for run in spec.runs if (run.row, run.seed) == ("Both", 0))
+    assert is_finished(run)
+    file.write_text(json.dumps([{**one, "epoch": 0} for one in records]))
+    assert not is_finished(run)
+
+
+@pytest.mark.parametrize("options", ["DATASETS.TESTS: [SYSUMM01, RegDB]", "TEST.SPLIT: val"])
+def test_a_row_has_one_test_set(options, tmp_path):
+    file = tmp_path / "spec.yml"
+    file.write_text(f"config: configs/Demo/icre_r18.yml\nrows: {{a: {{options: {{{options}}}}}}}\n")
+    with pytest.raises(UserError, match="one test set"):
+        read_spec(file, tmp_path / "o")
+
+
 def test_a_sweep_is_rows_of_one_key_and_a_curve(tmp_path):
     spec, entries = swept(tmp_path, "MODEL.LOSSES.ICG.SCALE", [0.5, 1.0])
     assert [run.cfg.MODEL.LOSSES.ICG.SCALE for run in spec.runs] == [0.5, 1.0]

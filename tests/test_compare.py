@@ -9,7 +9,7 @@ import pytest
 from icre.benchmark.protocol import stand_in_permutation
 from icre.commands import compare as command
 from icre.evaluation.compare import METRICS, Bootstrap, compare, interval
-from icre.evaluation.comparison import report
+from icre.evaluation.comparison import report, verdict
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.utils.errors import UserError
@@ -44,6 +44,19 @@ def test_sampled_queries_give_the_means_of_score_too():
     result = compare(first, second, "llcm-v2n-swapped", bootstrap=FEW)
     (record,) = score(second, ["llcm-v2n-swapped"])
     assert result["all"]["mINP"]["second"] == pytest.approx(record["mINP"]["mean"])
+
+
+def test_draws_without_a_query_leave_the_interval_as_it_is():
+    """Of two identities one has queries in each trial alone: a draw of one of them has no mean."""
+    difference = np.array([[1.0, 0.0, 3.0], [2.0, 5.0, 0.0]])
+    valid = np.array([[True, False, True], [True, True, False]])
+    low, high = interval(difference, valid, np.array([[0, 1, 2]] * 2), Bootstrap(samples=500))
+    assert 1 <= low <= high <= 5
+    alone = np.array([[True, False], [False, True]])
+    low, high = interval(difference[:, :2], alone, np.array([[0, 1]] * 2), Bootstrap(20, seed=1))
+    assert np.isfinite([low, high]).all()
+    cell = {"low": float("nan"), "high": float("nan")}
+    assert verdict(cell).startswith("not known")
 
 
 def test_equal_features_differ_by_nothing():

@@ -229,12 +229,12 @@ def test_the_component_ablation_adds_one_thing_at_a_time_with_any_config(config,
     for name, model in rows.items():
         parts = {"MPFR", "SDCE", "ICG"} if name == "ICRE (all)" else set(name.split(" + "))
         parts = {part.strip("+ ") for part in parts}
-        assert (model.MPFR.ENABLED, model.SDCE.ENABLED) == ("MPFR" in parts, "SDCE" in parts)
+        assert ("MPFR" in parts, "SDCE" in parts) == (model.MPFR.ENABLED, model.SDCE.ENABLED)
         losses = {"CrossEntropyLoss"}
         losses |= {"ICGLoss"} & {part + "Loss" for part in parts}
         losses |= {"AuxiliaryIDLoss"} if "MPFR" in parts else set()
         assert set(model.LOSSES.NAME) == losses
-        assert model.HEADS.TEST_FEAT == ("before" if "ICG" in parts else "after")
+        assert ("before" if "ICG" in parts else "after") == model.HEADS.TEST_FEAT
 
 
 def test_a_file_of_utf8_with_a_mark_is_read(tmp_path):

@@ -16,6 +16,7 @@ from icre.benchmark.recipe import (
     _call,
     _edit,
     _edits,
+    check_same,
     prepare,
     run,
     starting_weights,
@@ -145,6 +146,17 @@ def test_data_that_their_scripts_cannot_score_is_refused_before_any_work(clone, 
     with pytest.raises(UserError, match=message):
         run(replace(options(clone), config_file="SynthVI-S/agw_public_r50.yml"))
     assert not options(clone).out.exists()
+
+
+def test_a_folder_of_other_trainings_is_refused(tmp_path):
+    file, settings = tmp_path / "out/settings.json", {"code": "agw", "epochs": 8}
+    check_same(file, settings)
+    check_same(file, settings)
+    with pytest.raises(UserError, match="another epochs: name another --out"):
+        check_same(file, {**settings, "epochs": 81})
+    file.write_text("[]")
+    with pytest.raises(UserError, match="another code"):
+        check_same(file, settings)
 
 
 def test_their_scripts_run_in_a_copy_and_score_features(clone):

@@ -4,8 +4,8 @@
     python predict_onnx.py infrared.onnx query.jpg --match gallery.npz
 
 Copy this file to wherever the model runs: it needs nothing else of the project. All that it has to
-know of the model (image size, resizing, modality) stands in the .onnx file itself; see docs/export.md.
-"""
+know of the model (image size, resizing, modality) stands in the .onnx file itself; see
+docs/export.md.
 
 import argparse
 import sys

@@ -30,7 +30,7 @@ from icre.evaluation.features import FeatureSet
 from icre.evaluation.score import score
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
-from icre.utils.files import replaced
+from icre.utils.files import read_json, replaced
 
 PROTOCOL, DRAW = "sysu-all-single", "seeded"
 METRICS = ("Rank-1", "mAP")
@@ -100,7 +100,8 @@ def run(options: Options, watch: Watch | None = None) -> dict[str, Any]:
             identities, or a training failed.
     """
     code = CODES[options.code]
-    cfg = load_config(options.config_file, ["DATASETS.ROOT", str(options.data)])
+    data = str(options.data.resolve())
+    cfg = load_config(options.config_file, ["DATASETS.ROOT", data])
     lists = options.data / "SYSU-MM01/exp"
     if not (lists / "train_id.txt").is_file():
         raise UserError(f"--data {options.data}: it has no SYSU-MM01/exp/train_id.txt")
@@ -110,6 +111,15 @@ def run(options: Options, watch: Watch | None = None) -> dict[str, Any]:
             f"{lists / 'test_id.txt'}: {people} test identities: the public codes print "
             f"Rank-{RANKS}, which needs {RANKS}"
         )
+    check_same(
+        options.out / "settings.json",
+        {
+            "code": options.code,
+            "epochs": options.epochs or code.epochs,
+            "data": data,
+            "config": cfg.dump(),
+        },
+    )
     copy = prepare(options, code, tuple(cfg.INPUT.SIZE_TRAIN))
     result: dict[str, Any] = {
         "code": options.code,
@@ -128,6 +138,23 @@ def run(options: Options, watch: Watch | None = None) -> dict[str, Any]:
             result["rows"].append(row)
             watch.row(f"{side}, seed {seed}", **row)
     return result
+
+
+def check_same(file: Path, settings: dict[str, Any]) -> None:
+    """Write what the trainings of a folder share, or compare with what stands there.
+
+    Raises:
+        UserError: the folder's trainings are of other settings.
+    """
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(file) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1) + "\n")
+        return
+    found = read_json(file)
+    for name, value in settings.items():
+        if not isinstance(found, dict) or found.get(name) != value:
+            raise UserError(f"{file.parent} holds trainings of another {name}: name another --out")
 
 
 def prepare(options: Options, code: Code, size: tuple[int, int]) -> Path:

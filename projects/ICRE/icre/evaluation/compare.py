@@ -200,9 +200,13 @@ def _percentiles(
     trials, number = queries.shape
     weights = generator.multinomial(number, np.full(number, 1 / number), bootstrap.samples)
     turns = generator.multinomial(trials, np.full(trials, 1 / trials), bootstrap.samples) / trials
-    means = (weights @ sums.T) / (weights @ queries.T)
+    drawn = weights @ queries.T
+    full = (drawn > 0).all(axis=1)  # identities drawn that have no query in some trial give no mean
+    if not full.any():
+        return float("nan"), float("nan")
+    means = (weights @ sums.T)[full] / drawn[full]
     tail = (100 - bootstrap.level) / 2
-    low, high = np.percentile((turns * means).sum(axis=1), [tail, 100 - tail])
+    low, high = np.percentile((turns[full] * means).sum(axis=1), [tail, 100 - tail])
     return float(low), float(high)
 
 

@@ -1,5 +1,6 @@
 """What `compare` found, for people: tables and a frame."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
@@ -79,6 +80,8 @@ def difference(cell: dict[str, float]) -> str:
 
 def verdict(cell: dict[str, float]) -> str:
     """Whether the interval of a metric's cell leaves 0 out."""
+    if math.isnan(cell["low"]):
+        return "not known: too few identities have queries in every trial"
     if cell["low"] > 0 or cell["high"] < 0:
         return "yes"
     return "not shown: the interval holds 0"

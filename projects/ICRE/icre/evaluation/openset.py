@@ -181,7 +181,7 @@ def _of_protocol(
     fars: Sequence[float],
     calibration: SimilarityCalibration | None,
 ) -> dict[str, Any]:
-    scores, bins = [], BINS
+    scores, bins, ends = [], BINS, []
     for query, gallery in trials.rows():
         same = data.pids[query][:, None] == data.pids[gallery]
         allowed = ~trials.excluded(data, query, gallery)
@@ -189,7 +189,8 @@ def _of_protocol(
         if calibration:
             columns = data.modalities[query], data.modalities[gallery]
             similarity = calibration.comparable(similarity, *columns)
-            bins = np.linspace(similarity.min(), similarity.max(), _BINS + 1)
+            ends += [similarity.min(), similarity.max()]
+            bins = np.linspace(min(ends), max(ends), _BINS + 1)
         scores.append(trial_scores(similarity, same, allowed))
     pairs, searches = zip(*scores)
     return {

@@ -1,11 +1,16 @@
 """Result records: their fields, their table, their file."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tabulate import tabulate
+
+import icre.compat  # noqa: F401
+
+from fastreid.config import CfgNode
 
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
@@ -108,6 +113,15 @@ def save(records: list[dict[str, Any]] | dict[str, Any], path: str | Path) -> No
     """Write records, or another result, as JSON; an interrupted save leaves the old file."""
     with replaced(path) as temporary:
         temporary.write_text(json.dumps(records, indent=1) + "\n")
+
+
+def of_whole_training(records: Sequence[dict[str, Any]], cfg: CfgNode) -> bool:
+    """Whether a training with `cfg` had ended when `records` were made of its test set.
+
+    TEST.EVAL_PERIOD writes them during the training too, but not with DATASETS.VALIDATION.
+    """
+    ends = None, cfg.SOLVER.MAX_EPOCH  # None: a checkpoint that says no epoch
+    return cfg.DATASETS.VALIDATION or all(one.get("epoch") in ends for one in records)
 
 
 def _one_table(records: list[dict[str, Any]]) -> str:

@@ -105,7 +105,10 @@ def _options(output: Path, split: int) -> list[str]:
 
 
 def _is_finished(files: RunFolder) -> bool:
-    return files.result.is_file() and files.metrics.is_file()
+    if not (files.config.is_file() and files.result.is_file() and files.metrics.is_file()):
+        return False
+    cfg = load_config(str(files.config))
+    return records.of_whole_training(read_json(files.metrics), cfg)
 
 
 def _is_left(args: argparse.Namespace, output: Path, split: int) -> bool:

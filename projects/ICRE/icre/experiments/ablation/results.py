@@ -24,6 +24,7 @@ from icre.datasets import load_dataset
 from icre.datasets.sysu import Permutation, read_permutation
 from icre.evaluation.breakdown import by_identity
 from icre.evaluation.features import FeatureSet
+from icre.evaluation.records import of_whole_training
 from icre.evaluation.trials import build_trials
 from icre.experiments.ablation.spec import PlannedRun, Spec
 from icre.inference.results import Record, read_records
@@ -162,7 +163,7 @@ class Results:
 
 
 def is_finished(run: PlannedRun) -> bool:
-    """Whether the run's folder holds its metrics and features.
+    """Whether the run's folder holds metrics and features of its whole training.
 
     Raises:
         UserError: the folder holds a run of another config.
@@ -178,7 +179,9 @@ def is_finished(run: PlannedRun) -> bool:
             f"{files.path} holds a run of another config ({key} was {was!r}, is {now!r}): remove "
             "it, or name another --out"
         )
-    return files.metrics.is_file() and files.features().is_file()
+    if not (files.metrics.is_file() and files.features().is_file()):
+        return False
+    return of_whole_training(read_records(files.metrics), run.cfg)
 
 
 def differences(old: CfgNode, new: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

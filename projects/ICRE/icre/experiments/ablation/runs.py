@@ -45,7 +45,7 @@ def train_missing(spec: Spec, results: Results, runner: Runner) -> list[PlannedR
     for job, status in run_jobs(runner, list(waiting), "ablation", done):
         if status == 0:
             results.collect(waiting[job])
-        else:
+        if status or not results.find(waiting[job]):
             failed.add(job)
     return [run for job, run in waiting.items() if job in failed]
 

@@ -198,6 +198,11 @@ def _run(
         cfg = load_config(config, list(words))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    if len(cfg.DATASETS.TESTS) != 1 or cfg.TEST.SPLIT != "test":
+        raise UserError(
+            f"{where}: a row is compared by one test set: DATASETS.TESTS {cfg.DATASETS.TESTS}, "
+            f"TEST.SPLIT {cfg.TEST.SPLIT}"
+        )
     return PlannedRun(name, config, tuple(words), seed, RunFolder(folder), cfg)
 
 
