@@ -9,9 +9,11 @@ import torch
 
 import icre
 from icre.commands import export, try_it
+from icre.config import load_config
 from icre.inference.shipped import SAMPLE, WEIGHTS, find_weights
 from icre.runs.checkpoint import read_checkpoint, write_checkpoint
 from icre.runs.release import release
+from icre.runs.resume import check_split
 from icre.utils.errors import UserError
 
 IMAGES = sorted((SAMPLE / "images").rglob("*.jpg"))
@@ -78,6 +80,26 @@ def test_a_released_checkpoint_is_half_of_what_features_need(tmp_path):
     assert found["model"]["backbone.count"] == 7
     error = (found["model"]["backbone.weight"].float() - model["backbone.weight"]).abs().max()
     assert 0 < error < 2e-3
+
+
+def test_a_released_checkpoint_still_says_what_it_was_trained_on(tmp_path):
+    source = tmp_path / "model.pth"
+    cfg = load_config(options=["DATASETS.TESTS", "('SYSUMM01',)"])
+    config = "DATASETS: {COMBINEALL: true}\n"
+    model = {"backbone.weight": torch.ones(2)}
+    write_checkpoint({"model": model, "config": config, "datasets": ["SYSUMM01"]}, source)
+    release(source, tmp_path / "small.pth")
+    with pytest.raises(UserError, match="COMBINEALL"):
+        check_split(cfg, read_checkpoint(tmp_path / "small.pth"), "small.pth")
+
+
+def test_a_checkpoint_is_not_replaced_by_its_release(tmp_path, capsys):
+    source = tmp_path / "model.pth"
+    write_checkpoint({"model": {"backbone.weight": torch.ones(2)}, "config": "SEED: 1\n"}, source)
+    before = source.read_bytes()
+    words = ["--weights", str(source), "--out", str(tmp_path), "--format", "checkpoint"]
+    assert export.main(words) == 2
+    assert "name another folder" in capsys.readouterr().err and source.read_bytes() == before
 
 
 @pytest.mark.parametrize("value", [1e6, float("nan"), float("inf")])

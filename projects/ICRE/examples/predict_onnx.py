@@ -6,6 +6,7 @@
 Copy this file to wherever the model runs: it needs nothing else of the project. All that it has to
 know of the model (image size, resizing, modality) stands in the .onnx file itself; see
 docs/export.md.
+"""
 
 import argparse
 import sys

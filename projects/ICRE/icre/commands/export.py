@@ -85,5 +85,7 @@ def _release(args: argparse.Namespace) -> None:
     _, weights = find_model(args.weights)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "model.pth"
+    if path.exists() and path.samefile(weights):
+        raise UserError(f"--out {args.out}: {path} is the checkpoint itself, name another folder")
     release(weights, path)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, float16")

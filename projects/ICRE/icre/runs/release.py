@@ -8,7 +8,7 @@ from torch import Tensor
 from icre.runs.checkpoint import CLASSIFIER, read_checkpoint, write_checkpoint
 from icre.utils.errors import UserError
 
-KEPT = ("config", "regdb_split")
+KEPT = ("config", "datasets", "regdb_split")  # the last two: what it may be tested on
 LARGEST = torch.finfo(torch.float16).max
 
 
