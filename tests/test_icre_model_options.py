@@ -268,6 +268,9 @@ ICRE_PARTS = (
 ICG = (*ICRE_PARTS, "MODEL.LOSSES.NAME", "('ICGLoss',)")
 AT_LAYER3 = (*ICG, "MODEL.SDCE.PLACE", "layer3")
 ICG_CLUES = (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'clues')")
+PCB = ("MODEL.HEADS.NAME", "PCBHead")
+MPANET = ("MODEL.HEADS.NAME", "MPANetHead")
+SEPARATION = (*ICRE_PARTS, *MPANET, "MODEL.LOSSES.NAME", "('PartSeparationLoss',)")
 
 
 @pytest.mark.parametrize(
@@ -355,6 +358,40 @@ ICG_CLUES = (*ICG, "MODEL.LOSSES.ICG.MAPS", "('enhanced', 'clues')")
         (
             (*ICG, "MODEL.LOSSES.ICG.VARIANT", "soft_rank", "MODEL.LOSSES.ICG.RHO2", "0.1"),
             "ICG.RHO2 is 0.1, but soft_rank has one margin",
+        ),
+        (
+            (*ICG, "MODEL.LOSSES.ICG.VARIANT", "guided", "MODEL.HEADS.NECK_FEAT", "after"),
+            "VARIANT guided compares features before the neck: MODEL.HEADS.NECK_FEAT after",
+        ),
+        (
+            (*ICG, "MODEL.LOSSES.ICG.VARIANT", "guided", *PCB),
+            "ICG.VARIANT guided needs a head .* MODEL.HEADS.NAME PCBHead",
+        ),
+        ((*ICG_CLUES, *PCB), "ICG.MAPS clues needs a head .* MODEL.HEADS.NAME PCBHead"),
+        (
+            (*PCB, "MODEL.HEADS.TEST_FEAT", "both"),
+            "HEADS.TEST_FEAT both .*NAME PCBHead: leave it after",
+        ),
+        (
+            (*PCB, "MODEL.HEADS.TEST_NORM", "True"),
+            "HEADS.TEST_NORM True .*NAME PCBHead: leave it False",
+        ),
+        (
+            (*PCB, "MODEL.HEADS.NECK_FEAT", "after"),
+            "NECK_FEAT after .*NAME PCBHead: leave it before",
+        ),
+        ((*PCB, "MODEL.HEADS.POOL_LAYER", "GlobalMaxPool"), "POOL_LAYER GlobalMaxPool .* PCBHead"),
+        (
+            (*MPANET, "MODEL.HEADS.POOL_LAYER", "GlobalMaxPool"),
+            "MODEL.HEADS.POOL_LAYER GlobalMaxPool has no effect on MODEL.HEADS.NAME MPANetHead",
+        ),
+        (
+            (*SEPARATION, "MODEL.SDCE.ENABLED", "False"),
+            "PartSeparationLoss takes the masks .* MODEL.MPFR.ENABLED must be False",
+        ),
+        (
+            (*SEPARATION, "MODEL.MPFR.ENABLED", "False"),
+            "PartSeparationLoss takes the masks .* MODEL.SDCE.ENABLED must be False",
         ),
     ],
 )

@@ -84,6 +84,13 @@ def test_configs_of_the_real_sets_differ_in_the_data_alone(folder, name):
     assert cfg.DATASETS.NAMES != sysu.DATASETS.NAMES or folder == "SYSU"
 
 
+@pytest.mark.parametrize("name", ["mpanet", "pcb"])
+def test_heads_that_read_fewer_keys_take_fast_reids_values(name):
+    """As a model of a public checkpoint has them; the configs say GeneralizedMeanPooling."""
+    for pool in ("GlobalAvgPool", "GeneralizedMeanPooling"):
+        assert method(f"{name}_r18", "MODEL.HEADS.POOL_LAYER", pool)
+
+
 def test_deens_embeddings_stand_side_by_side():
     model = method("deen_r18").eval()
     batch = small_batch(4)

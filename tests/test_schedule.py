@@ -107,6 +107,25 @@ def test_replanned_rates_are_those_of_an_unbroken_run(by_step, steps, warmup, de
     assert loop.rate == pytest.approx(rates(cfg)[steps])
 
 
+class Overflowing(Loop):
+    """A loop whose float16 scale falls in each of the first three steps."""
+
+    @property
+    def grad_scaler(self):
+        scale = 2.0 ** -min(len(self.rates), 3)
+        return type("Scaler", (), {"get_scale": lambda self: scale})()
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_the_warm_up_ends_at_the_full_rate_though_the_scale_changes(by_step):
+    cfg = config(SCHED="CosineAnnealingLR", SCHED_BY_STEP=by_step, MAX_EPOCH=3, WARMUP_ITERS=4)
+    loop = Overflowing(cfg)
+    loop.train(0, cfg.SOLVER.MAX_EPOCH, ITERS)
+    assert loop.rates[4] == pytest.approx(0.1)
+    assert [*loop.rates, loop.rate] == rates(cfg)
+    assert loop.storage.latest()["lr"][0] == loop.rates[-1]
+
+
 def test_a_warm_up_leaves_an_epoch_or_a_step():
     options = {"MAX_EPOCH": 1, "WARMUP_EPOCHS": 0.6, "SCHED": "CosineAnnealingLR"}
     assert scale_warmup(config(**options), ITERS).SOLVER.WARMUP_ITERS == 0

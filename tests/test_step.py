@@ -167,6 +167,35 @@ def test_auto_is_channels_last_on_a_gpu_only():
     assert resolve_memory_format("auto", torch.device("cuda")) == torch.channels_last
 
 
+class Slope(torch.nn.Module):
+    """A loss whose gradient is 3."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(4))
+
+    def forward(self, batch: dict) -> dict[str, torch.Tensor]:
+        return {"loss": 3 * self.weight.sum()}
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW", "RMSprop"])
+@pytest.mark.parametrize("kind", ["value", "norm"])
+def test_gradients_are_clipped_without_float16s_scale(optimizer, kind):
+    clip = ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", kind]
+    more = ["SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.001", "SOLVER.WEIGHT_DECAY", "0.0"]
+    cfg = load_config("", ["SOLVER.OPT", optimizer, "SOLVER.BASE_LR", "0.1", *clip, *more])
+    found = {}
+    for dtype in ("float16", "bfloat16"):
+        model = Slope()
+        step = Step(model, build_optimizer(cfg, model), CPU, amp(dtype))
+        step.batches = noise()
+        assert (step.grad_scaler is not None) == (dtype == "float16")
+        step.run(log=False)
+        found[dtype] = model.weight.detach()
+    assert found["bfloat16"].all()
+    torch.testing.assert_close(found["float16"], found["bfloat16"], rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize(
     "key, known", [("SOLVER.AMP.DTYPE", "bfloat16"), ("SOLVER.LAYOUT", "channels_last")]
 )

@@ -42,12 +42,22 @@ def build_schedulers(
 
 
 class LRScheduler(hooks.LRScheduler):
-    """fast-reid's hook; with SOLVER.SCHED_BY_STEP `lr_sched` moves after every step."""
+    """fast-reid's hook; with SOLVER.SCHED_BY_STEP `lr_sched` moves after every step.
+
+    Theirs holds the warm-up back in a step that changes float16's scale, but ends it by the number
+    of the step: the rate would stay too low for good.
+    """
+
+    def before_step(self) -> None:
+        """Nothing: to read the scale is to wait for the GPU."""
 
     def after_step(self) -> None:
-        """Set the learning rate of the next step."""
-        super().after_step()
+        """Log the learning rate, and set that of the next step."""
         trainer = self.trainer
+        lr = self._optimizer.param_groups[self._best_param_group_id]["lr"]
+        trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
+        if trainer.iter + 1 <= trainer.warmup_iters:
+            self._scheduler["warmup_sched"].step()
         if trainer.cfg.SOLVER.SCHED_BY_STEP and trainer.iter + 1 > _start(trainer):
             self._scheduler["lr_sched"].step()
 

@@ -90,7 +90,6 @@ class Step:
         self.device, self.memory_format = device, memory_format
         self.dtype = step_dtype(amp, device)
         scaled = self.dtype == torch.float16
-        # fast-reid's LRScheduler hook reads the scale (and waits for it) only if there is a scaler
         self.grad_scaler = torch.amp.GradScaler(device.type) if scaled else None
         self.batches: Iterator[dict] = iter(())
         model.train()
@@ -122,6 +121,8 @@ class Step:
             self.optimizer.step()
         else:
             self.grad_scaler.scale(total).backward()
+            # a fused optimiser leaves that to its kernel, after its `step` has clipped gradients
+            self.grad_scaler.unscale_(self.optimizer)
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
         if log:

@@ -1,5 +1,6 @@
 """Choose an epoch on held-out training identities, never on the test set."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from icre.utils.errors import UserError
 from icre.utils.files import read_json, replaced
 from icre.utils.run_folder import RunFolder
 
+logger = logging.getLogger("fastreid.icre")
+
 
 class BestOnValidation:
     """Keeps `model_best.pth`, and every epoch's validation records in `validation.json`.
@@ -18,7 +21,9 @@ class BestOnValidation:
 
     Args:
         run: OUTPUT_DIR.
-        start_epoch: finished epochs of a resumed run; later records are dropped.
+        start_epoch: finished epochs of a resumed run; later records are dropped. If the best is
+            among them, `model_best.pth` holds an epoch that is trained again, and no longer the
+            best of those before it: all are dropped, and the best is that of epochs added later.
     """
 
     def __init__(self, run: RunFolder, start_epoch: int = 0):
@@ -29,7 +34,17 @@ class BestOnValidation:
             raise UserError(f"{error}; delete it") from None
         if not (isinstance(known, list) and all(_has_epoch(record) for record in known)):
             raise UserError(f"{self.path} does not hold records with an epoch; delete it")
-        self.records = [record for record in known if record["epoch"] <= start_epoch]
+        self.records: list[dict] = known
+        kept = [record for record in known if record["epoch"] <= start_epoch]
+        if len(kept) < len(known) and kept and self.best_epoch not in _epochs(kept):
+            logger.warning(
+                "%s holds epoch %d, which is trained again: the best epoch is chosen from those "
+                "validated from now on, as the best weights of earlier ones are gone",
+                run.best,
+                self.best_epoch,
+            )
+            kept = []
+        self.records = kept
 
     @property
     def best_epoch(self) -> int | None:
@@ -41,7 +56,7 @@ class BestOnValidation:
 
     def knows(self, epoch: int) -> bool:
         """Whether there are records of that many finished epochs."""
-        return any(record["epoch"] == epoch for record in self.records)
+        return epoch in _epochs(self.records)
 
     def add(self, scored: list[dict], checkpoint: Path) -> None:
         """Remember an epoch's records; `checkpoint` becomes the best where they say so."""
@@ -50,6 +65,10 @@ class BestOnValidation:
             with replaced(self.run.best) as temporary:
                 shutil.copyfile(checkpoint, temporary)
         records.save(self.records, self.path)
+
+
+def _epochs(scored: list[dict]) -> set[int]:
+    return {record["epoch"] for record in scored}
 
 
 def _has_epoch(record: Any) -> bool:

@@ -12,7 +12,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from icre.config.imports import LEAVING_OUT, refusal
 from icre.config.load import register_check
-from icre.modeling.losses import LOSS_REGISTRY, auxiliary, icg
+from icre.modeling.losses import LOSS_REGISTRY, auxiliary, icg, part_separation
 from icre.modeling.mpfr import check_stages
 from icre.utils.choice import pick
 from icre.utils.errors import UserError
@@ -30,6 +30,17 @@ MGN_BACKBONES = (("build_resnet_backbone", "50x"), ("build_resnet_backbone", "10
 
 OWN_RESNETS = ("build_two_stream_resnet_backbone", "build_deen_backbone", "build_mpanet_backbone")
 STOCK_HEADS = ("EmbeddingHead", "ClasHead")
+# Keys of MODEL.HEADS that a head does not read, with the values of fast-reid and of Base-VI.yml.
+_POOLS = ("GlobalAvgPool", "GeneralizedMeanPooling")
+UNREAD: dict[str, dict[str, tuple]] = {
+    "MPANetHead": {"POOL_LAYER": _POOLS},
+    "PCBHead": {
+        "TEST_FEAT": ("after",),
+        "TEST_NORM": (False,),
+        "NECK_FEAT": ("before",),
+        "POOL_LAYER": _POOLS,
+    },
+}
 # What fast-reid's own meta-architectures know; they ignore any other name in silence.
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -108,6 +119,16 @@ def _check_parts(cfg: CfgNode) -> None:
             f"MODEL.HEADS.TEST_FEAT {model.HEADS.TEST_FEAT} needs MODEL.HEADS.NAME ICREHead; "
             f"{model.HEADS.NAME} gives the feature after its neck"
         )
+    _check_unread(model.HEADS)
+
+
+def _check_unread(heads: CfgNode) -> None:
+    for key, allowed in UNREAD.get(heads.NAME, {}).items():
+        if heads[key] not in allowed:
+            raise UserError(
+                f"MODEL.HEADS.{key} {heads[key]} has no effect on MODEL.HEADS.NAME {heads.NAME}: "
+                f"leave it {allowed[0]}"
+            )
 
 
 def _check_icre(cfg: CfgNode) -> None:
@@ -127,3 +148,5 @@ def _check_icre(cfg: CfgNode) -> None:
         auxiliary.check(cfg)
     if "ICGLoss" in model.LOSSES.NAME:
         icg.check(cfg)
+    if "PartSeparationLoss" in model.LOSSES.NAME:
+        part_separation.check(cfg)

@@ -115,7 +115,7 @@ class ICGLoss(nn.Module):
 
 def check(cfg: CfgNode) -> None:
     """Raise UserError on maps or margins that do not fit the variant or the network."""
-    node = cfg.MODEL.LOSSES.ICG
+    node, heads = cfg.MODEL.LOSSES.ICG, cfg.MODEL.HEADS
     check_maps(cfg, MAPS_KEY, node.MAPS, MAPS)
     if node.VARIANT == "guided":
         require_deep_map(cfg, "MODEL.LOSSES.ICG.VARIANT guided")
@@ -123,5 +123,16 @@ def check(cfg: CfgNode) -> None:
         raise UserError(
             f"{MAPS_KEY}: VARIANT guided compares the enhanced feature with the "
             "un-enhanced one, so it works on enhanced alone"
+        )
+    if node.VARIANT == "guided" and heads.NECK_FEAT != "before":
+        raise UserError(
+            "MODEL.LOSSES.ICG.VARIANT guided compares features before the neck: "
+            f"MODEL.HEADS.NECK_FEAT {heads.NECK_FEAT} does not fit it, take before"
+        )
+    if heads.NAME == "PCBHead" and (node.VARIANT == "guided" or "clues" in node.MAPS):
+        what = "VARIANT guided" if node.VARIANT == "guided" else "MAPS clues"
+        raise UserError(
+            f"MODEL.LOSSES.ICG.{what} needs a head that pools a map to one feature, which "
+            "MODEL.HEADS.NAME PCBHead does not: take ICREHead"
         )
     margins_of(node.VARIANT, node.RHO1, node.RHO2)

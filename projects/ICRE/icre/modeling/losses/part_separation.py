@@ -41,12 +41,8 @@ class PartSeparationLoss(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Read MODEL.LOSSES.PART_SEPARATION; a UserError without part masks."""
-        if cfg.MODEL.HEADS.NAME != "MPANetHead":
-            raise UserError(
-                "MODEL.LOSSES.NAME PartSeparationLoss needs MODEL.HEADS.NAME MPANetHead, not "
-                f"{cfg.MODEL.HEADS.NAME}, which has no part masks"
-            )
+        """Read MODEL.LOSSES.PART_SEPARATION."""
+        check(cfg)
         return {"scale": cfg.MODEL.LOSSES.PART_SEPARATION.SCALE}
 
     def forward(self, outputs: Outputs, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
@@ -55,3 +51,20 @@ class PartSeparationLoss(nn.Module):
             masks = outputs.pool.masks(outputs.feature_map("deep").float())  # type: ignore
             loss = part_separation(masks)
         return {"loss_separation": self.scale * loss}
+
+
+def check(cfg: CfgNode) -> None:
+    """Raise UserError without part masks, or if they are not those of the un-enhanced map."""
+    model = cfg.MODEL
+    if model.HEADS.NAME != "MPANetHead":
+        raise UserError(
+            "MODEL.LOSSES.NAME PartSeparationLoss needs MODEL.HEADS.NAME MPANetHead, not "
+            f"{model.HEADS.NAME}, which has no part masks"
+        )
+    for key in ("MPFR", "SDCE"):
+        if model[key].ENABLED:
+            raise UserError(
+                "MODEL.LOSSES.NAME PartSeparationLoss takes the masks of the map without the "
+                f"enhancement, and MPANetHead those of the enhanced map: MODEL.{key}.ENABLED must "
+                "be False"
+            )
