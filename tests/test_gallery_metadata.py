@@ -63,6 +63,16 @@ def test_what_is_no_time(text):
         parse_time(text, "t.csv, line 2")
 
 
+@pytest.mark.parametrize(
+    ("text", "date"), [("2026", "2026-01-01"), ("202611", "2026-11-01"), ("1999", "1999-01-01")]
+)
+def test_a_year_or_month_alone_is_no_time(text, date):
+    with pytest.raises(UserError, match=f"x: '{text}' is no time: write {date}") as caught:
+        parse_time(text, "x")
+    assert "\n" not in str(caught.value)
+    assert parse_time(f"{text}.0", "x") == np.datetime64(int(text), "s")
+
+
 def test_a_pattern_reads_the_end_of_a_path():
     pattern = Pattern("{camera}/{time:%Y%m%d_%H%M%S}.jpg")
     assert pattern.read("/a/b/door 2/20261101_180005.jpg") == {

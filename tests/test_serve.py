@@ -432,7 +432,7 @@ def test_add_and_remove(own, tmp_path):
         assert Path(found["path"]).parent == uploads and len(list(uploads.iterdir())) == 2
         again = client.post("/v1/add", files=files, data=data, headers=writer).json()
         assert again["added"] == 0 and again["version"] == 2
-        for bad in ({"time": "noon"}, {"where": "x"}, {"colour": "red"}):
+        for bad in ({"time": "noon"}, {"where": "x"}, {"where": "camera=3"}, {"colour": "red"}):
             reply = client.post("/v1/add", files=files, data={**data, **bad}, headers=writer)
             detail(reply, 422)
         assert "name a condition" in detail(client.post("/v1/remove", headers=writer), 422)
@@ -441,7 +441,7 @@ def test_add_and_remove(own, tmp_path):
         gone = client.post("/v1/remove", data={"camera": ["9", "0"]}, headers=writer).json()
         assert gone["removed"] == 6 and gone["files_deleted"] == 2 and gone["version"] == 3
         assert not list(uploads.iterdir()) and len(list(own.parent.glob("*.png"))) == COUNT
-        nothing = client.post("/v1/remove", data={"before": "1999"}, headers=writer).json()
+        nothing = client.post("/v1/remove", data={"before": "1999-01-01"}, headers=writer).json()
         assert nothing["removed"] == 0
 
 

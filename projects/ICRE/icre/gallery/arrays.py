@@ -1,16 +1,21 @@
 """Arrays in files: written with size and checksum, and mapped after a check of their structure."""
 
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from icre.utils.errors import UserError
+
 BLOCK = 65_536  # rows that are read at a time
 FileInfo = dict[str, Any]  # {"bytes": size, "sha256": hexadecimal}
+_NO_FILE = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR)  # something else is in the place of a file
 
 
 class HashedFile:
@@ -67,18 +72,36 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(below))
 
 
+def allow_open_files() -> None:
+    """Let this process open as many files as it may: each array that is mapped keeps one open."""
+    with suppress(ImportError, OSError, ValueError):  # a system without it, or its own limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def cannot_read(folder: Path, error: OSError) -> UserError:
+    """What stops the reading of a gallery that need not be damaged."""
+    reason = f"{error.filename or folder}: {error.strerror or error}"
+    if error.errno == errno.EMFILE:
+        reason += ": raise the limit of open files (ulimit -n)"
+    return UserError(f"cannot read gallery {folder}: {reason}")
+
+
 def file_size(path: Path) -> int:
     """Bytes of a regular file, or of a link to one: a pipe would block.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is something else, or cannot be reached.
+        OSError: it cannot be reached.
+        ValueError: it is something else.
     """
     try:
         found = os.stat(path)
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
         raise ValueError(f"{path.name}: {error.strerror}") from None
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{path.name} is no regular file")
@@ -123,12 +146,15 @@ def map_array(path: Path, dtype: np.dtype | str, shape: Sequence[int | None]) ->
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it cannot be opened; names the file.
         ValueError: it is no array of that type and shape; names the file.
     """
     try:
         array = np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        raise
+    except OSError as error:
+        if error.errno is None or error.errno in _NO_FILE:
+            raise ValueError(f"{path.name}: {error.strerror or error}") from None
+        raise OSError(error.errno, error.strerror, str(path)) from None  # mmap names no file
     except Exception as error:  # NumPy lets errors of Python's tokenizer through, for example
         reason = " ".join(str(error).split())[:150]
         raise ValueError(f"{path.name}: {reason}") from None

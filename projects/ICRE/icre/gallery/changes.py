@@ -1,6 +1,6 @@
 """Changing a gallery: adding and removing images, and storing calibrations."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from icre.gallery import journal
+from icre.gallery.arrays import no_unit_vector
 from icre.gallery.calibration import Calibration
 from icre.gallery.columns import Columns
 from icre.gallery.filters import Filter
 from icre.gallery.index_files import index_without, with_fitting_index
+from icre.gallery.manifest import skipped_entries
 from icre.gallery.segments import SEGMENT_ROWS, Part, Segment, cut, write_segments
 from icre.gallery.shards import remove_shards
 from icre.gallery.staging import discard
@@ -77,10 +79,12 @@ def add(
         images, blocks, skipped, progress: as of `write`; features by the gallery's model.
 
     Raises:
-        UserError: an image is there already, or another process changes the gallery.
+        UserError: an image is there already, features of another dimension or that are no unit
+            vectors, or another process changes the gallery.
     """
     with changing(folder) as gallery:
         new_images(gallery, images, skip_existing=False)
+        blocks = _fitting(gallery, images, blocks)
         version, kept = gallery.version + 1, list(gallery.segments)
         parts: Iterable[Part] = cut(images, blocks)
         if len(images) < SEGMENT_ROWS:  # small ones are joined, so that few have to be opened
@@ -91,10 +95,29 @@ def add(
         manifest = gallery.manifest | {
             "segments": entries,
             "calibrated": change | {"added": change["added"] + len(images)},
-            "skipped": gallery.manifest["skipped"] + [list(one) for one in skipped],
+            "skipped": gallery.manifest["skipped"] + skipped_entries(skipped),
         }
         manifest, rebuilt = with_fitting_index(folder, manifest, version, progress)
         return Change(publish(folder, manifest, version), images, rebuilt)
+
+
+def _fitting(
+    gallery: Gallery, images: ImageTable, blocks: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The blocks of features of images, each checked before it is passed on."""
+    dimensions, start = gallery.manifest["dimensions"], 0
+    for block in blocks:
+        if block.ndim != 2 or block.shape[1] != dimensions:
+            raise UserError(
+                f"features of {block.shape[-1]} dimensions do not fit gallery {gallery.name}, "
+                f"which has {dimensions}: use its model"
+            )
+        wrong = no_unit_vector(block)
+        if wrong is not None:
+            path = next(iter(images.paths[start + wrong :]), f"row {start + wrong}")
+            raise UserError(f"the feature of {path} is no unit vector")
+        yield block
+        start += len(block)
 
 
 def _joined(segments: list[Segment], images: ImageTable, features: np.ndarray) -> Part:

@@ -3,19 +3,19 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from icre.gallery import index as indexes
-from icre.gallery.arrays import sync_folder
+from icre.gallery.arrays import allow_open_files, cannot_read, sync_folder
 from icre.gallery.calibration import Calibration
 from icre.gallery.staging import may_be_staging, staging_folder
 from icre.modality import NAMES
-from icre.utils.errors import UserError
-from icre.utils.files import read_json, replace_text
+from icre.utils.errors import UserError, printable
+from icre.utils.files import MAX_JSON, read_bytes, replace_text
 from icre.utils.schema import Closed, Open, parse
 
 MANIFEST, CONFIG = "gallery.json", "config.yaml"
@@ -39,9 +39,20 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Replace a gallery's manifest; it is on the disk when this returns."""
-    replace_text(folder / MANIFEST, json.dumps(add_checksum(manifest), indent=1) + "\n")
+    """Replace a gallery's manifest; it is on the disk when this returns.
+
+    Raises:
+        UserError: `read_manifest` would refuse it, such as for a text that is no UTF-8.
+    """
+    text = json.dumps(add_checksum(manifest), indent=1) + "\n"
+    _check(json.loads(text), f"gallery {folder} cannot be written: {MANIFEST}")
+    replace_text(folder / MANIFEST, text)
     sync_folder(folder)
+
+
+def skipped_entries(skipped: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """(path, reason) for the manifest; bytes of names that are no UTF-8 are escapes."""
+    return [[printable(path), printable(reason)] for path, reason in skipped]
 
 
 def status(folder: Path) -> Status | None:
@@ -70,8 +81,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if folder.is_dir() and (folder / CONFIG).exists():
             raise UserError(f"gallery {folder} is damaged: {MANIFEST} is missing; index again")
         raise UserError(f"{folder} is no gallery: make one with tools/search.py index")
+    content = read_bytes(path, MAX_JSON)
     try:
-        manifest = read_json(path)
+        manifest = json.loads(content)
         intact = manifest[CHECKSUM] == _checksum(manifest)
     except (ValueError, KeyError, TypeError, RecursionError):
         intact = False
@@ -84,16 +96,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"gallery {folder} has format {version}, this program reads 1 and {FORMAT}: index again"
         )
-    where = f"gallery {folder} is damaged: {MANIFEST}"
     try:
-        parse(_First if version == 1 else _Manifest, manifest, where)
-        if version == FORMAT:
-            _check_sums(manifest, where)
-        for name, stored in manifest["calibrations"].items():
-            Calibration.from_dict(stored, f"{where}, calibrations of {name}: it")
+        _check(manifest, f"gallery {folder} is damaged: {MANIFEST}")
     except UserError as error:
         raise UserError(f"{error}; index again") from None
     return manifest
+
+
+def _check(manifest: dict[str, Any], where: str) -> None:
+    """Raise UserError, which begins with `where`, for a manifest of a wrong structure."""
+    is_first = manifest["format"] == 1
+    parse(_First if is_first else _Manifest, manifest, where)
+    if not is_first:
+        _check_sums(manifest, where)
+    for name, stored in manifest["calibrations"].items():
+        Calibration.from_dict(stored, f"{where}, calibrations of {name}: it")
 
 
 def _check_sums(manifest: dict[str, Any], where: str) -> None:
@@ -199,7 +216,9 @@ def read_until_stable(folder: Path, read: Callable[[dict[str, Any], Status | Non
 
     Raises:
         FileNotFoundError: a file is missing.
+        UserError: a file cannot be read.
     """
+    allow_open_files()
     while True:
         before = status(folder)
         try:
@@ -207,3 +226,5 @@ def read_until_stable(folder: Path, read: Callable[[dict[str, Any], Status | Non
         except FileNotFoundError:
             if status(folder) == before:
                 raise
+        except OSError as error:
+            raise cannot_read(folder, error) from error

@@ -11,6 +11,7 @@ import numpy as np
 from icre.utils.errors import UserError
 
 _EPOCH = re.compile(r"-?\d+(\.\d*)?")
+_PART = re.compile(r"((?:19|20)\d\d)(0[1-9]|1[0-2])?")  # a year, or year and month
 _DATE = re.compile(r"\d{8}")  # ISO 8601 without dashes
 _LARGEST = 1e11  # seconds, year 5138; more are milliseconds
 
@@ -24,8 +25,13 @@ def parse_time(text: str, where: str) -> np.datetime64:
         where: begins the message.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or a year or month alone.
     """
+    if part := _PART.fullmatch(text):
+        raise UserError(
+            f"{where}: {text!r} is no time: write {part[1]}-{part[2] or '01'}-01 for a date, or "
+            f"{text}.0 for seconds since 1970"
+        )
     try:
         if _EPOCH.fullmatch(text) and not _DATE.fullmatch(text):
             if abs(float(text)) >= _LARGEST:

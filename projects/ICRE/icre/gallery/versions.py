@@ -5,6 +5,7 @@ A writer holds the gallery's lock, writes new files beside those of the old vers
 version or the new one, and files that no version names; the next writer deletes these first.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +30,10 @@ from icre.gallery.manifest import (
 )
 from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, write_segments
 from icre.gallery.store import INDEX_FOLDER, Gallery, open_gallery
-from icre.utils.errors import UserError
+from icre.utils.errors import UserError, printable
 from icre.utils.lock import locked
+
+logger = logging.getLogger("fastreid.icre")
 
 
 @contextmanager
@@ -57,13 +60,13 @@ def changing(folder: Path) -> Iterator[Gallery]:
 
 
 def publish(folder: Path, manifest: dict[str, Any], version: int) -> Gallery:
-    """Make a manifest's files the gallery; the old ones are deleted."""
+    """Make a manifest's files the gallery; the old ones are deleted, where that is possible."""
     sync_folder(folder / SEGMENTS)  # what is below was waited for when it was written
     if (folder / INDEX_FOLDER).is_dir():
         sync_tree(folder / INDEX_FOLDER)
     write_manifest(folder, manifest | {VERSION: version, "changed": journal.now()})
     gallery = open_gallery(folder)
-    clean(gallery)
+    _delete_leftovers(gallery)
     return gallery
 
 
@@ -88,12 +91,36 @@ def leftovers(gallery: Gallery) -> list[Path]:
 
 def clean(gallery: Gallery) -> None:
     """Delete `leftovers`, and what is logged of a removal that did not come; by a writer only."""
-    for path in leftovers(gallery):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    _delete_leftovers(gallery)
     journal.drop_after(gallery.folder, gallery.version)
+
+
+def _delete_leftovers(gallery: Gallery) -> None:
+    """Delete `leftovers`; what cannot be deleted, such as open files on NFS, is told and stays."""
+    failed: OSError | None = None
+    try:
+        for path in leftovers(gallery):
+            try:
+                _delete(path)
+            except OSError as error:
+                failed = failed or error
+    except OSError as error:
+        failed = error
+    if failed:
+        logger.warning(
+            "gallery %s: files that are not of version %d cannot all be deleted (%s); the next "
+            "change tries it again",
+            gallery.folder,
+            gallery.version,
+            printable(str(failed)),
+        )
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _upgrade(gallery: Gallery) -> Gallery:

@@ -1,6 +1,6 @@
 """Making a gallery: of images and their features, or of other galleries."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,13 @@ import numpy as np
 from icre.gallery import journal
 from icre.gallery.arrays import HashedFile, sync_folder, sync_tree
 from icre.gallery.index_files import build_index
-from icre.gallery.manifest import CONFIG, FEATURES, FORMAT, VERSION, write_manifest
+from icre.gallery.manifest import CONFIG, FEATURES, FORMAT, VERSION, skipped_entries, write_manifest
 from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, Part, Segment, cut, write_segments
 from icre.gallery.staging import GALLERY, discard, remove_gallery, staging, staging_folder
 from icre.gallery.store import Gallery, ModelInfo
 from icre.gallery.table import ImageTable
 from icre.utils.errors import UserError
+from icre.utils.yaml import parse_yaml, require_mapping
 
 
 def write(
@@ -74,7 +75,7 @@ def finish(
             "made": journal.now(),
             "changed": journal.now(),
             "model": {"weights": model.weights, "sha256": model.sha256},
-            "skipped": [list(one) for one in skipped],
+            "skipped": skipped_entries(skipped),
             "calibrations": {},
             "calibrated": {"images": 0, "added": 0, "removed": 0},
             "config": config.info,
@@ -106,13 +107,16 @@ def merge(
     Calibrations are not kept: who is a stranger depends on all images.
 
     Raises:
-        UserError: they have different models, or an image is in two of them.
+        UserError: they have different models, an image is in two of them, or they have none.
     """
     first = galleries[0]
+    if not any(len(one.images) for one in galleries):
+        raise UserError(f"gallery {first.folder} and the others to merge have no images")
     known = first.images.keys()
     parts: list[tuple[Segment, np.ndarray]] = [(one, np.arange(len(one))) for one in first.segments]
     for other in galleries[1:]:
         other.check_model(first.manifest["model"]["sha256"], f"the model of {first.folder}")
+        _require_same_features(first, other)
         for segment in other.segments:
             keys = segment.columns.table().keys()
             new = np.array([key not in known for key in keys], dtype=bool)
@@ -133,3 +137,40 @@ def merge(
     )
     with staging(folder):
         finish(folder, chosen, model, first.manifest["index"], (), progress)
+
+
+def _require_same_features(first: Gallery, other: Gallery) -> None:
+    """Raise UserError where the features of two galleries of one checkpoint cannot be compared."""
+    one, two = _settings(first), _settings(other)
+    # a key that only one has is of another version of this program
+    different = sorted(key for key in one.keys() & two.keys() if one[key] != two[key])
+    if different:
+        key = different[0]
+        more = f" and {len(different) - 1} more" if len(different) > 1 else ""
+        raise UserError(
+            f"the features of galleries {first.folder} and {other.folder} cannot be compared: "
+            f"{key} is {one[key]} and {two[key]}{more}; index one of them again"
+        )
+
+
+def _settings(gallery: Gallery) -> dict[str, Any]:
+    """What the features of an image depend on besides the checkpoint: key -> value."""
+    where = f"{gallery.folder}/{CONFIG}"
+    config = require_mapping(parse_yaml(gallery.config, where), where, "index again")
+    values = dict(_leaves("", config))
+    chosen = {
+        key: value
+        for key, value in values.items()
+        if key.startswith(("MODEL.", "INPUT.", "TEST.FLIP."))
+        and key not in ("MODEL.DEVICE", "MODEL.WEIGHTS")  # the checkpoint is compared itself
+    }
+    return {"dimensions": gallery.manifest["dimensions"], **chosen}
+
+
+def _leaves(above: str, values: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """(key with dots, value) of a config's values that are no sections."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(f"{above}{name}.", value)
+        else:
+            yield f"{above}{name}", value

@@ -22,6 +22,8 @@ from icre.utils.image import FORMATS
 
 logger = logging.getLogger("fastreid.icre")
 
+RESERVED = ("path", "modality", "camera", "identity", "time", "box")  # what every image has
+
 
 def described(
     files: Sequence[tuple[bytes, str]],
@@ -35,9 +37,14 @@ def described(
     """A row for each file; each is called by its content, so that the same is the same row.
 
     Raises:
-        UserError: a time that cannot be read, or no KEY=VALUE.
+        UserError: a time that cannot be read, no KEY=VALUE, an attribute with the name of another
+            column, or a text that is no UTF-8.
     """
+    _require_utf8([camera or "", identity or "", time or "", *where])
     attributes = dict(Filter.parse(where=list(where)).where)
+    for name in RESERVED:
+        if name in attributes:
+            raise UserError(f"--where {name}=: {name} is no attribute; name another")
     paths = [
         str(folder / f"{hashlib.sha256(content).hexdigest()}{FORMATS[form][0]}")
         for content, form in files
@@ -52,6 +59,14 @@ def described(
         np.full(count, moment, dtype="M8[us]"),
         attributes={name: [value] * count for name, value in attributes.items()},
     )
+
+
+def _require_utf8(texts: Sequence[str]) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{text}: no UTF-8 text") from None
 
 
 def add(

@@ -40,7 +40,7 @@ class Tokens:
         where: begins the message of an error; no message holds a token.
 
     Raises:
-        UserError: a line of another form, a name that is there twice, or a short token.
+        UserError: a line of another form, a name or token that is there twice, or a short token.
     """
 
     def __init__(self, lines: Sequence[str] = (), where: str = ""):
@@ -59,6 +59,11 @@ class Tokens:
                 )
             if name in (one.name for one in self._holders.values()):
                 raise UserError(f"{where}, line {number}: {name} has a token already")
+            other = self._holders.get(_hash(token))
+            if other:
+                raise UserError(
+                    f"{where}, line {number}: {name} and {other.name} have the same token: {_HOW}"
+                )
             self._holders[_hash(token)] = Holder(name, right == "write")
         if where and not self._holders:
             raise UserError(f"{where} holds no token: {_FORM}; {_HOW}")
