@@ -1,6 +1,7 @@
 """RegDB's ten splits in one command, and no model on another model's test identities."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -77,6 +78,27 @@ def test_running_again_trains_nothing_twice(trained, root, monkeypatch):
     monkeypatch.setattr(session, "run", lambda args: pytest.fail("a finished split ran again"))
     assert splits.main(["--splits", "1", "4", *words(root, trained)]) == 0
     assert json.loads((trained / "metrics.json").read_text()) == before
+
+
+@pytest.mark.slow
+def test_a_split_with_scores_of_an_earlier_epoch_is_not_finished(
+    trained, root, tmp_path, monkeypatch
+):
+    """Killed between model_final and its evaluation, after one of TEST.EVAL_PERIOD."""
+    output = tmp_path / "splits"
+    shutil.copytree(trained, output)
+    file = output / "split_4/metrics.json"
+    scored = json.loads(file.read_text())
+    file.write_text(json.dumps([{**one, "epoch": 0} for one in scored]))
+    ran = []
+
+    def run(args):
+        ran.append(args.opts[-1])
+        file.write_text(json.dumps(scored))
+
+    monkeypatch.setattr(session, "run", run)
+    assert splits.main(["--splits", "1", "4", *words(root, output)]) == 0
+    assert ran == [str(output / "split_4")]
 
 
 @pytest.mark.slow
