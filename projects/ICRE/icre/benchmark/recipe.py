@@ -27,6 +27,7 @@ from icre.benchmark.watch import Watch
 from icre.config import load_config
 from icre.datasets.files import read_ids
 from icre.evaluation.features import FeatureSet
+from icre.evaluation.records import save
 from icre.evaluation.score import score
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
@@ -148,8 +149,7 @@ def check_same(file: Path, settings: dict[str, Any]) -> None:
     """
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(file) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n")
+        save(settings, file)
         return
     found = read_json(file)
     for name, value in settings.items():

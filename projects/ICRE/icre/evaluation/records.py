@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tabulate import tabulate
 
-import icre.compat  # noqa: F401
-
-from fastreid.config import CfgNode
-
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
 from icre.utils.frame import data_frame
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from fastreid.config import CfgNode
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
 _FIELDS = (
@@ -115,7 +113,7 @@ def save(records: list[dict[str, Any]] | dict[str, Any], path: str | Path) -> No
         temporary.write_text(json.dumps(records, indent=1) + "\n")
 
 
-def of_whole_training(records: Sequence[dict[str, Any]], cfg: CfgNode) -> bool:
+def of_whole_training(records: Sequence[dict[str, Any]], cfg: "CfgNode") -> bool:
     """Whether a training with `cfg` had ended when `records` were made of its test set.
 
     TEST.EVAL_PERIOD writes them during the training too, but not with DATASETS.VALIDATION.

@@ -1,6 +1,6 @@
 """Making a gallery: of images and their features, or of other galleries."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from icre.gallery.staging import GALLERY, discard, remove_gallery, staging, stag
 from icre.gallery.store import Gallery, ModelInfo
 from icre.gallery.table import ImageTable
 from icre.utils.errors import UserError
-from icre.utils.yaml import parse_yaml, require_mapping
+from icre.utils.yaml import leaves, parse_yaml, require_mapping
 
 
 def write(
@@ -157,20 +157,10 @@ def _settings(gallery: Gallery) -> dict[str, Any]:
     """What the features of an image depend on besides the checkpoint: key -> value."""
     where = f"{gallery.folder}/{CONFIG}"
     config = require_mapping(parse_yaml(gallery.config, where), where, "index again")
-    values = dict(_leaves("", config))
     chosen = {
         key: value
-        for key, value in values.items()
+        for key, value in leaves(config)
         if key.startswith(("MODEL.", "INPUT.", "TEST.FLIP."))
         and key not in ("MODEL.DEVICE", "MODEL.WEIGHTS")  # the checkpoint is compared itself
     }
     return {"dimensions": gallery.manifest["dimensions"], **chosen}
-
-
-def _leaves(above: str, values: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """(key with dots, value) of a config's values that are no sections."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(f"{above}{name}.", value)
-        else:
-            yield f"{above}{name}", value

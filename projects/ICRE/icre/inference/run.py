@@ -20,7 +20,7 @@ from icre.runs.public import SOURCES, read_public
 from icre.utils.choice import pick
 from icre.utils.errors import UserError
 from icre.utils.run_folder import RunFolder
-from icre.utils.yaml import parse_yaml, read_mapping
+from icre.utils.yaml import leaves, parse_yaml, read_mapping
 
 
 class Run:
@@ -218,13 +218,9 @@ def find_model(
     return read_config(config_file or beside, *options, trust_imports=trusted), weights
 
 
-def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(node: dict[str, Any]) -> dict[str, str]:
     """Nested config -> {dotted key: value as text}."""
-    found: dict[str, str] = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            found |= flatten(value, f"{prefix}{key}.")
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-            found[prefix + key] = text
-    return found
+    return {
+        key: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        for key, value in leaves(node)
+    }

@@ -1,18 +1,19 @@
 """Every config key, as it is defined: fast-reid's, this project's, and those of own modules."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import icre.compat
 
-from fastreid.config import CfgNode, get_cfg
+from fastreid.config import get_cfg
 
 from icre.config import add_icre_config, imports
 from icre.config.keys import KEEP, KEYS, Key
 from icre.config.merge import WORDS
 from icre.listing.comments import fastreid_comments
+from icre.utils.yaml import leaves
 
 FASTREID = f"fast-reid {icre.compat.FASTREID_VERSION}"
 
@@ -45,16 +46,16 @@ def key_entries(modules: Sequence[str] = ()) -> list[KeyEntry]:
         UserError: a module cannot be imported.
     """
     cfg = get_cfg()
-    theirs = dict(_leaves(cfg))
+    theirs = dict(leaves(cfg))
     add_icre_config(cfg)
-    owner = dict.fromkeys(dict(_leaves(cfg)), "icre") | dict.fromkeys(theirs, FASTREID)
+    owner = dict.fromkeys(dict(leaves(cfg)), "icre") | dict.fromkeys(theirs, FASTREID)
     for module in imports.wanted(cfg, [], [(imports.KEY, tuple(modules))]):
         imports.import_all([module], cfg)
-        for name, _ in _leaves(cfg):
+        for name, _ in leaves(cfg):
             owner.setdefault(name, module)
     known, comments = {key.name: key for key in KEYS}, fastreid_comments()
     rows = []
-    for name, default in _leaves(cfg):
+    for name, default in leaves(cfg):
         key = known.get(name) or Key(name, KEEP, comments.get(name, ""))
         parts = [owner[name]]
         if name in theirs and key.default is not KEEP:
@@ -77,14 +78,6 @@ def as_json(row: KeyEntry) -> dict[str, Any]:
     found = dataclasses.asdict(row)
     default = found["default"]
     return found | {"default": list(default) if isinstance(default, tuple) else default}
-
-
-def _leaves(node: CfgNode, above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _allowed(key: Key, default: Any) -> str:

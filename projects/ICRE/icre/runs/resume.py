@@ -27,6 +27,7 @@ from icre.datasets.base import VisibleInfraredSet
 from icre.runs.checkpoint import training_config
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
+from icre.utils.yaml import leaves
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -114,15 +115,9 @@ def _defaults() -> dict[str, Any]:
     return flat(yaml.safe_load(load_config().dump()))
 
 
-def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(node: dict[str, Any]) -> dict[str, Any]:
     """Nested config -> {dotted key: value}, tuples as lists."""
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
+    return {k: list(value) if isinstance(value, tuple) else value for k, value in leaves(node)}
 
 
 def require_same_run(

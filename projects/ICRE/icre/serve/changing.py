@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from icre.gallery.backend import Gallery, StoreUnavailable
 from icre.gallery.filters import Filter
+from icre.gallery.images import COLUMNS
 from icre.gallery.table import NO_TIME, ImageTable
 from icre.gallery.times import parse_time
 from icre.modality import NAMES
@@ -22,7 +23,7 @@ from icre.utils.image import FORMATS
 
 logger = logging.getLogger("fastreid.icre")
 
-RESERVED = ("path", "modality", "camera", "identity", "time", "box")  # what every image has
+RESERVED = (*COLUMNS, "box")  # what every image has
 
 
 def described(

@@ -4,6 +4,7 @@ PyYAML's safe loader keeps the last of two equal keys in silence, and lets a few
 stand for billions of values; here both are errors with file and line.
 """
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,12 @@ def _refuse_repeated(node: yaml.MappingNode) -> None:
                 problem_mark=key.start_mark,
             )
         lines[key.value] = key.start_mark.line + 1
+
+
+def leaves(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of each value of a nested config that is no section."""
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
