@@ -8,21 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 
-from icre.benchmark.recipe import (
-    CODES,
-    SHIM,
-    Options,
-    _call,
-    _edit,
-    _edits,
-    check_same,
-    prepare,
-    run,
-    starting_weights,
-    summary,
-    text,
-)
+from icre.benchmark.recipe import Options, check_same, run, starting_weights, summary, text
+from icre.benchmark.recipe_clone import CODES, SHIM, _edit, _edits, call, prepare
+from icre.config import load_config
 from icre.utils.errors import UserError
 
 # lines of the real files that edits must find
@@ -84,6 +74,11 @@ def options(clone: Path, **more) -> Options:
     return Options("agw", clone, "no.yml", root / "root", root / "out", **more)
 
 
+def prepared(clone: Path) -> Path:
+    root = clone.parent
+    return prepare(clone, root / "root", root / "out", CODES["agw"], (96, 48), None)
+
+
 def changed(epochs: int | None) -> dict[str, str]:
     found = {}
     for name, edits in _edits(CODES["agw"], (96, 48), epochs).items():
@@ -126,7 +121,7 @@ def test_a_clone_of_another_version_is_refused(clone):
         _edit(clone / "data_loader.py", changed(None)["data_loader.py"][1])
     (clone / "train.py").unlink()
     with pytest.raises(UserError, match=r"no train\.py in"):
-        prepare(options(clone), CODES["agw"], (96, 48))
+        prepared(clone)
 
 
 @pytest.mark.slow
@@ -160,7 +155,7 @@ def test_a_folder_of_other_trainings_is_refused(tmp_path):
 
 
 def test_their_scripts_run_in_a_copy_and_score_features(clone):
-    copy = prepare(options(clone), CODES["agw"], (96, 48))
+    copy = prepared(clone)
     assert copy != clone and (clone / "model.py").read_text() == FILES["model.py"]
     assert (copy / "data/made.txt").read_text() == "1 48"  # Lanczos, by its old name
     assert (copy / "data/cam1").is_symlink()
@@ -169,10 +164,10 @@ def test_their_scripts_run_in_a_copy_and_score_features(clone):
     # of any length, as files of features are: by inner products the first query's best is person 2
     features = np.array([[1, 0], [0, 1], [1, 0.1], [5, 5]], dtype=np.float32)
     np.savez(copy / "features.npz", paths=np.array(paths), features=features)
-    out = _call([sys.executable, SHIM, "score", "features.npz"], copy, "score")
+    out = call([sys.executable, SHIM, "score", "features.npz"], copy, "score")
     assert json.loads(out) == {"Rank-1": pytest.approx(100.0), "mAP": pytest.approx(25.0)}
     with pytest.raises(UserError, match=r"score failed \(1\): .*nothing\.npz"):
-        _call([sys.executable, SHIM, "score", "nothing.npz"], copy, "score")
+        call([sys.executable, SHIM, "score", "nothing.npz"], copy, "score")
 
 
 def test_the_table_shows_both_sides_by_both_codes():
@@ -188,12 +183,29 @@ def test_the_table_shows_both_sides_by_both_codes():
 
 
 def test_both_sides_start_from_the_same_random_weights_of_a_seed(tmp_path):
-    first, again = (starting_weights(tmp_path, 3) for _ in range(2))
-    other = starting_weights(tmp_path, 4)
+    cfg = load_config("SynthVI-S/agw_public_r50.yml")
+    first, again = (starting_weights(tmp_path, cfg, 3) for _ in range(2))
+    other = starting_weights(tmp_path, cfg, 4)
     states = [torch.load(path, weights_only=True) for path in (first, other)]
     assert first == again and first.is_absolute()
     assert not torch.equal(states[0]["conv1.weight"], states[1]["conv1.weight"])
     assert not states[0]["layer4.2.bn3.weight"].any()
+
+
+def test_both_sides_start_from_the_file_that_the_config_names(tmp_path):
+    """A checkpoint of this project; theirs read a ResNet-50's own names."""
+    net = torchvision.models.resnet50()
+    file = tmp_path / "model_final.pth"
+    state = {f"backbone.{name}": value for name, value in net.state_dict().items()}
+    torch.save({"model": {**state, "heads.weight": torch.ones(2)}}, file)
+    opts = ["MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.PRETRAIN_PATH", str(file)]
+    cfg = load_config("SynthVI-S/agw_public_r50.yml", opts)
+    start = torch.load(starting_weights(tmp_path, cfg, 3), weights_only=True)
+    assert set(start) == {name for name in net.state_dict() if not name.startswith("fc.")}
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in start.items())
+    torch.save({"model": {"backbone.conv1.weight": torch.ones(2)}}, file)
+    with pytest.raises(UserError, match=r"model_final\.pth is of another network"):
+        starting_weights(tmp_path, cfg, 4)
 
 
 def test_what_they_download_is_these_weights(tmp_path, monkeypatch):
@@ -205,6 +217,6 @@ def test_what_they_download_is_these_weights(tmp_path, monkeypatch):
         "net, epoch = types.SimpleNamespace(state_dict=lambda: state), 5\n"
     )
     torch.save({"conv1.weight": torch.arange(3.0)}, "start.pth")
-    _call([sys.executable, SHIM, "train", "out.t", "start.pth", "--seed", 0], tmp_path, "train.py")
+    call([sys.executable, SHIM, "train", "out.t", "start.pth", "--seed", 0], tmp_path, "train.py")
     saved = torch.load(tmp_path / "out.t", weights_only=True)
     assert saved["epoch"] == 5 and saved["net"]["conv1.weight"].tolist() == [0, 1, 2]

@@ -259,6 +259,13 @@ def _recipe_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--workers", type=int, default=4, help="of their loader (4)")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    sub.add_argument(
+        "--opts",
+        nargs="+",
+        default=[],
+        metavar="KEY VALUE",
+        help="of our config, which gives theirs image size, batch and MODEL.BACKBONE.PRETRAIN_PATH",
+    )
 
 
 def _recipe(args: argparse.Namespace, watch: Any) -> tuple[Any, dict]:
