@@ -206,12 +206,12 @@ def test_a_refused_request_is_refused_before_its_body_is_read(shared):
 
 def test_without_tokens_only_this_machine_is_answered(shared, tmp_path):
     with serving(shared, uploads=tmp_path) as client:
-        for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1:8000", ""):
+        for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1:8000", "", "[::1"):
             assert client.get("/v1/info", headers={"Host": host}).status_code == 403
             assert client.get("/health", headers={"Host": host}).status_code == 403
         for host in ("localhost:1", "127.0.0.1", "[::1]:8000"):
             assert client.get("/v1/info", headers={"Host": host}).status_code == 200
-        for origin in ("http://evil.example", "null", "http://127.0.0.1:9000"):
+        for origin in ("http://evil.example", "null", "http://127.0.0.1:9000", "http://[::1"):
             reply = client.post("/v1/query", headers={"Origin": origin})
             assert "other sites" in detail(reply, 403)
         own = client.get("/v1/info", headers={"Origin": "http://127.0.0.1:8000"})
@@ -453,6 +453,32 @@ def test_a_gallery_that_another_process_changes_is_a_conflict(own, tmp_path):
         assert not list(tmp_path.glob("*.png"))  # the file went with it
         reply = client.post("/v1/remove", data={"camera": "1"}, headers=bearer(WRITE))
         assert "is writing into" in detail(reply, 409)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_files_of_an_addition_that_fails_stay_with_its_rows(own, tmp_path, monkeypatch, published):
+    def fail(store, images, blocks, **options):
+        if published:
+            changes.add(own, images, blocks, progress=False)
+        raise OSError("no space left on device")
+
+    with serving(own, tokens=TOKENS, uploads=tmp_path) as client:
+        monkeypatch.setattr(FolderStore, "add", fail)
+        files, data = {"image": picture(61)}, {"modality": "visible", "identity": "new"}
+        with pytest.raises(OSError, match="no space"):
+            client.post("/v1/add", files=files, data=data, headers=bearer(WRITE))
+        assert len(list(tmp_path.glob("*.png"))) == published
+        found = ask(client, 61, token=READ).json()["answers"][0]["matches"][0]
+        assert (found["identity"] == "new") is published
+
+
+def test_many_patterns_of_paths_are_refused(shared):
+    with serving(shared, tokens=TOKENS) as client:
+        data = {"modality": "visible", "path": ["*a*b*c*d"] * 101}
+        reply = client.post(
+            "/v1/query", files={"image": picture(1)}, data=data, headers=bearer(READ)
+        )
+        assert "101 patterns of paths: allowed are 100" in detail(reply, 422)
 
 
 def test_adding_needs_a_folder(shared):

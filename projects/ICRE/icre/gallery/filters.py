@@ -1,6 +1,7 @@
 """Conditions on images of a gallery: of queries, and of what is removed."""
 
 import fnmatch
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -150,9 +151,8 @@ class Filter:
             rows = np.flatnonzero(result)
             whole = len(rows) == len(part)
             paths = part.paths if whole else (part.paths[int(row)] for row in rows)
-            result[rows] = [
-                any(fnmatch.fnmatchcase(path, one) for one in self.path) for path in paths
-            ]
+            pattern = re.compile("|".join(map(fnmatch.translate, self.path)))
+            result[rows] = [pattern.match(path) is not None for path in paths]
         return result
 
 

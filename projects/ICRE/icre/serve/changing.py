@@ -90,19 +90,17 @@ def add(
     rows = [row for row in sorted(first.tolist()) if not known[row]]
     if not rows:
         return {"added": 0, "there_already": len(images), **_state(served)}
-    written: list[Path] = []
+    written: list[int] = []
     try:
         for row in rows:
             path = Path(images.paths[row])
             if not path.exists():
-                written.append(path)
+                written.append(row)
             with replaced(path) as temporary:
                 temporary.write_bytes(files[row][0])
-        new = images.take(rows)
-        served.store.add(new, [features[rows]], progress=False)
+        served.store.add(images.take(rows), [features[rows]], progress=False)
     except BaseException as error:
-        for path in written:
-            path.unlink(missing_ok=True)
+        _delete_unused(served, images.take(written))
         if isinstance(error, UserError) and not isinstance(error, StoreUnavailable):
             raise HTTPException(409, served.brief(error)) from None
         raise
@@ -128,19 +126,34 @@ def remove(
     except UserError as error:
         raise HTTPException(409, served.brief(error)) from None
     served.refresh()
-    deleted = 0
-    for path in {Path(path) for path in change.images.paths}:
-        if uploads is None or path.parent != uploads:
-            continue
-        with suppress(FileNotFoundError):
-            path.unlink()
-            deleted += 1
+    paths = enumerate(change.images.paths)
+    rows = [row for row, path in paths if uploads and Path(path).parent == uploads]
     return {
         "removed": len(change.images),
-        "files_deleted": deleted,
+        "files_deleted": _delete_unused(served, change.images.take(rows)),
         "answers": list(change.answers),
         **_state(served),
     }
+
+
+def _delete_unused(served: ServedGallery, images: ImageTable) -> int:
+    """Delete the files of the images that the gallery on the disk does not have; how many.
+
+    Where the gallery cannot be read, all stay: a change may have failed after it took effect.
+    """
+    if not len(images):
+        return 0
+    try:
+        known = _current(served).images.known(images)
+    except (OSError, UserError, HTTPException) as error:
+        logger.warning("%d uploaded files stay: the gallery cannot be read: %s", len(images), error)
+        return 0
+    deleted = 0
+    for path in {path for path, there in zip(images.paths, known.tolist()) if not there}:
+        with suppress(FileNotFoundError):
+            Path(path).unlink()
+            deleted += 1
+    return deleted
 
 
 def _current(served: ServedGallery) -> Gallery:

@@ -21,6 +21,7 @@ Images = Annotated[list[UploadFile], File(description="crops of one person each"
 Modality = Annotated[Literal[NAMES], Form(description="of the images")]  # type: ignore[valid-type]
 Texts = Annotated[list[str], Form()]
 Text = Annotated[str | None, Form()]
+PATTERNS = 100  # of paths in a request; each is compared with each path
 
 
 def conditions(
@@ -35,7 +36,13 @@ def conditions(
     path: Annotated[list[str], Form(description="patterns of the whole path")] = [],  # noqa: B006
     where: Annotated[list[str], Form(description="KEY=VALUE of an attribute")] = [],  # noqa: B006
 ) -> Filter:
-    """The filter of a request, with the fields of the command line."""
+    """The filter of a request, with the fields of the command line.
+
+    Raises:
+        HTTPException: 422; more patterns than `PATTERNS`.
+    """
+    if len(path) > PATTERNS:
+        raise HTTPException(422, f"{len(path)} patterns of paths: allowed are {PATTERNS}")
     return Filter.parse(
         modality=in_modality,
         camera=camera,

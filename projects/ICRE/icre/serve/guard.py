@@ -5,7 +5,7 @@ import ipaddress
 import logging
 from time import perf_counter
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -43,6 +43,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; none of a text that is no address, such as //[::1."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 class Guard:
@@ -135,12 +143,12 @@ class _Request:
     def _check_local(self) -> None:
         """Without tokens, a page of another site must reach nothing, by its own name neither."""
         host = self.headers.get("host", "")
-        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not is_loopback(_split(f"//{host}").hostname or ""):
             raise _refuse(
                 403, "without tokens, the service answers to localhost, 127.0.0.1 and [::1] alone"
             )
         origin = self.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _split(origin).netloc != host:
             raise _refuse(403, "without tokens, pages of other sites are refused")
 
     def _too_large(self) -> HTTPException:
