@@ -556,6 +556,50 @@ def test_contents_with_valid_checksums_are_checked_where_they_are_used(tmp_path,
                 opened.images.row(row)
 
 
+def flip(path: Path) -> None:
+    """One bit of a file, as a worn disk does."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+REWRITES = {
+    "add": lambda folder: changes.add(folder, day_of(0, 12)[0], [unit(12)]),
+    "remove": lambda folder: changes.remove(folder, Filter(path=("/images/0.jpg",))),
+    "merge": lambda folder: merge(folder.parent / "m", [open_gallery(folder)]),
+    "merge behind another": lambda folder: merge(
+        folder.parent / "m", [small_gallery(folder.parent / "h", 1), open_gallery(folder)], True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["features.npy", "path.bytes.npy"])
+@pytest.mark.parametrize("change", REWRITES)
+def test_a_damaged_segment_gets_no_new_checksum(tmp_path, name, change):
+    folder = tmp_path / "g"
+    small_gallery(folder)
+    flip(folder / "segments/1-0" / name)
+    with pytest.raises(UserError, match=rf"is damaged: segments/1-0/{name}: .*SHA-256 differs"):
+        REWRITES[change](folder)
+    assert open_gallery(folder).version == 1 and not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("name", ["index/1-1.faiss", "segments/1-0/features.npy"])
+def test_a_damaged_index_gets_no_new_checksum(tmp_path, name):
+    folder = tmp_path / "g"
+    small_gallery(folder, 60, "ivf")
+    flip(folder / name)
+    with pytest.raises(UserError, match=rf"is damaged: {name}"):
+        changes.remove(folder, Filter(path=("/images/0.jpg",)))
+
+
+def test_a_file_that_a_change_deletes_while_verify_reads_is_told(tmp_path):
+    gallery = small_gallery(tmp_path / "g")
+    (tmp_path / "g/segments/1-0/time.npy").unlink()
+    with pytest.raises(UserError, match=r"segments/1-0/time\.npy is not there: repeat the command"):
+        verify(gallery)
+
+
 STRUCTURES = {
     "another shape": lambda path: np.save(path, np.load(path)[:-1]),
     "another type": lambda path: np.save(path, np.load(path).astype("<c16")),

@@ -12,10 +12,36 @@ from typing import Any
 import numpy as np
 
 from icre.utils.errors import UserError
+from icre.utils.files import sha256_of
 
 BLOCK = 65_536  # rows that are read at a time
 FileInfo = dict[str, Any]  # {"bytes": size, "sha256": hexadecimal}
 _NO_FILE = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR)  # something else is in the place of a file
+
+
+def require_unchanged(folder: Path, path: Path, sha256: str) -> None:
+    """Compare a file with its checksum: all of it, and before a copy of it gets a new one.
+
+    Args:
+        folder: of the gallery.
+        path: in it.
+        sha256: when it was written.
+
+    Raises:
+        UserError: it differs, or is not there.
+    """
+    try:
+        found = sha256_of(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"gallery {folder}: {path.relative_to(folder)} is not there: repeat the command if the "
+            "gallery was changed meanwhile, else index again"
+        ) from None
+    if found != sha256:
+        raise UserError(
+            f"gallery {folder} is damaged: {path.relative_to(folder)}: it is not as it was written "
+            "(its SHA-256 differs); index again"
+        )
 
 
 class HashedFile:

@@ -15,7 +15,7 @@ from icre.gallery.columns import Columns
 from icre.gallery.filters import Filter
 from icre.gallery.index_files import index_without, with_fitting_index
 from icre.gallery.manifest import skipped_entries
-from icre.gallery.segments import SEGMENT_ROWS, Part, Segment, cut, write_segments
+from icre.gallery.segments import SEGMENT_ROWS, Part, Segment, cut, require_intact, write_segments
 from icre.gallery.shards import remove_shards
 from icre.gallery.staging import discard
 from icre.gallery.store import Gallery
@@ -89,7 +89,7 @@ def add(
         parts: Iterable[Part] = cut(images, blocks)
         if len(images) < SEGMENT_ROWS:  # small ones are joined, so that few have to be opened
             features = np.concatenate(list(blocks))
-            parts = [_joined(kept, images, features)]
+            parts = [_joined(folder, kept, images, features)]
         entries = [one.entry for one in kept] + write_segments(folder, version, parts)
         change = gallery.manifest["calibrated"]
         manifest = gallery.manifest | {
@@ -120,7 +120,9 @@ def _fitting(
         start += len(block)
 
 
-def _joined(segments: list[Segment], images: ImageTable, features: np.ndarray) -> Part:
+def _joined(
+    folder: Path, segments: list[Segment], images: ImageTable, features: np.ndarray
+) -> Part:
     """Rows behind those of segments, joined with the last of these while they are no larger.
 
     Joined segments are taken off the list. Each row is so written anew at most log2(SEGMENT_ROWS)
@@ -132,6 +134,7 @@ def _joined(segments: list[Segment], images: ImageTable, features: np.ndarray) -
         if len(segments[-1]) + len(images) > SEGMENT_ROWS:
             break
         last = segments.pop()
+        require_intact(folder, last)
         images = ImageTable.joined([last.columns.table(), images])
         features = np.concatenate([last.features, features])
     return Columns.of(images), [features]
@@ -174,6 +177,7 @@ def _segments_without(gallery: Gallery, mask: np.ndarray, version: int) -> list[
         if not inside.any():
             entries.append(segment.entry)
         elif not inside.all():
+            require_intact(gallery.folder, segment)
             entries.append(None)
             parts.append((segment, inside))
     rest = (

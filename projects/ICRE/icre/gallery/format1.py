@@ -42,7 +42,9 @@ def read(folder: Path, manifest: dict[str, Any]) -> tuple[list[Segment], faiss.I
     if row is not None:
         raise ValueError(f"{FEATURES}: row {row} is no unit vector")
     index = _read_index(folder / INDEX, manifest["index"], *shape)
-    segment = Segment({"name": "0-0", "images": shape[0]}, Columns.of(images), features)
+    segment = Segment(
+        {"name": "0-0", "images": shape[0], "files": {}}, Columns.of(images), features
+    )
     return [segment], index if manifest["index"] != "flat" else None
 
 

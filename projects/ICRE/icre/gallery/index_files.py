@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from icre.gallery import index as indexes
-from icre.gallery.arrays import HashedFile, write_array
+from icre.gallery.arrays import HashedFile, require_unchanged, write_array
 from icre.gallery.manifest import VERSION
 from icre.gallery.segments import StoredFeatures, open_segment
 from icre.gallery.store import INDEX_FOLDER, Gallery, open_index
@@ -66,10 +66,15 @@ def index_without(gallery: Gallery, mask: np.ndarray, version: int) -> dict[str,
     if not (slots >= 0).any():
         return None
     kind, folder, name = gallery.manifest["index"], gallery.folder, f"{version}-0"
+    if stored.slots is not None:
+        old = folder / INDEX_FOLDER / f"{entry['name']}.npy"
+        require_unchanged(folder, old, entry["slots"]["sha256"])
     if kind == "hnsw":
         _link(folder, entry["name"], name)
         file = entry["file"]
     else:
+        old = folder / INDEX_FOLDER / f"{entry['name']}.faiss"
+        require_unchanged(folder, old, entry["file"]["sha256"])
         own = open_index(folder, gallery.manifest, gallery.segments, mapped=False)
         indexes.remove(kind, own.index, np.flatnonzero(gone))
         file = save_index(folder, name, kind, own.index)

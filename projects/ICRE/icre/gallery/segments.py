@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from icre.gallery.arrays import file_size, map_array, sync_tree, write_blocks
+from icre.gallery.arrays import file_size, map_array, require_unchanged, sync_tree, write_blocks
 from icre.gallery.columns import Columns
 from icre.gallery.table import TIME, ImageTable
 
@@ -67,6 +67,17 @@ def open_segment(folder: Path, entry: dict[str, Any], dimensions: int) -> Segmen
     if unknown:
         raise ValueError(f"{entry['name']}/{min(unknown)} is no file that the manifest has to name")
     return Segment(entry, columns, features)
+
+
+def require_intact(folder: Path, segment: Segment) -> None:
+    """Compare a segment with its checksums; before its rows get new ones.
+
+    Raises:
+        UserError: names the file that is not as it was written.
+    """
+    for name, info in segment.entry["files"].items():
+        path = folder / SEGMENTS / segment.entry["name"] / name
+        require_unchanged(folder, path, info["sha256"])
 
 
 def write_segments(folder: Path, version: int, parts: Iterable[Part]) -> list[dict[str, Any]]:

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from icre.gallery.arrays import no_unit_vector
+from icre.gallery.arrays import no_unit_vector, require_unchanged
 from icre.gallery.manifest import CONFIG, FORMAT
 from icre.gallery.segments import SEGMENTS
 from icre.gallery.store import INDEX_FOLDER, Gallery
 from icre.gallery.versions import leftovers
 from icre.utils.errors import UserError
-from icre.utils.files import sha256_of
 
 
 def verify(gallery: Gallery) -> tuple[int, list[Path]]:
@@ -21,12 +20,11 @@ def verify(gallery: Gallery) -> tuple[int, list[Path]]:
         Number of files that were read, and `leftovers`, which the next change deletes.
 
     Raises:
-        UserError: names the first file that is damaged.
+        UserError: names the first file that is damaged, or that a change deleted meanwhile.
     """
     files = list(_files(gallery))
     for path, expected in files:
-        if sha256_of(path) != expected:
-            raise _damage(gallery, path, "it is not as it was written (its SHA-256 differs)")
+        require_unchanged(gallery.folder, path, expected)
     for segment in gallery.segments:
         below = gallery.folder / SEGMENTS / segment.entry["name"]
         try:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from icre.gallery import journal
-from icre.gallery.arrays import sync_folder, sync_tree
+from icre.gallery.arrays import require_unchanged, sync_folder, sync_tree
 from icre.gallery.index_files import save_index
 from icre.gallery.manifest import (
     CONFIG,
@@ -126,6 +126,8 @@ def _delete(path: Path) -> None:
 def _upgrade(gallery: Gallery) -> Gallery:
     """Write a gallery of format 1 in this format."""
     folder, (segment,) = gallery.folder, gallery.segments
+    for name, sha256 in gallery.manifest["files"].items():
+        require_unchanged(folder, folder / name, sha256)
     rows = np.arange(len(segment))
     parts = (
         (segment.columns.take(rows[n : n + SEGMENT_ROWS]), [segment.features[n : n + SEGMENT_ROWS]])

@@ -10,7 +10,15 @@ from icre.gallery import journal
 from icre.gallery.arrays import HashedFile, sync_folder, sync_tree
 from icre.gallery.index_files import build_index
 from icre.gallery.manifest import CONFIG, FEATURES, FORMAT, VERSION, skipped_entries, write_manifest
-from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, Part, Segment, cut, write_segments
+from icre.gallery.segments import (
+    SEGMENT_ROWS,
+    SEGMENTS,
+    Part,
+    Segment,
+    cut,
+    require_intact,
+    write_segments,
+)
 from icre.gallery.staging import GALLERY, discard, remove_gallery, staging, staging_folder
 from icre.gallery.store import Gallery, ModelInfo
 from icre.gallery.table import ImageTable
@@ -113,6 +121,8 @@ def merge(
     if not any(len(one.images) for one in galleries):
         raise UserError(f"gallery {first.folder} and the others to merge have no images")
     known = first.images.keys()
+    for segment in first.segments:
+        require_intact(first.folder, segment)
     parts: list[tuple[Segment, np.ndarray]] = [(one, np.arange(len(one))) for one in first.segments]
     for other in galleries[1:]:
         other.check_model(first.manifest["model"]["sha256"], f"the model of {first.folder}")
@@ -127,6 +137,7 @@ def merge(
                     "--skip-existing to take it from the first"
                 )
             known.update(keys)
+            require_intact(other.folder, segment)
             parts.append((segment, np.flatnonzero(new)))
     config = (first.folder / CONFIG).read_text()
     model = ModelInfo(**first.manifest["model"], config=config)
