@@ -117,6 +117,9 @@ def test_a_path_that_does_not_fit_is_named():
             pattern.read(path)
     with pytest.raises(UserError, match=r"/a/20261301\.jpg: --pattern"):
         pattern.read("/a/20261301.jpg")
+    pattern = Pattern("{time:%Y%m%d%z}.jpg")
+    with pytest.raises(UserError, match=r"/a/00010101\+0100\.jpg: --pattern"):
+        pattern.read("/a/00010101+0100.jpg")  # before the year 1 in UTC
 
 
 def test_table_pattern_and_layout_in_this_order(tmp_path):
@@ -218,6 +221,17 @@ def test_filters_that_no_image_can_meet(options, said):
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         Filter.parse(**options).check([filtered()], "g")
     assert "\n" not in str(caught.value)
+
+
+def test_an_attribute_that_some_parts_do_not_have_is_empty_there():
+    """As of a gallery that was indexed before the attribute was known."""
+    old = Columns.of(ImageTable(["/a/3.jpg"], np.zeros(1, int), [""], [""]))
+    full = filtered().take(np.array([0, 2]))
+    filter = Filter.parse(where=["shift="])
+    filter.check([full, old], "g")
+    assert [filter.mask(part).tolist() for part in (full, old)] == [[False, False], [True]]
+    with pytest.raises(UserError, match="--where shift= : no image"):
+        filter.check([full], "g")
 
 
 def test_one_of_very_many_names_is_suggested():

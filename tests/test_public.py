@@ -75,6 +75,7 @@ def test_code_in_a_public_file_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+ONE_TENSOR = torch.zeros(1)
 ONE = {"thermal_module.thermal.conv1.weight": torch.zeros(64, 3, 7, 7)}
 
 
@@ -87,6 +88,10 @@ ONE = {"thermal_module.thermal.conv1.weight": torch.zeros(64, 3, 7, 7)}
         ("deen", {"net": ONE}, "no weight DEE.FC11.weight: its network is not that of DEEN"),
         ("mpanet", {"net": ONE}, "more than tensors"),
         ("mpanet", ONE, "no weight spatial_attention.weight"),
+        ("mpanet", {"spatial_attention.weight": torch.tensor(1.0)}, "other weights than"),
+        ("agw", {"net": {**ONE, "classifier.weight": torch.tensor(1.0)}}, "other weights than"),
+        ("agw", {"net": {**ONE, "NL_2": ONE_TENSOR}}, "other weights than"),
+        ("agw", {"net": {**ONE, "NL_2.x.weight": ONE_TENSOR}}, "other weights than"),
     ],
 )
 def test_files_of_others_are_refused(source, content, message, tmp_path):

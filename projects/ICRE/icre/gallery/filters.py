@@ -113,6 +113,8 @@ class Filter:
         names = [part.texts[column].names for part in parts if column in part.texts]
         chosen = frozenset(wanted)
         there = {name for one in names for name in one if name in chosen}
+        if any(len(part) and column not in part.texts for part in parts):
+            there.add("")  # as `mask` counts an attribute that a part of the rows does not have
         missing = [name for name in wanted if name not in there]
         if missing:
             known = {name for one in names for name in one}

@@ -80,7 +80,7 @@ class Pattern:
         if "time" in fields:
             try:
                 fields["time"] = from_datetime(datetime.strptime(fields["time"], self._format))
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise UserError(f"{path}: --pattern {self.text}: {error}") from None
         return fields
 

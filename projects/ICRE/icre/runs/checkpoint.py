@@ -289,9 +289,10 @@ def training_config(checkpoint: dict) -> dict[str, Any]:
 
 def _is_config(value: Any) -> bool:
     try:
-        return isinstance(value, str) and isinstance(parse_yaml(value, "config"), dict)
+        config = parse_yaml(value, "config") if isinstance(value, str) else None
     except UserError:
         return False
+    return isinstance(config, dict) and isinstance(config.get("DATASETS", {}), dict)
 
 
 def _is_state_dict(value: Any) -> bool:

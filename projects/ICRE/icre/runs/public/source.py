@@ -74,14 +74,20 @@ def read_public(path: str | Path, source: Source) -> tuple[list[str], dict[str, 
     except ValueError as error:
         raise UserError(f"checkpoint {path} cannot be read as plain tensors: {error}") from None
     state = _weights(content, source, path)
-    options = source.options(state)
-    if source.classifier in state:
-        options["MODEL.HEADS.NUM_CLASSES"] = str(len(state[source.classifier]))
     renamed: dict[str, Tensor] = {}
-    for name, value in state.items():
-        ours = source.rename(state, name)
-        if ours is not None:
-            renamed[ours] = value
+    try:
+        options = source.options(state)
+        if source.classifier in state:
+            options["MODEL.HEADS.NUM_CLASSES"] = str(len(state[source.classifier]))
+        for name, value in state.items():
+            ours = source.rename(state, name)
+            if ours is not None:
+                renamed[ours] = value
+    except (TypeError, ValueError, LookupError):  # names or shapes that its network cannot have
+        raise UserError(
+            f"checkpoint {path} has other weights than the network of {source.title}; choose "
+            "another --source"
+        ) from None
     return [word for pair in options.items() for word in pair], renamed
 
 
