@@ -368,6 +368,12 @@ SEPARATION = (*ICRE_PARTS, *MPANET, "MODEL.LOSSES.NAME", "('PartSeparationLoss',
             "ICG.VARIANT guided needs a head .* MODEL.HEADS.NAME PCBHead",
         ),
         ((*ICG_CLUES, *PCB), "ICG.MAPS clues needs a head .* MODEL.HEADS.NAME PCBHead"),
+        ((*ICG_CLUES, *MPANET), "ICG.MAPS clues needs a head .* MODEL.HEADS.NAME MPANetHead"),
+        ((*PCB, "MODEL.HEADS.CLS_LAYER", "CircleSoftmax"), "CircleSoftmax has no effect .* Linear"),
+        (
+            ("MODEL.HEADS.NAME", "EmbeddingHead", "MODEL.HEADS.TEST_NORM", "True"),
+            "TEST_NORM True has no effect on MODEL.HEADS.NAME EmbeddingHead",
+        ),
         (
             (*PCB, "MODEL.HEADS.TEST_FEAT", "both"),
             "HEADS.TEST_FEAT both .*NAME PCBHead: leave it after",

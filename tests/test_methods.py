@@ -132,6 +132,11 @@ def test_masked_parts_are_means_of_masked_maps():
     torch.testing.assert_close(found[:, 3], x.mean((2, 3)))
 
 
+def test_pcbs_strips_have_the_backbones_width_where_none_is_given():
+    cfg = load_config("SynthVI-S/pcb_r18.yml", [*SMALL, "MODEL.HEADS.EMBEDDING_DIM", "0"])
+    assert PCBHead(cfg).weight.shape == (6, 4, 512)
+
+
 def test_pcbs_strips_share_nothing():
     torch.manual_seed(0)
     head = PCBHead(feat_dim=5, embedding_dim=4, num_classes=3, parts=2, norm_type="BN").eval()

@@ -39,7 +39,9 @@ UNREAD: dict[str, dict[str, tuple]] = {
         "TEST_NORM": (False,),
         "NECK_FEAT": ("before",),
         "POOL_LAYER": _POOLS,
+        "CLS_LAYER": ("Linear",),
     },
+    **{name: {"TEST_NORM": (False,)} for name in STOCK_HEADS},
 }
 # What fast-reid's own meta-architectures know; they ignore any other name in silence.
 STOCK_LOSSES = {

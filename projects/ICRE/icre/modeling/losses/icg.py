@@ -129,10 +129,12 @@ def check(cfg: CfgNode) -> None:
             "MODEL.LOSSES.ICG.VARIANT guided compares features before the neck: "
             f"MODEL.HEADS.NECK_FEAT {heads.NECK_FEAT} does not fit it, take before"
         )
-    if heads.NAME == "PCBHead" and (node.VARIANT == "guided" or "clues" in node.MAPS):
+    if heads.NAME in ("PCBHead", "MPANetHead") and (
+        node.VARIANT == "guided" or "clues" in node.MAPS
+    ):
         what = "VARIANT guided" if node.VARIANT == "guided" else "MAPS clues"
         raise UserError(
             f"MODEL.LOSSES.ICG.{what} needs a head that pools a map to one feature, which "
-            "MODEL.HEADS.NAME PCBHead does not: take ICREHead"
+            f"MODEL.HEADS.NAME {heads.NAME} does not: take ICREHead"
         )
     margins_of(node.VARIANT, node.RHO1, node.RHO2)

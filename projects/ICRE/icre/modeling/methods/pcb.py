@@ -47,8 +47,11 @@ class PCBHead(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """The keywords of EmbeddingHead that it has, and MODEL.HEADS.PARTS."""
         stock = EmbeddingHead.from_config(cfg)
-        names = ("feat_dim", "embedding_dim", "num_classes", "norm_type")
-        return {**{name: stock[name] for name in names}, "parts": cfg.MODEL.HEADS.PARTS}
+        return {
+            **{name: stock[name] for name in ("feat_dim", "num_classes", "norm_type")},
+            "embedding_dim": stock["embedding_dim"] or stock["feat_dim"],
+            "parts": cfg.MODEL.HEADS.PARTS,
+        }
 
     def forward(
         self, features: Tensor, targets: Tensor | None = None
