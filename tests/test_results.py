@@ -1,5 +1,7 @@
 """Published records are of shipped specs; published tables are what the records give."""
 
+import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -43,12 +45,28 @@ def test_a_published_table_is_made_of_its_records(name, tmp_path):
     spec, where = f"configs/ablations/{name}.yml", ["--records", str(RECORDS)]
     assert ablate.main([spec, *where, "--out", str(tmp_path), "--table"]) == 0
     for file in ("table.md", "table.csv"):
-        assert (tmp_path / file).read_text() == (RESULTS / name / file).read_text(), file
+        made, published = tmp_path / file, RESULTS / name / file
+        assert without_speed(made) == without_speed(published), file
+
+
+def without_speed(table: Path) -> list[list[str]]:
+    """The cells of each line, but for images/s, which is measured when the table is made."""
+    lines = table.read_text().splitlines()
+    if table.suffix == ".csv":
+        rows = list(csv.reader(lines))
+    else:  # columns are as wide as their longest cell
+        rows = [[re.sub("^-+$", "-", cell.strip()) for cell in line.split("|")] for line in lines]
+    header = next(row for row in rows if len(row) > 1)
+    if "images/s" not in header:
+        return rows
+    place = header.index("images/s")
+    return [row[:place] + row[place + 1 :] if len(row) == len(header) else row for row in rows]
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_docs_show_the_table(name):
-    shown = "".join(page.read_text() for page in (RESULTS / "README.md", ROOT / "docs/speed.md"))
+    pages = (RESULTS / "README.md", ROOT / "docs/speed.md", ROOT / "docs/methods.md")
+    shown = "".join(page.read_text() for page in pages)
     rows = [
         line
         for line in (RESULTS / name / "table.md").read_text().splitlines()
