@@ -18,6 +18,8 @@ import torch
 import torchvision
 from tabulate import tabulate
 
+import icre.compat  # noqa: F401
+
 from fastreid.config import CfgNode
 
 from icre.benchmark.recipe_clone import CODES, SHIM, Code, call, prepare, scaled

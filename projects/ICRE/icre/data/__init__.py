@@ -1,1 +1,1 @@
-"""Data sets, transforms, samplers and loaders; the demo renderer."""
+"""Loading: data sets of images and tables, transforms, samplers, the image cache and loaders."""

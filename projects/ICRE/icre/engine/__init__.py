@@ -1,1 +1,1 @@
-"""Training: the trainer, its step, hooks, checkpoints and processes."""
+"""Training: the trainer, its steps, hooks, trackers of other tools, and processes."""

@@ -20,14 +20,6 @@ from icre.utils.device import one_gpu_each
 from icre.utils.errors import UserError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add fast-reid's arguments of a launch; `--dist-url auto` is for one machine."""
-    parser.add_argument("--num-gpus", type=int, default=1, help="processes on each machine")
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0, help="of this one, from 0")
-    parser.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of the first machine")
-
-
 def launch(main: Callable, args: argparse.Namespace, timeout: float, device: str = "auto") -> None:
     """Run `main(args)` in one process, in `args.num_gpus` per machine, or under torchrun.
 
@@ -36,7 +28,7 @@ def launch(main: Callable, args: argparse.Namespace, timeout: float, device: str
 
     Args:
         main: importable from the top of a module (the processes are spawned).
-        args: those of `add_arguments` are read; the default address is for one machine only.
+        args: those of `icre.commands.arguments.add_launch`; the default address is for one machine.
         timeout: seconds that a process waits for the others before it fails.
         device: MODEL.DEVICE.
 

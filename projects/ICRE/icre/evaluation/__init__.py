@@ -1,1 +1,1 @@
-"""Protocols, ranking metrics and the evaluation hook."""
+"""Protocols, metrics, re-ranking, comparison with intervals, features and ranking lists."""

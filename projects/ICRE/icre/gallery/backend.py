@@ -4,7 +4,7 @@
 tests of this contract, `tests/test_backends.py`, run on both.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,11 +109,7 @@ class Store(Protocol):
         """Differs once the gallery was changed; None: there is no gallery."""
 
     def add(
-        self,
-        images: ImageTable,
-        blocks: Iterable[np.ndarray],
-        skipped: Sequence[tuple[str, str]] = (),
-        progress: bool = True,
+        self, images: ImageTable, blocks: Iterable[np.ndarray], progress: bool = True
     ) -> Change:
         """Add N images with their features, in blocks of together (N, D); all or none.
 

@@ -1,6 +1,6 @@
 """The folder of a gallery, as a `Store`."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,10 @@ class FolderStore:
         return status(self.folder)
 
     def add(
-        self,
-        images: ImageTable,
-        blocks: Iterable[np.ndarray],
-        skipped: Sequence[tuple[str, str]] = (),
-        progress: bool = True,
+        self, images: ImageTable, blocks: Iterable[np.ndarray], progress: bool = True
     ) -> Change:
         """See `changes.add`."""
-        return changes.add(self.folder, images, blocks, skipped, progress)
+        return changes.add(self.folder, images, blocks, progress=progress)
 
     def remove(self, filter: Filter, reason: str = "") -> Change:
         """See `changes.remove`."""

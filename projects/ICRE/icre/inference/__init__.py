@@ -1,1 +1,1 @@
-"""Models of finished runs."""
+"""Models of finished runs: one image, a test set, a gallery, on one machine or many."""

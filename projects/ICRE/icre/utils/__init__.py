@@ -1,1 +1,1 @@
-"""Errors, files, command line, environment, checksum, choices, matlab files."""
+"""Errors, files and locks, command line, YAML and other formats, images, devices, environment."""

@@ -11,8 +11,6 @@ import torch
 
 import icre
 
-ENVIRONMENT = "environment.json"  # in a training's OUTPUT_DIR: `environment` and `precision`
-
 
 def environment() -> dict[str, Any]:
     """Versions, machine (CPU name, cores, GPU) and date in UTC."""

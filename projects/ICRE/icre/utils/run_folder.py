@@ -65,11 +65,6 @@ class RunFolder:
         """Checkpoint that was best on the validation identities (DATASETS.VALIDATION)."""
         return self.path / "model_best.pth"
 
-    @property
-    def last_tag(self) -> Path:
-        """Text file with the name of the newest checkpoint (fast-reid's)."""
-        return self.path / "last_checkpoint"
-
     def features(self, dataset: str = "") -> Path:
         """Test features; `dataset` is its name where several are tested."""
         return self.path / f"features{dataset and f'_{dataset}'}.npz"

@@ -16,7 +16,7 @@ finished when the state without it replaces that one:
 import hashlib
 import json
 import uuid
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +215,7 @@ class MilvusStore:
         return Addition(self.records, self._rows(state), digest_of(state, images, stamp))
 
     def add(
-        self,
-        images: ImageTable,
-        blocks: Iterable[np.ndarray],
-        skipped: Sequence[tuple[str, str]] = (),
-        progress: bool = True,
+        self, images: ImageTable, blocks: Iterable[np.ndarray], progress: bool = True
     ) -> Change:
         """Add N images with their features, in blocks of together (N, D); all or none."""
         new_images(self.open(), images, skip_existing=False)
