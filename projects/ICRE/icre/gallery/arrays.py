@@ -201,3 +201,28 @@ def no_unit_vector(features: np.ndarray) -> int | None:
         if len(wrong):
             return start + int(wrong[0])
     return None
+
+
+def require_fitting(
+    features: np.ndarray, dimensions: int, paths: Sequence[str], gallery: str
+) -> None:
+    """Check features before they get into a gallery.
+
+    Args:
+        features: (n, D).
+        dimensions: of the gallery.
+        paths: of the images, n where all are known.
+        gallery: its name.
+
+    Raises:
+        UserError: they have another dimension, or one is no unit vector.
+    """
+    if features.ndim != 2 or features.shape[1] != dimensions:
+        raise UserError(
+            f"features of {features.shape[-1]} dimensions do not fit gallery {gallery}, which has "
+            f"{dimensions}: use its model"
+        )
+    wrong = no_unit_vector(features)
+    if wrong is not None:
+        path = next(iter(paths[wrong:]), f"row {wrong}")
+        raise UserError(f"the feature of {path} is no unit vector")

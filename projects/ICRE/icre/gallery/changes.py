@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from icre.gallery import journal
-from icre.gallery.arrays import no_unit_vector
+from icre.gallery.arrays import require_fitting
 from icre.gallery.calibration import Calibration
 from icre.gallery.columns import Columns
 from icre.gallery.filters import Filter
@@ -107,15 +107,7 @@ def _fitting(
     """The blocks of features of images, each checked before it is passed on."""
     dimensions, start = gallery.manifest["dimensions"], 0
     for block in blocks:
-        if block.ndim != 2 or block.shape[1] != dimensions:
-            raise UserError(
-                f"features of {block.shape[-1]} dimensions do not fit gallery {gallery.name}, "
-                f"which has {dimensions}: use its model"
-            )
-        wrong = no_unit_vector(block)
-        if wrong is not None:
-            path = next(iter(images.paths[start + wrong :]), f"row {start + wrong}")
-            raise UserError(f"the feature of {path} is no unit vector")
+        require_fitting(block, dimensions, images.paths[start:], gallery.name)
         yield block
         start += len(block)
 

@@ -38,6 +38,22 @@ def _checksum(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def require_model(gallery: str, model: dict[str, Any], sha256: str, weights: str) -> None:
+    """Raise UserError unless a gallery's features are of a checkpoint.
+
+    Args:
+        gallery: its name.
+        model: its weights and their sha256.
+        sha256, weights: of the checkpoint.
+    """
+    if sha256 != model["sha256"]:
+        raise UserError(
+            f"{weights} is not the model of gallery {gallery} (SHA-256 {sha256[:12]}..., the "
+            f"gallery's is {model['sha256'][:12]}... from {model['weights']}): its features cannot "
+            "be compared; name that file, or index again"
+        )
+
+
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Replace a gallery's manifest; it is on the disk when this returns.
 

@@ -33,7 +33,7 @@ from icre.gallery.arrays import file_size, map_array, no_unit_vector
 from icre.gallery.calibration import Calibration
 from icre.gallery.exact import best, exact
 from icre.gallery.filters import Filter
-from icre.gallery.manifest import CONFIG, VERSION, Status, read_until_stable, status
+from icre.gallery.manifest import CONFIG, VERSION, Status, read_until_stable, require_model, status
 from icre.gallery.segments import Segment, StoredFeatures, StoredImages, open_segment
 from icre.utils.errors import UserError
 from icre.utils.files import sha256_of
@@ -231,13 +231,7 @@ class Gallery:
 
     def check_model(self, sha256: str, weights: str) -> None:
         """Raise UserError unless this is the SHA-256 of the checkpoint that the features are of."""
-        expected = self.manifest["model"]
-        if sha256 != expected["sha256"]:
-            raise UserError(
-                f"{weights} is not the model of gallery {self.folder} (SHA-256 {sha256[:12]}..., "
-                f"the gallery's is {expected['sha256'][:12]}... from {expected['weights']}): its "
-                "features cannot be compared; name that file, or index again"
-            )
+        require_model(self.name, self.manifest["model"], sha256, weights)
 
 
 def open_gallery(folder: str | Path) -> Gallery:

@@ -10,6 +10,7 @@ from icre.gallery.calibration import Calibration
 from icre.gallery.columns import Columns
 from icre.gallery.exact import exact
 from icre.gallery.filters import Filter
+from icre.gallery.manifest import require_model
 from icre.gallery.milvus.expressions import (
     among,
     both,
@@ -92,13 +93,7 @@ class MilvusGallery:
 
     def check_model(self, sha256: str, weights: str) -> None:
         """Raise UserError unless this is the SHA-256 of the checkpoint that the features are of."""
-        expected = self.state.model
-        if sha256 != expected.sha256:
-            raise UserError(
-                f"{weights} is not the model of gallery {self.name} (SHA-256 {sha256[:12]}..., "
-                f"the gallery's is {expected.sha256[:12]}... from {expected.weights}): its "
-                "features cannot be compared; name that file, or index again"
-            )
+        require_model(self.name, self.manifest["model"], sha256, weights)
 
     def on(self, device: Any) -> "MilvusGallery":
         """Milvus' machines search, not this one."""

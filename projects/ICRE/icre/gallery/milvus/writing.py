@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from icre.gallery import journal
-from icre.gallery.arrays import no_unit_vector
+from icre.gallery.arrays import require_fitting
 from icre.gallery.milvus.reading import Rows
 from icre.gallery.milvus.records import Pending, Records, State, Text
 from icre.gallery.milvus.rows import to_entities
@@ -155,14 +155,9 @@ class Addition:
             UserError: features of another dimension, or that are no unit vectors.
         """
         rows = self._rows
-        if features.shape != (len(images), rows.dimensions):
-            raise UserError(
-                f"features of {features.shape[-1]} dimensions do not fit gallery "
-                f"{self._records.name}, which has {rows.dimensions}: use its model"
-            )
-        wrong = no_unit_vector(features)
-        if wrong is not None:
-            raise UserError(f"the feature of {images.paths[wrong]} is no unit vector")
+        require_fitting(features, rows.dimensions, images.paths, self._records.name)
+        if len(features) != len(images):
+            raise ValueError(f"{len(features)} features for {len(images)} images")
         if time.monotonic() - self._beat > _BEAT:
             require_mine(self._records, self._state)
             pending = self._state.pending
