@@ -53,8 +53,8 @@ class Options:
         epochs: of both, in place of the code's.
         workers: of their loader.
         device: MODEL.DEVICE of ours; theirs takes a GPU where there is one.
-        opts: KEY VALUE, over the config file's. Of theirs are set by the config: image size, batch
-            and the weights to start from (MODEL.BACKBONE.PRETRAIN and PRETRAIN_PATH).
+        opts: KEY VALUE, over the config file's. Of theirs are set by the config: image size, batch,
+            learning rate and the weights to start from (MODEL.BACKBONE.PRETRAIN, PRETRAIN_PATH).
     """
 
     code: str
@@ -173,6 +173,7 @@ def train_theirs(options: Options, code: Code, copy: Path, seed: int) -> Path:
         words += ["--img_h", height, "--img_w", width]
         words += ["--batch-size", cfg.SOLVER.IMS_PER_BATCH // 2 // cfg.DATALOADER.NUM_INSTANCE]
         words += ["--num_pos", cfg.DATALOADER.NUM_INSTANCE]
+        words += ["--lr", cfg.SOLVER.BASE_LR * cfg.SOLVER.HEADS_LR_FACTOR]  # of the new layers
         start = starting_weights(options.out, cfg, seed)
         call(
             [sys.executable, SHIM, "train", weights, start, *words], copy, f"train.py, seed {seed}"

@@ -264,7 +264,7 @@ def _recipe_arguments(sub: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="KEY VALUE",
-        help="of our config, which gives theirs image size, batch and MODEL.BACKBONE.PRETRAIN_PATH",
+        help="of our config; it gives theirs image size, batch, rate and pretrained weights",
     )
 
 
