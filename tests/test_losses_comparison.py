@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fastreid.modeling.losses import triplet_loss
 
@@ -68,6 +69,27 @@ def test_weighted_regularized_triplet_by_hand():
     expected = sum(math.log1p(e(gap)) for gap in gaps) / 3
     found = weighted_regularized_triplet(f, ids(0, 0, 1)).item()
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 10, 40])
+def test_weighted_regularized_triplet_with_the_public_codes_epsilon(scale):
+    """Their softmax, line by line (loss.py: softmax_weights, TripletLoss_WRT), in float64."""
+    f = scale * random_batch(8)[0].double()
+    targets = torch.arange(24) // 4
+    same = (targets[:, None] == targets[None]).double()
+    distances = torch.cdist(f, f)
+
+    def weights(x, mask):
+        shifted = torch.exp(x - (x * mask).amax(dim=1, keepdim=True)) * mask
+        return shifted / (shifted.sum(dim=1, keepdim=True) + 1e-6)
+
+    positive = (weights(distances * same, same) * distances).sum(dim=1)
+    negative = (weights(-distances * (1 - same), 1 - same) * distances).sum(dim=1)
+    expected = F.softplus(positive - negative).mean()
+    found = weighted_regularized_triplet(f, targets, 1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    exact = weighted_regularized_triplet(f, targets)
+    assert exact <= found + 1e-6 and (exact < 0.9 * found) == (scale >= 10)
 
 
 def test_weighted_regularized_triplet_is_fast_reids_on_a_full_batch():

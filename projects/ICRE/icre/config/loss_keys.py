@@ -61,6 +61,14 @@ LOSSES = (
         minimum=0,
         source=AGW,
     ),
+    Key(
+        "MODEL.LOSSES.WRT.EPSILON",
+        0.0,
+        "in the denominator of the negatives' weights; the public code has 1e-6, by which the loss "
+        "does not push while all negatives are more than some 14 units away",
+        minimum=0,
+        source=AGW,
+    ),
     Key("MODEL.LOSSES.WRT.NORM", False, "L2-normalise the features first"),
     Key(
         "MODEL.LOSSES.SQUARED_DIFFERENCE.SCALE",

@@ -3,6 +3,8 @@
 For comparison with ICG. Written from the paper and checked against the authors' public code.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ from icre.modeling.losses.feature_loss import ConfiguredLoss, FeatureLoss
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
-def weighted_regularized_triplet(features: Tensor, targets: Tensor) -> Tensor:
+def weighted_regularized_triplet(features: Tensor, targets: Tensor, epsilon: float = 0.0) -> Tensor:
     """mean_i log(1 + exp(sum_p w_ip d_ip - sum_n w_in d_in)).
 
     w_ip = softmax of d_ip over i's positives (itself among them, as in the authors' code),
@@ -22,16 +24,23 @@ def weighted_regularized_triplet(features: Tensor, targets: Tensor) -> Tensor:
     Args:
         features: (B, D).
         targets: (B,) identities.
+        epsilon: as in `weighted_distances`.
 
     Returns:
         The loss, 0-d.
     """
-    positive, negative, counted = weighted_distances(features, targets)
+    positive, negative, counted = weighted_distances(features, targets, epsilon)
     return masked_mean(F.softplus(positive - negative), counted)
 
 
-def weighted_distances(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def weighted_distances(
+    features: Tensor, targets: Tensor, epsilon: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """The sums over p and n of `weighted_regularized_triplet`.
+
+    With an epsilon w_in = exp(-d_in) / (sum_m exp(-d_im) + epsilon), as in the authors' code, where
+    it is 1e-6. Once all negatives are more than -log(epsilon) away, some 14 units, these weights
+    vanish, and with them the push: positives are pulled together alone.
 
     Returns:
         sum_p w_ip d_ip and sum_n w_in d_in, (B,) each; (B,) bool, the image has a negative.
@@ -40,6 +49,9 @@ def weighted_distances(features: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     distances = pairwise_distances(features, features)  # (B, B)
     positive = (_softmax(distances, same_id) * distances).sum(dim=1)
     negative = (_softmax(-distances, ~same_id) * distances).sum(dim=1)
+    if epsilon:
+        total = (-distances).masked_fill(same_id, -torch.inf).logsumexp(dim=1)
+        negative = negative * torch.sigmoid(total - math.log(epsilon))
     return positive, negative, (~same_id).any(dim=1)
 
 
@@ -55,6 +67,7 @@ class WeightedRegularizedTriplet(FeatureLoss):
     `weighted_regularized_triplet`; it has no margin and is never 0.
 
     Args:
+        epsilon: see `weighted_distances`; 0: exact, 1e-6: as the authors' code.
         normalize, gather: see `FeatureLoss`.
 
     Call it as `loss(features (B, C), labels (B,), modalities (B,))`; see `FeatureLoss.forward`.
@@ -66,12 +79,14 @@ class WeightedRegularizedTriplet(FeatureLoss):
     tensor(0.4794)
     """
 
-    def __init__(self, *, normalize: bool = False, gather: bool = False):
-        super().__init__(normalize=normalize, gather=gather)
+    epsilon: float
+
+    def __init__(self, epsilon: float = 0.0, *, normalize: bool = False, gather: bool = False):
+        super().__init__(normalize=normalize, gather=gather, epsilon=epsilon)
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """One term."""
-        return {"wrt": weighted_regularized_triplet(features, labels)}
+        return {"wrt": weighted_regularized_triplet(features, labels, self.epsilon)}
 
 
 @LOSS_REGISTRY.register()
