@@ -283,11 +283,33 @@ def test_a_second_writer_is_told_of_the_first(tmp_path):
         for change in (STEPS["add"], STEPS["remove"]):
             with pytest.raises(UserError, match="process 7 on elsewhere is changing gallery"):
                 change(store)
+        assert store.removals(99) == []  # the removal that was refused is not in the log
         assert "runs in an addition" in store.leftovers()
         old = theirs.model_copy(update={"beat": time.time() - 3600})
         store.records.write_state(state.model_copy(update={"pending": old}))
         STEPS["add"](store)
         assert len(store.open().images) == 14 and not store.leftovers()
+
+
+def test_a_removal_that_another_change_overtakes_is_not_pending(tmp_path, monkeypatch):
+    with lite(tmp_path) as store:
+        fill(store, people(8), vectors(8))
+        original = store.open
+
+        def opened():
+            gallery = original()
+            monkeypatch.setattr(store, "open", original)
+            STEPS["add"](store)  # between the look at the gallery and the removal
+            return gallery
+
+        monkeypatch.setattr(store, "open", opened)
+        with pytest.raises(UserError, match="was changed meanwhile: repeat the command"):
+            STEPS["remove"](store)
+        assert not store.leftovers() and store.removals(99) == []
+        store.add(people(2, 40), [vectors(2, 5)])
+        assert len(store.open().images) == 16 and store.removals(99) == []
+        STEPS["remove"](store)
+        assert [entry["reason"] for entry in store.removals(99)] == ["--identity person 1; asked"]
 
 
 def test_a_killed_addition_is_dropped_by_another_change(tmp_path):

@@ -45,11 +45,11 @@ from icre.gallery.milvus.rows import (
 from icre.gallery.milvus.writing import (
     Addition,
     begin,
+    begin_removal,
     digest_of,
     finish_removal,
     is_alive,
     logged_rows,
-    removal_name,
 )
 from icre.gallery.store import ModelInfo
 from icre.gallery.table import ImageTable
@@ -251,11 +251,7 @@ class MilvusStore:
             "keys": keys,
             "rows": [images.row(row) for row in range(len(images))],
         }
-        name = f"{removal_name(gallery.version + 1)}-{uuid.uuid4().hex[:8]}"
-        log = self.records.write(name, json.dumps(entry))
-        state = begin(self.records, rows, removed=log)
-        if state.version != gallery.version:
-            raise UserError(f"gallery {self.name} was changed meanwhile: repeat the command")
+        state = begin_removal(self.records, rows, entry)
         finish_removal(self.records, rows, state)
         return self._removed(images)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from icre.gallery import journal
 from icre.gallery.arrays import require_fitting
+from icre.gallery.backend import StoreUnavailable
 from icre.gallery.milvus.reading import Rows
 from icre.gallery.milvus.records import Pending, Records, State, Text
 from icre.gallery.milvus.rows import to_entities
@@ -74,6 +75,28 @@ def begin(records: Records, rows: Rows, digest: str = "", removed: Text | None =
     state = state.model_copy(update={"pending": mine})
     records.write_state(state)
     require_mine(records, state)
+    return state
+
+
+def begin_removal(records: Records, rows: Rows, entry: dict[str, Any]) -> State:
+    """As `begin`, with an entry of the log of removals: its version is the one that is removed to.
+
+    Raises:
+        UserError: another process changes the gallery, or has changed it; nothing is removed then.
+    """
+    name = f"{removal_name(entry['version'])}-{uuid.uuid4().hex[:8]}"
+    log = records.write(name, json.dumps(entry))
+    try:
+        state = begin(records, rows, removed=log)
+    except StoreUnavailable:
+        raise  # the removal may be pending: the next change finishes it
+    except UserError:
+        records.delete(log)
+        raise
+    if state.version + 1 != entry["version"]:
+        records.write_state(state.model_copy(update={"pending": None}))
+        records.delete(log)
+        raise UserError(f"gallery {records.name} was changed meanwhile: repeat the command")
     return state
 
 
