@@ -202,6 +202,8 @@ def train_ours(options: Options, code: Code, copy: Path, seed: int) -> Path:
         steps = [scaled(drop, factor) - warmup + 1 for drop in code.drops]
         words += ["SOLVER.MAX_EPOCH", options.epochs, "SOLVER.WARMUP_EPOCHS", float(warmup)]
         words += ["SOLVER.STEPS", str(steps)]
+        # theirs stands still at (epoch + 1) / warmup; a line from 1 / warmup has the same mean
+        words += ["SOLVER.WARMUP_FACTOR", 1 / warmup]
     words = ["--config-file", options.config_file, *words]
     call([sys.executable, "-m", "icre", "train", *words], Path.cwd(), f"icre train, seed {seed}")
     return features
