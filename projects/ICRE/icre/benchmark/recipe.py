@@ -80,7 +80,7 @@ def run(options: Options, watch: Watch | None = None) -> dict[str, Any]:
 
     Raises:
         UserError: the clone is another code's, the data set is missing or has fewer than RANKS test
-            identities, or a training failed.
+            identities, pretrained weights do not fit, or a training failed.
     """
     code = CODES[options.code]
     cfg = options.config()
@@ -102,6 +102,8 @@ def run(options: Options, watch: Watch | None = None) -> dict[str, Any]:
             "config": cfg.dump(),
         },
     )
+    for seed in options.seeds:
+        starting_weights(options.out, cfg, seed)
     copy = prepare(
         options.clone, options.data, options.out, code, tuple(cfg.INPUT.SIZE_TRAIN), options.epochs
     )
