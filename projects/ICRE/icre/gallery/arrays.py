@@ -38,10 +38,14 @@ def require_unchanged(folder: Path, path: Path, sha256: str) -> None:
             "gallery was changed meanwhile, else index again"
         ) from None
     if found != sha256:
-        raise UserError(
-            f"gallery {folder} is damaged: {path.relative_to(folder)}: it is not as it was written "
-            "(its SHA-256 differs); index again"
-        )
+        raise damage(folder, path, "it is not as it was written (its SHA-256 differs)")
+
+
+def damage(folder: Path, path: Path, what: str) -> UserError:
+    """The error that a file or folder of a gallery is damaged."""
+    return UserError(
+        f"gallery {folder} is damaged: {path.relative_to(folder)}: {what}; index again"
+    )
 
 
 class HashedFile:

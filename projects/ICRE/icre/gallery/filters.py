@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -128,6 +129,14 @@ class Filter:
                 f"there is {listed or 'no ' + column + ' known'}"
             )
 
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(fnmatch.translate, self.path)))
+
+    def fits(self, path: str) -> bool:
+        """Whether a path meets one of the patterns; without any each does."""
+        return self._pattern.match(path) is not None
+
     def mask(self, part: Columns) -> np.ndarray:
         """(N,) which images meet all conditions."""
         result = np.ones(len(part), dtype=bool)
@@ -153,8 +162,7 @@ class Filter:
             rows = np.flatnonzero(result)
             whole = len(rows) == len(part)
             paths = part.paths if whole else (part.paths[int(row)] for row in rows)
-            pattern = re.compile("|".join(map(fnmatch.translate, self.path)))
-            result[rows] = [pattern.match(path) is not None for path in paths]
+            result[rows] = [self.fits(path) for path in paths]
         return result
 
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from icre.gallery.arrays import no_unit_vector, require_unchanged
+from icre.gallery.arrays import damage, no_unit_vector, require_unchanged
 from icre.gallery.manifest import CONFIG, FORMAT
 from icre.gallery.segments import SEGMENTS
 from icre.gallery.store import INDEX_FOLDER, Gallery
 from icre.gallery.versions import leftovers
-from icre.utils.errors import UserError
 
 
 def verify(gallery: Gallery) -> tuple[int, list[Path]]:
@@ -33,14 +32,14 @@ def verify(gallery: Gallery) -> tuple[int, list[Path]]:
             if row is not None:
                 raise ValueError(f"row {row} is no unit vector")
         except ValueError as error:
-            raise _damage(gallery, below, str(error)) from None
+            raise damage(gallery.folder, below, str(error)) from None
     slots = gallery.stored.slots if gallery.stored else None
     if slots is not None:
         live = np.sort(slots[slots >= 0])
         if not np.array_equal(live, np.arange(gallery.stored.rows)):
-            raise _damage(gallery, gallery.folder / INDEX_FOLDER, "two vectors have one row")
+            raise damage(gallery.folder, gallery.folder / INDEX_FOLDER, "two vectors have one row")
     if len(gallery.images.keys()) < len(gallery.images):
-        raise _damage(gallery, gallery.folder / SEGMENTS, "an image is there twice")
+        raise damage(gallery.folder, gallery.folder / SEGMENTS, "an image is there twice")
     return len(files), leftovers(gallery)
 
 
@@ -60,8 +59,3 @@ def _files(gallery: Gallery) -> Iterator[tuple[Path, str]]:
         yield path, entry["file"]["sha256"]
         if entry["slots"]:
             yield path.with_suffix(".npy"), entry["slots"]["sha256"]
-
-
-def _damage(gallery: Gallery, path: Path, what: str) -> UserError:
-    name = path.relative_to(gallery.folder)
-    return UserError(f"gallery {gallery.folder} is damaged: {name}: {what}; index again")

@@ -1,6 +1,5 @@
 """Filters in Milvus' language."""
 
-import fnmatch
 from collections.abc import Iterable
 
 import numpy as np
@@ -67,11 +66,6 @@ def has_attribute(name: str) -> str:
 def is_exact(filter: Filter) -> bool:
     """Whether `expression` says all: LIKE knows `*` of the patterns of paths, and no more."""
     return not any(set(one) & set("?[") for one in filter.path)
-
-
-def fits(filter: Filter, path: str) -> bool:
-    """Whether a path meets the patterns of a filter."""
-    return any(fnmatch.fnmatchcase(path, one) for one in filter.path)
 
 
 def _attribute(name: str, value: str) -> str:

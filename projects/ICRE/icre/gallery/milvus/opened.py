@@ -11,15 +11,7 @@ from icre.gallery.columns import Columns
 from icre.gallery.exact import exact
 from icre.gallery.filters import Filter
 from icre.gallery.manifest import require_model
-from icre.gallery.milvus.expressions import (
-    among,
-    both,
-    expression,
-    fits,
-    has,
-    has_attribute,
-    is_exact,
-)
+from icre.gallery.milvus.expressions import among, both, expression, has, has_attribute, is_exact
 from icre.gallery.milvus.reading import MOST, Rows, StoredFeatures, StoredImages
 from icre.gallery.milvus.records import State
 from icre.gallery.milvus.rows import COLUMNS, FEATURE, KINDS, to_table, to_vectors
@@ -195,7 +187,7 @@ class MilvusGallery:
                 f"and []: name further conditions that leave {PATTERN_ROWS}, or use * alone"
             )
         blocks = self.rows.each(condition, ["path"])
-        return [row["key"] for block in blocks for row in block if fits(filter, row["path"])]
+        return [row["key"] for block in blocks for row in block if filter.fits(row["path"])]
 
 
 def _names(filter: Filter) -> list[tuple[str, str]]:
