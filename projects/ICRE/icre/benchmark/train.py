@@ -20,8 +20,9 @@ from icre.utils.environment import environment
 def run(options: Options, with_profile: bool = False, watch: Watch | None = None) -> dict[str, Any]:
     """Time all loops; returns the result.
 
-    The images per second are of whole runs of steps that nothing interrupts. The split comes from
-    further steps that wait for the device between their parts; it adds up to those steps' time.
+    The images per second are of whole runs of steps that nothing interrupts; further views of an
+    image (INPUT.VIEWS) are not counted. The split comes from further steps that wait for the device
+    between their parts; it adds up to those steps' time.
 
     Args:
         options: of the speed benchmarks.

@@ -16,6 +16,7 @@ from icre.engine.setup import start_run
 from icre.engine.trackers import check_trackers
 from icre.engine.trainer import Trainer
 from icre.evaluation.records import UNTRAINED
+from icre.modeling.pretrained import without_pretrained
 from icre.runs import output
 from icre.runs.checkpoint import SafeCheckpointer
 from icre.runs.resume import check_split
@@ -89,8 +90,7 @@ def work(args: argparse.Namespace) -> None:
 
 
 def _evaluate(cfg: CfgNode) -> None:
-    cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN = False  # MODEL.WEIGHTS holds the whole model
+    cfg = without_pretrained(cfg)  # MODEL.WEIGHTS holds the whole model
     cfg.freeze()
     model = Trainer.build_model(cfg)
     checkpointer = SafeCheckpointer(model)

@@ -8,7 +8,7 @@ import numpy as np
 
 from icre.datasets import files
 from icre.datasets.sysu import CAMERA_MODALITY, TEST_IDENTITIES, matlab_integers, matlab_variable
-from icre.utils.errors import UserError
+from icre.utils.errors import UserError, first_line
 from icre.utils.matfile import MOST_CELLS
 from icre.utils.unpack import unpacking_limit
 
@@ -96,8 +96,8 @@ def _read_cells(path: Path, name: str) -> list[np.ndarray]:
         with h5py.File(path, "r") as file:
             return _hdf5_cells(file, name, unpacking_limit(path.stat().st_size))
     except Exception as error:  # h5py raises a dozen kinds on a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a readable MATLAB file ({reason})") from None
+        message = f"{path}: not a readable MATLAB file ({first_line(error)})"
+        raise UserError(message) from None
 
 
 def _hdf5_cells(file: Any, name: str, limit: int) -> list[np.ndarray]:

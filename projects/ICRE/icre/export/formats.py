@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from icre.modality import NAMES
-from icre.utils.errors import UserError
+from icre.utils.errors import UserError, first_line
 
 OPSET = 20
 MAX_BYTES = 2**31  # protobuf's limit
@@ -155,13 +155,9 @@ def _open(path: Path, trust_torchscript: bool) -> tuple[Runner, Metadata]:
             raise ValueError(f"{size} bytes are more than {MAX_BYTES}")
         run, metadata = chosen.read(path)
     except Exception as error:  # each runtime has exceptions of its own
-        raise UserError(f"{path} cannot be read: {_reason(error)}") from None
+        raise UserError(f"{path} cannot be read: {first_line(error)[:150]}") from None
     _check_metadata(path, metadata)
     return run, metadata
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:150]
 
 
 def _check_metadata(path: Path, metadata: Metadata) -> None:
@@ -186,7 +182,7 @@ def _checked(run: Runner, path: Path) -> Runner:
         try:
             features = np.asarray(run(images, *more))
         except Exception as error:  # each runtime has exceptions of its own
-            raise UserError(f"{path} cannot be run: {_reason(error)}") from None
+            raise UserError(f"{path} cannot be run: {first_line(error)[:150]}") from None
         if features.ndim != 2 or len(features) != len(images) or features.dtype != np.float32:
             raise UserError(
                 f"{path} computes {features.dtype} {features.shape} of {len(images)} images, not "

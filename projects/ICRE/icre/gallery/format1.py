@@ -15,6 +15,7 @@ from icre.gallery.manifest import FEATURES, IMAGES, INDEX, MANIFEST
 from icre.gallery.segments import Segment
 from icre.gallery.table import ImageTable
 from icre.modality import NAMES
+from icre.utils.errors import first_line
 from icre.utils.files import sha256_of
 
 COLUMNS = ("path", "modality", "camera", "identity")
@@ -52,7 +53,7 @@ def _read_index(path: Path, kind: str, count: int, dimensions: int) -> faiss.Ind
     try:
         index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
-        raise ValueError(f"{INDEX} is no index ({str(error).splitlines()[0][-100:]})") from None
+        raise ValueError(f"{INDEX} is no index ({first_line(error)[-100:]})") from None
     try:
         indexes.check(kind, index, count, dimensions, count)
     except ValueError as error:

@@ -14,7 +14,7 @@ import torch
 
 from icre.gallery.arrays import BLOCK
 from icre.gallery.exact import best
-from icre.utils.errors import UserError
+from icre.utils.errors import UserError, first_line
 from icre.utils.faiss_gpu import faiss_on, require_one_package, resources
 from icre.utils.progress import progress_bar
 
@@ -240,7 +240,7 @@ def load(
     try:
         index = faiss.read_index(path, faiss.IO_FLAG_SKIP_STORAGE if graph else flags)
     except (RuntimeError, MemoryError) as error:
-        raise ValueError(f"it is no index ({str(error).splitlines()[0][-100:]})") from None
+        raise ValueError(f"it is no index ({first_line(error)[-100:]})") from None
     check(kind, index, count, dimensions, held)
     if graph:
         neighbors = faiss.vector_to_array(index.hnsw.neighbors)

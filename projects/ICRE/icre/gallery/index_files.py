@@ -12,7 +12,7 @@ from icre.gallery import index as indexes
 from icre.gallery.arrays import HashedFile, require_unchanged, write_array
 from icre.gallery.manifest import VERSION
 from icre.gallery.segments import StoredFeatures, open_segment
-from icre.gallery.store import INDEX_FOLDER, Gallery, open_index
+from icre.gallery.store import Gallery, index_files, open_index
 
 # Images behind the index are compared one by one; beyond so many, and this share of those in the
 # index, it is built anew.
@@ -66,29 +66,26 @@ def index_without(gallery: Gallery, mask: np.ndarray, version: int) -> dict[str,
     if not (slots >= 0).any():
         return None
     kind, folder, name = gallery.manifest["index"], gallery.folder, f"{version}-0"
+    (old, old_rows), (new, new_rows) = (index_files(folder, one) for one in (entry["name"], name))
     if stored.slots is not None:
-        old = folder / INDEX_FOLDER / f"{entry['name']}.npy"
-        require_unchanged(folder, old, entry["slots"]["sha256"])
+        require_unchanged(folder, old_rows, entry["slots"]["sha256"])
     if kind == "hnsw":
-        _link(folder, entry["name"], name)
+        _link(old, new)
         file = entry["file"]
     else:
-        old = folder / INDEX_FOLDER / f"{entry['name']}.faiss"
         require_unchanged(folder, old, entry["file"]["sha256"])
         own = open_index(folder, gallery.manifest, gallery.segments, mapped=False)
         indexes.remove(kind, own.index, np.flatnonzero(gone))
         file = save_index(folder, name, kind, own.index)
-    path = folder / INDEX_FOLDER / f"{name}.npy"
     return entry | {
         "name": name,
         "rows": int((slots >= 0).sum()),
         "file": file,
-        "slots": write_array(path, slots.astype(np.int64)),
+        "slots": write_array(new_rows, slots.astype(np.int64)),
     }
 
 
-def _link(folder: Path, old: str, new: str) -> None:
-    source, target = (folder / INDEX_FOLDER / f"{name}.faiss" for name in (old, new))
+def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without links
@@ -97,7 +94,7 @@ def _link(folder: Path, old: str, new: str) -> None:
 
 def save_index(folder: Path, name: str, kind: str, index: faiss.Index) -> dict[str, Any]:
     """Write an index of a gallery; returns its file's size and checksum."""
-    path = folder / INDEX_FOLDER / f"{name}.faiss"
+    path, _ = index_files(folder, name)
     path.parent.mkdir(exist_ok=True)
     with HashedFile(path) as file:
         indexes.save(kind, index, file.write)

@@ -271,6 +271,11 @@ def open_gallery(folder: str | Path) -> Gallery:
         raise UserError(f"gallery {folder} is damaged: {error}; index again") from None
 
 
+def index_files(folder: Path, name: str) -> tuple[Path, Path]:
+    """The files of an index: its vectors, and the rows that they have after a removal."""
+    return folder / INDEX_FOLDER / f"{name}.faiss", folder / INDEX_FOLDER / f"{name}.npy"
+
+
 def open_index(
     folder: Path, manifest: dict[str, Any], segments: list[Segment], mapped: bool = True
 ) -> StoredIndex | None:
@@ -283,16 +288,16 @@ def open_index(
     entry, kind, dimensions = manifest["index_file"], manifest["index"], manifest["dimensions"]
     if entry is None:
         return None
-    path = folder / INDEX_FOLDER / f"{entry['name']}.faiss"
-    for file, info in ((path, entry["file"]), (path.with_suffix(".npy"), entry["slots"])):
+    path, rows = index_files(folder, entry["name"])
+    for file, info in ((path, entry["file"]), (rows, entry["slots"])):
         if info is not None and file_size(file) != info["bytes"]:
             raise ValueError(f"{file.name} has another size than it was written with")
     slots = None
     if entry["slots"] is not None:
-        slots = map_array(path.with_suffix(".npy"), np.int64, [entry["vectors"]])
+        slots = map_array(rows, np.int64, [entry["vectors"]])
         live = slots[slots >= 0]
         if len(live) != entry["rows"] or (len(live) and live.max() >= entry["rows"]):
-            raise ValueError(f"{path.stem}.npy does not name {entry['rows']} rows")
+            raise ValueError(f"{rows.name} does not name {entry['rows']} rows")
     try:
         index = indexes.load(kind, str(path), entry["vectors"], dimensions, entry["rows"], mapped)
     except ValueError as error:

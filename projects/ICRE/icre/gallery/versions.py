@@ -29,7 +29,7 @@ from icre.gallery.manifest import (
     write_manifest,
 )
 from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, write_segments
-from icre.gallery.store import INDEX_FOLDER, Gallery, open_gallery
+from icre.gallery.store import INDEX_FOLDER, Gallery, index_files, open_gallery
 from icre.utils.errors import UserError, printable
 from icre.utils.lock import locked
 
@@ -75,8 +75,9 @@ def leftovers(gallery: Gallery) -> list[Path]:
     folder, manifest = gallery.folder, gallery.manifest
     segments = {entry["name"] for entry in manifest.get("segments", [])}
     entry = manifest.get("index_file")
-    index = {f"{entry['name']}.faiss"} if entry else set()
-    index |= {f"{entry['name']}.npy"} if entry and entry["slots"] else set()
+    path, rows = index_files(folder, entry["name"]) if entry else (None, None)
+    index = {path.name} if entry else set()
+    index |= {rows.name} if entry and entry["slots"] else set()
     found = [
         path
         for name, known in ((SEGMENTS, segments), (INDEX_FOLDER, index))

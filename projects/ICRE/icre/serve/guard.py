@@ -1,7 +1,6 @@
 """What each request passes before a route sees it: who asks, how much, how long; and the audit."""
 
 import asyncio
-import ipaddress
 import logging
 from time import perf_counter
 from typing import Any
@@ -16,6 +15,7 @@ from icre.serve.limits import RETRY_AFTER, Limits
 from icre.serve.metrics import Metrics
 from icre.serve.replies import Json
 from icre.serve.tokens import ANYBODY, Tokens
+from icre.utils.secret import is_loopback
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -35,14 +35,6 @@ _HEADERS = {
     "Permissions-Policy": "geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _split(address: str) -> SplitResult:

@@ -11,13 +11,13 @@ from icre.gallery.backend import Store
 from icre.inference.galleries import open_with_model
 from icre.serve.app import Service
 from icre.serve.audit import Audit
-from icre.serve.guard import is_loopback
 from icre.serve.limits import Limits
 from icre.serve.metrics import Metrics
 from icre.serve.model import Model
 from icre.serve.served import ServedGallery
 from icre.serve.tokens import VARIABLE, Tokens, read_tokens
 from icre.utils.errors import UserError
+from icre.utils.secret import is_loopback
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,13 @@
 
 import hashlib
 import hmac
-import logging
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from icre.utils.errors import UserError
-from icre.utils.files import read_bytes
-
-logger = logging.getLogger("fastreid.icre")
+from icre.utils.secret import read_secret
 
 VARIABLE = "ICRE_TOKENS"
 RIGHTS = ("read", "write")
@@ -89,13 +85,7 @@ def read_tokens(path: str | Path | None) -> Tokens:
     if path is None:
         text = os.environ.get(VARIABLE)
         return Tokens(text.replace(";", "\n").splitlines(), VARIABLE) if text else Tokens()
-    try:
-        text = read_bytes(path, 2**20).decode()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: no UTF-8 text") from None
-    if os.stat(path).st_mode & stat.S_IROTH:
-        logger.warning("%s can be read by everybody on this machine: chmod 600", path)
-    return Tokens(text.splitlines(), str(path))
+    return Tokens(read_secret(path).splitlines(), str(path))
 
 
 def _hash(token: str) -> bytes:

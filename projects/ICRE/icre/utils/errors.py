@@ -18,6 +18,11 @@ def printable_lines(text: str) -> str:
     return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an exception's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class UserError(ValueError):
     """Bad input. The message is one line that names the file, key or value and what to do.
 

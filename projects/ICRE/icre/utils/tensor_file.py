@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from icre.utils.errors import first_line
+
 MAX_BYTES = 16 * 2**30  # of a file: more than the checkpoint of any model that this project builds
 MAX_ENTRIES = 10_000_000  # values in all lists and dicts together
 MAX_DEPTH = 30  # of lists and dicts inside each other
@@ -59,7 +61,7 @@ def read_tensor_file(path: str | Path, skip_numpy: bool = False) -> Any:
         with torch.serialization.safe_globals(allowed):
             content = _load(path)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0][:150]
+        reason = first_line(error).split(". ")[0][:150]
         raise ValueError(reason) from None
     _check_values(content)
     return content

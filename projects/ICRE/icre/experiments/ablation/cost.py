@@ -8,6 +8,7 @@ from fastreid.config import CfgNode
 
 from icre.inference.cost import analyze, some_batch
 from icre.modeling.build import build_model
+from icre.modeling.pretrained import without_pretrained
 from icre.runs.checkpoint import CLASSIFIER
 
 BATCH = 32  # images of a timed pass
@@ -24,9 +25,7 @@ def model_cost(cfg: CfgNode) -> dict[str, float]:
         {"parameters": without those of classifiers, "macs": multiply-accumulates per image,
         "images_per_second": of one thread}.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg = without_pretrained(cfg)
     cfg.MODEL.HEADS.NUM_CLASSES = 1  # known by a training alone
     model = build_model(cfg, "cpu").eval()
     parameters = sum(p.numel() for key, p in model.named_parameters() if not CLASSIFIER.match(key))

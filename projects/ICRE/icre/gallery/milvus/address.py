@@ -2,14 +2,12 @@
 
 import logging
 import os
-import stat
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from icre.utils.errors import UserError
-from icre.utils.files import read_bytes
+from icre.utils.secret import is_loopback, read_secret
 
 logger = logging.getLogger("fastreid.icre")
 
@@ -62,7 +60,7 @@ def parse_address(
         if ca and not Path(ca).is_file():
             raise UserError(f"--store-ca {ca}: there is no such file")
         token = _token(token_file)
-        if token and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if token and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             logger.warning("--store %s: the token crosses the network unencrypted: use https", uri)
         return Address(uri, token, Path(ca) if ca else None)
     if parts is None and uri.endswith(LOCAL):
@@ -85,22 +83,10 @@ def _has_host(uri: str) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _token(file: str | Path | None) -> str:
     if file is None:
         return os.environ.get(VARIABLE, "").strip()
-    try:
-        token = read_bytes(file, 2**16).decode().strip()
-    except UnicodeDecodeError:
-        raise UserError(f"--store-token {file}: no UTF-8 text") from None
+    token = read_secret(file).strip()
     if not token or len(token.split()) != 1:
         raise UserError(f"--store-token {file}: write the token (or user:password) and no more")
-    if os.stat(file).st_mode & stat.S_IROTH:
-        logger.warning("%s can be read by everybody on this machine: chmod 600", file)
     return token
