@@ -181,6 +181,23 @@ def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert (tmp_path / "last_checkpoint").read_text() == "model_last.pth"
 
 
+def test_the_next_checkpoint_deletes_what_a_killed_process_left(tmp_path, monkeypatch):
+    checkpointer = SafeCheckpointer(torch.nn.Linear(2, 2), str(tmp_path))
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(torch, "save", lambda data, file: os._exit(9))
+        checkpointer.save("model_last", epoch=0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(list(tmp_path.glob(".model_last.pth.*"))) == 1
+    (tmp_path / ".model_last.txt").touch()
+    checkpointer.save("model_last", epoch=0)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model_last.pth",
+        "last_checkpoint",
+        ".model_last.txt",
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config, model", [(STOCK, TINY_MODEL), ("Demo/baseline_r18.yml", map(str, NARROW))]

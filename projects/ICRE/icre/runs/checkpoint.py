@@ -52,6 +52,8 @@ class SafeCheckpointer(Checkpointer):
         states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
         content = add_checksum({"model": self.model.state_dict(), **states, **extra})
         target = Path(self.save_dir) / f"{name}.pth"
+        for path in target.parent.glob(f".{target.name}.*"):  # of a process that was killed
+            path.unlink(missing_ok=True)
         with replaced(target) as temporary:
             _write(content, temporary)
             if name == LAST:
