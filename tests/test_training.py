@@ -189,6 +189,7 @@ def test_the_next_checkpoint_deletes_what_a_killed_process_left(tmp_path, monkey
         checkpointer.save("model_last", epoch=0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert len(list(tmp_path.glob(".model_last.pth.*"))) == 1
+    (tmp_path / ".model_best.pth.abc.pth").touch()  # as a copy that was cut off
     (tmp_path / ".model_last.txt").touch()
     checkpointer.save("model_last", epoch=0)
     assert {path.name for path in tmp_path.iterdir()} == {
