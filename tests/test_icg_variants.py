@@ -8,14 +8,10 @@ import torch
 from fastreid.layers.pooling import GeneralizedMeanPooling
 
 from icre.modeling.losses import Outputs, build_losses
-from icre.modeling.losses.guided import guided
 from icre.modeling.losses.icg import VARIANTS, ICGLoss
-from icre.modeling.losses.pull_push import pull_push
-from icre.modeling.losses.rank import rank
-from icre.modeling.losses.soft_rank import soft_rank
 from icre.utils.errors import UserError
 from reference.icg_oracle import guided_loops, rank_loops, soft_rank_loops
-from small_losses import R, V, as_lists, ids, random_batch
+from small_losses import R, V, as_lists, guided, ids, pull_push, random_batch, rank, soft_rank
 from small_model import small_cfg
 
 TERMS = {

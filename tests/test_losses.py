@@ -12,10 +12,9 @@ from fastreid.modeling.losses import cross_entropy_loss, triplet_loss
 
 from icre.modeling.losses import LOSS_REGISTRY, Outputs, build_losses
 from icre.modeling.losses.icg import ICGLoss
-from icre.modeling.losses.pull_push import pull_push
 from icre.utils.errors import UserError
 from reference.icg_oracle import icg_loops
-from small_losses import R, V, ids, random_batch
+from small_losses import R, V, ids, pull_push, random_batch
 from small_model import small_cfg
 
 

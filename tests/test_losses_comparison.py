@@ -9,15 +9,21 @@ import torch.nn.functional as F
 from fastreid.modeling.losses import triplet_loss
 
 from icre.modeling.losses import Outputs, build_losses
-from icre.modeling.losses.center_cluster import center_cluster
-from icre.modeling.losses.hetero_center_triplet import hetero_center_triplet
-from icre.modeling.losses.weighted_regularized_triplet import weighted_regularized_triplet
 from reference.icg_oracle import (
     center_cluster_loops,
     hetero_center_triplet_loops,
     weighted_triplet_loops,
 )
-from small_losses import R, V, as_lists, ids, random_batch
+from small_losses import (
+    R,
+    V,
+    as_lists,
+    center_cluster,
+    hetero_center_triplet,
+    ids,
+    random_batch,
+    weighted_regularized_triplet,
+)
 from small_model import small_cfg
 
 NAMES = ("HeteroCenterTripletLoss", "CenterClusterLoss", "WeightedRegularizedTripletLoss")

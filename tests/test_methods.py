@@ -11,13 +11,11 @@ from icre.config import load_config
 from icre.modeling import build_model
 from icre.modeling.losses import build_losses
 from icre.modeling.losses.cross_modality_pattern import cross_modality_pattern
-from icre.modeling.losses.enhanced_squared_difference import enhanced_squared_difference
 from icre.modeling.losses.orthogonal_embedding import orthogonal_embedding
-from icre.modeling.losses.quadruple_center import quadruple_center
 from icre.modeling.methods.mpanet import MaskedParts, ModalityAlleviation
 from icre.modeling.methods.pcb import PCBHead
 from icre.utils.errors import UserError
-from small_losses import random_batch
+from small_losses import enhanced_squared_difference, quadruple_center, random_batch
 from small_model import small_batch, small_cfg
 
 # config of SynthVI-S -> width of its test feature

@@ -16,16 +16,18 @@ import torch
 
 import icre
 from icre.modality import INFRARED, VISIBLE
-from icre.modeling.losses.center_cluster import center_cluster
 from icre.modeling.losses.cross_modality_pattern import cross_modality_pattern
-from icre.modeling.losses.enhanced_squared_difference import enhanced_squared_difference
 from icre.modeling.losses.modality_classifier import ModalityClassifierLoss
 from icre.modeling.losses.orthogonal_embedding import orthogonal_embedding
 from icre.modeling.losses.outputs import Outputs
 from icre.modeling.losses.part_separation import part_separation
-from icre.modeling.losses.quadruple_center import quadruple_center
-from icre.modeling.losses.weighted_regularized_triplet import weighted_regularized_triplet
 from parity import seeded
+from small_losses import (
+    center_cluster,
+    enhanced_squared_difference,
+    quadruple_center,
+    weighted_regularized_triplet,
+)
 
 PARITY = Path(__file__).parent / "parity"
 BAR = 1e-4  # length of the difference of two unit vectors, in float32

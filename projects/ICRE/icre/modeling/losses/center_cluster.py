@@ -12,32 +12,13 @@ from icre.modeling.losses.feature_loss import ConfiguredLoss, FeatureLoss
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
-def center_cluster(features: Tensor, targets: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """Pull features to their identity's centre, push the centres apart.
-
-    pull = mean_i ||f_i - c_{y_i}||,  push = mean_{k != l} [ margin - ||c_k - c_l|| ]_+
-
-    c_k is the mean of all of k's images, whatever their modality.
-
-    Args:
-        features: (B, D).
-        targets: (B,) identities.
-        margin: distance below which two centres repel each other.
-
-    Returns:
-        pull and push, 0-d each.
-    """
-    same_id = targets.unsqueeze(1) == targets.unsqueeze(0)
-    centres, present = group_means(features, same_id)
-    pull = masked_mean(torch.linalg.vector_norm(features - centres, dim=1), present)
-    return pull, push_apart(centres, same_id, margin)
-
-
 class CenterCluster(FeatureLoss):
     """Centre cluster loss (MPANet: Wu et al., CVPR 2021); blind to modality.
 
-    mean_i ||f_i - c_{y_i}|| + mean_{k != l} [ margin - ||c_k - c_l|| ]_+, of the centres c of the
-    identities k, l.
+    pull = mean_i ||f_i - c_{y_i}||
+    push = mean_{k != l} [ margin - ||c_k - c_l|| ]_+
+
+    c_k is the mean of all of the identity k's images, whatever their modality.
 
     Args:
         margin: distance below which two centres repel each other, in the unit of the features.
@@ -62,8 +43,10 @@ class CenterCluster(FeatureLoss):
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """Pull and push."""
-        pull, push = center_cluster(features, labels, self.margin)
-        return {"pull": pull, "push": push}
+        same_id = labels.unsqueeze(1) == labels.unsqueeze(0)
+        centres, present = group_means(features, same_id)
+        pull = masked_mean(torch.linalg.vector_norm(features - centres, dim=1), present)
+        return {"pull": pull, "push": push_apart(centres, same_id, self.margin)}
 
 
 @LOSS_REGISTRY.register()

@@ -17,29 +17,11 @@ from icre.modeling.losses.weighted_regularized_triplet import weighted_distances
 LARGEST = 88.0  # of the squared difference, as in the public code: exp of more overflows float32
 
 
-def enhanced_squared_difference(features: Tensor, targets: Tensor) -> Tensor:
-    """mean_i log(1 + exp(sign(z_i) min(z_i^2, 88))), z_i = sum_p w_ip d_ip - sum_n w_in d_in.
-
-    The weights w are those of `weighted_regularized_triplet`.
-
-    Args:
-        features: (B, D).
-        targets: (B,) identities.
-
-    Returns:
-        The loss, 0-d.
-    """
-    positive, negative, counted = weighted_distances(features, targets)
-    difference = positive - negative
-    squared = difference.square().clamp_max(LARGEST)
-    return masked_mean(F.softplus(difference.detach().sign() * squared), counted)
-
-
 class EnhancedSquaredDifference(FeatureLoss):
     """Enhanced squared difference (CAJ: Ye et al., ICCV 2021); blind to modality.
 
-    mean_i log(1 + exp(sign(z_i) min(z_i^2, 88))) of the z of `enhanced_squared_difference`. It may
-    collapse the features, see the module.
+    mean_i log(1 + exp(sign(z_i) min(z_i^2, 88))), z_i = sum_p w_ip d_ip - sum_n w_in d_in, with the
+    weights w of `WeightedRegularizedTriplet`. It may collapse the features, see the module.
 
     Args:
         normalize, gather: see `FeatureLoss`.
@@ -58,7 +40,11 @@ class EnhancedSquaredDifference(FeatureLoss):
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """One term."""
-        return {"squared": enhanced_squared_difference(features, labels)}
+        positive, negative, counted = weighted_distances(features, labels)
+        difference = positive - negative
+        squared = difference.square().clamp_max(LARGEST)
+        loss = F.softplus(difference.detach().sign() * squared)
+        return {"squared": masked_mean(loss, counted)}
 
 
 @LOSS_REGISTRY.register()

@@ -12,44 +12,14 @@ from icre.modeling.losses.centres import masked_mean, modality_centres, push_apa
 from icre.modeling.losses.feature_loss import FeatureLoss
 
 
-def guided(
-    features: Tensor,
-    targets: Tensor,
-    modalities: Tensor,
-    rho1: float,
-    rho2: float,
-    unenhanced: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The enhancement must bring an identity's modalities closer than they were without it.
-
-    pull = mean_k [ D(c'_k^v, c'_k^r) - stopgrad D(c_k^v, c_k^r) + rho1 ]_+
-    push = mean_{k != l} [ rho2 - ||c'_k - c'_l|| ]_+
-
-    with c' of the enhanced and c of the un-enhanced feature. Nearest to IDKL's centroid loss.
-    Without an enhancement, and with INIT_SCALE 0 in the first step, the pull is at its kink: 0.
-
-    Args:
-        features, targets, modalities: as in `pull_push`.
-        rho1: by how much closer.
-        rho2: distance below which two identities' centres repel each other.
-        unenhanced: the un-enhanced feature, (B, D).
-
-    Returns:
-        pull and push, 0-d each.
-    """
-    centres = modality_centres(features, targets, modalities)
-    before = modality_centres(unenhanced.detach(), targets, modalities)
-    excess = F.relu(centres.modality_distance - before.modality_distance + rho1)  # (B,)
-    pull = masked_mean(excess, centres.is_first & centres.has_cross)
-    return pull, push_apart(centres.identity, centres.same_id, rho2)
-
-
 class Guided(FeatureLoss):
     """An enhancement must bring an identity's modalities closer than they were without it.
 
-    mean_k [ D(c'_k^v, c'_k^r) - stopgrad D(c_k^v, c_k^r) + gain ]_+
-    + mean_{k != l} [ margin - ||c'_k - c'_l|| ]_+ , with c' of the enhanced and c of the
-    un-enhanced feature.
+    pull = mean_k [ D(c'_k^v, c'_k^r) - stopgrad D(c_k^v, c_k^r) + gain ]_+
+    push = mean_{k != l} [ margin - ||c'_k - c'_l|| ]_+
+
+    with c' of the enhanced and c of the un-enhanced feature. Nearest to IDKL's centroid loss.
+    Without an enhancement, and with INIT_SCALE 0 in the first step, the pull is at its kink: 0.
 
     Args:
         gain: rho_1, by how much closer.
@@ -85,5 +55,10 @@ class Guided(FeatureLoss):
         self, features: Tensor, labels: Tensor, modalities: Tensor, unenhanced: Tensor
     ) -> dict[str, Tensor]:
         """Pull and push."""
-        pull, push = guided(features, labels, modalities, self.gain, self.margin, unenhanced)
-        return {"pull": pull, "push": push}
+        centres = modality_centres(features, labels, modalities)
+        before = modality_centres(unenhanced.detach(), labels, modalities)
+        excess = F.relu(centres.modality_distance - before.modality_distance + self.gain)  # (B,)
+        return {
+            "pull": masked_mean(excess, centres.is_first & centres.has_cross),
+            "push": push_apart(centres.identity, centres.same_id, self.margin),
+        }

@@ -13,35 +13,13 @@ from icre.modeling.losses.feature_loss import ConfiguredLoss, FeatureLoss
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
-def hetero_center_triplet(
-    features: Tensor, targets: Tensor, modalities: Tensor, margin: float
-) -> Tensor:
-    """Mean over all 2P centres [ margin + D(c_k^v, c_k^r) - min_{l != k} D(c_k, c_l) ]_+.
-
-    The minimum is over both modalities. An identity of one modality has itself as its only
-    positive, at distance 0, as in the authors' code; without another identity the loss is 0.
-
-    Args:
-        features: (B, D).
-        targets: (B,) identities.
-        modalities: (B,) integers of `icre.modality`.
-        margin: of the triplet.
-
-    Returns:
-        The loss, 0-d.
-    """
-    centres = modality_centres(features, targets, modalities)
-    positive = torch.where(centres.has_cross, centres.modality_distance, 0.0)  # (B,)
-    distances = pairwise_distances(centres.intra, centres.intra)  # (B, B)
-    negative, found = nearest(distances, centres.negatives)  # (B,)
-    return masked_mean(F.relu(margin + positive - negative), centres.is_first & found)
-
-
 class HeteroCenterTriplet(FeatureLoss):
     """Hetero-centre triplet loss (Liu, Tan, Zhou, TMM 2021).
 
     Mean over all 2P centres [ margin + D(c_k^v, c_k^r) - min_{l != k} D(c_k, c_l) ]_+, of the
-    centres c of each identity k, l in each modality v, r.
+    centres c of each identity k, l in each modality v, r; the minimum is over both modalities. An
+    identity of one modality has itself as its only positive, at distance 0, as in the authors'
+    code; without another identity the loss is 0.
 
     Args:
         margin: of the triplet, in the unit of the features.
@@ -63,7 +41,12 @@ class HeteroCenterTriplet(FeatureLoss):
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """One term."""
-        return {"triplet": hetero_center_triplet(features, labels, modalities, self.margin)}
+        centres = modality_centres(features, labels, modalities)
+        positive = torch.where(centres.has_cross, centres.modality_distance, 0.0)  # (B,)
+        distances = pairwise_distances(centres.intra, centres.intra)  # (B, B)
+        negative, found = nearest(distances, centres.negatives)  # (B,)
+        excess = F.relu(self.margin + positive - negative)
+        return {"triplet": masked_mean(excess, centres.is_first & found)}
 
 
 @LOSS_REGISTRY.register()

@@ -13,38 +13,13 @@ from icre.modeling.losses.centres import masked_mean, modality_centres, push_apa
 from icre.modeling.losses.feature_loss import FeatureLoss
 
 
-def pull_push(
-    features: Tensor, targets: Tensor, modalities: Tensor, rho1: float, rho2: float
-) -> tuple[Tensor, Tensor]:
-    """Pull each feature to its identity's other modality, push identities apart.
-
-    pull = mean_i [ ||f_i - c_{y_i}^{other modality of i}|| - rho2 ]_+
-    push = mean_{k != l} [ rho1 - ||c_k - c_l|| ]_+ ,  c_k = (c_k^v + c_k^r) / 2
-
-    Nearest to MSCMNet's quadruple centre, MPANet's centre cluster and SAAI's slack.
-
-    Args:
-        features: f, (B, D).
-        targets: (B,) identities.
-        modalities: (B,) integers of `icre.modality`.
-        rho1: distance below which two identities' centres repel each other.
-        rho2: slack of the pull.
-
-    Returns:
-        pull and push, 0-d each.
-    """
-    centres = modality_centres(features, targets, modalities)
-    # vector_norm and cdist give a zero gradient, not NaN, between coinciding points.
-    distance = torch.linalg.vector_norm(features - centres.cross, dim=1)  # (B,)
-    pull = masked_mean(F.relu(distance - rho2), centres.has_cross)
-    return pull, push_apart(centres.identity, centres.same_id, rho1)
-
-
 class PullPush(FeatureLoss):
     """Pull each feature to its identity's other modality, push identities apart: ICG's default.
 
-    mean_i [ ||f_i - c_{y_i}^{other modality of i}|| - slack ]_+
-    + mean_{k != l} [ margin - ||c_k - c_l|| ]_+ ,  c_k = (c_k^v + c_k^r) / 2
+    pull = mean_i [ ||f_i - c_{y_i}^{other modality of i}|| - slack ]_+
+    push = mean_{k != l} [ margin - ||c_k - c_l|| ]_+ ,  c_k = (c_k^v + c_k^r) / 2
+
+    Nearest to MSCMNet's quadruple centre, MPANet's centre cluster and SAAI's slack.
 
     Args:
         margin: rho_1, distance below which two identities' centres repel each other.
@@ -79,5 +54,10 @@ class PullPush(FeatureLoss):
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """Pull and push."""
-        pull, push = pull_push(features, labels, modalities, self.margin, self.slack)
-        return {"pull": pull, "push": push}
+        centres = modality_centres(features, labels, modalities)
+        # vector_norm and cdist give a zero gradient, not NaN, between coinciding points.
+        distance = torch.linalg.vector_norm(features - centres.cross, dim=1)  # (B,)
+        return {
+            "pull": masked_mean(F.relu(distance - self.slack), centres.has_cross),
+            "push": push_apart(centres.identity, centres.same_id, self.margin),
+        }

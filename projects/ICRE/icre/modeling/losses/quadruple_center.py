@@ -15,41 +15,14 @@ from icre.modeling.losses.feature_loss import ConfiguredLoss, FeatureLoss
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
-def quadruple_center(
-    features: Tensor, targets: Tensor, modalities: Tensor, margin: float
-) -> tuple[Tensor, Tensor]:
-    """Pull features to their identity's other modality, push them from other identities.
+class QuadrupleCenter(FeatureLoss):
+    """Quadruple centre loss (MSCMNet: Hua et al., 2024).
 
     pull = mean_i ||f_i - c_{y_i}^{other modality of i}||
     push = mean_i mean_{j: y_j != y_i} [ margin - ||f_i - c_{y_j}|| ]_+
 
-    c_k^m is the mean of k's features in the modality m, c_k that of all of k's.
-
-    Args:
-        features: (B, D), of all views.
-        targets: (B,) identities.
-        modalities: (B,) integers of `icre.modality`.
-        margin: distance below which another identity's centre repels a feature.
-
-    Returns:
-        pull and push, 0-d each.
-    """
-    same_id = targets.unsqueeze(1) == targets.unsqueeze(0)
-    same_modality = modalities.unsqueeze(1) == modalities.unsqueeze(0)
-    cross, has_cross = group_means(features, same_id & ~same_modality)
-    pull = masked_mean(torch.linalg.vector_norm(features - cross, dim=1), has_cross)
-    centres, _ = group_means(features, same_id)
-    hinge = (margin - pairwise_distances(features, centres)).relu()
-    negatives = (~same_id).sum(dim=1)  # (B,)
-    per_image = (hinge * ~same_id).sum(dim=1) / negatives.clamp_min(1)
-    return pull, masked_mean(per_image, negatives > 0)
-
-
-class QuadrupleCenter(FeatureLoss):
-    """Quadruple centre loss (MSCMNet: Hua et al., 2024).
-
-    mean_i ||f_i - c_{y_i}^{other modality}|| + mean_i mean_{j: y_j != y_i} [margin - ||f_i -
-    c_{y_j}||]_+; MSCMNet halves it.
+    c_k^m is the mean of k's features in the modality m, c_k that of all of k's; images of all
+    views. MSCMNet halves the sum.
 
     Args:
         margin: distance below which another identity's centre repels a feature.
@@ -72,8 +45,15 @@ class QuadrupleCenter(FeatureLoss):
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """Pull and push."""
-        pull, push = quadruple_center(features, labels, modalities, self.margin)
-        return {"pull": pull, "push": push}
+        same_id = labels.unsqueeze(1) == labels.unsqueeze(0)
+        same_modality = modalities.unsqueeze(1) == modalities.unsqueeze(0)
+        cross, has_cross = group_means(features, same_id & ~same_modality)
+        pull = masked_mean(torch.linalg.vector_norm(features - cross, dim=1), has_cross)
+        centres, _ = group_means(features, same_id)
+        hinge = (self.margin - pairwise_distances(features, centres)).relu()
+        negatives = (~same_id).sum(dim=1)  # (B,)
+        per_image = (hinge * ~same_id).sum(dim=1) / negatives.clamp_min(1)
+        return {"pull": pull, "push": masked_mean(per_image, negatives > 0)}
 
 
 @LOSS_REGISTRY.register()

@@ -12,53 +12,15 @@ from icre.modeling.losses.centres import masked_mean, modality_centres, nearest,
 from icre.modeling.losses.feature_loss import FeatureLoss
 
 
-def rank(
-    features: Tensor,
-    targets: Tensor,
-    modalities: Tensor,
-    rho1: float,
-    rho2: float,
-    norm: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Rank an identity's other modality before all other identities, by its centres.
-
-    cross = mean over k, both directions [ rho1 + D(c_k^v, c_k^r) - min_{l != k} D(c_k^v, c_l^r) ]_+
-    intra = 0.1 * mean over k, both modalities m [ rho2 - min_{l != k} D(c_k^m, c_l^m) ]_+
-
-    Nearest to eBDTR and the hetero-centre triplet. `cross` is over the identities that the batch
-    has in both modalities and that have a negative in the other one.
-
-    Args:
-        features, targets, modalities: as in `pull_push`.
-        rho1: margin of the ranking.
-        rho2: distance below which two identities repel each other inside a modality.
-        norm: L2-normalise the centres.
-
-    Returns:
-        cross and intra, 0-d each.
-    """
-    centres = modality_centres(features, targets, modalities)
-    if norm:
-        centres = centres._replace(
-            intra=F.normalize(centres.intra, dim=1), cross=F.normalize(centres.cross, dim=1)
-        )
-    distances = pairwise_distances(centres.intra, centres.intra)  # (B, B)
-    same_modality, negatives = centres.same_modality, centres.negatives
-    negative, found = nearest(distances, negatives & ~same_modality)  # (B,)
-    cross = masked_mean(
-        F.relu(rho1 + centres.modality_distance - negative),
-        centres.is_first & centres.has_cross & found,
-    )
-    negative, found = nearest(distances, negatives & same_modality)
-    intra = masked_mean(F.relu(rho2 - negative), centres.is_first & found)
-    return cross, 0.1 * intra
-
-
 class Rank(FeatureLoss):
     """Rank an identity's other modality before all other identities, by its centres.
 
-    mean over k, both directions [ margin + D(c_k^v, c_k^r) - min_{l != k} D(c_k^v, c_l^r) ]_+
-    + 0.1 * mean over k, both modalities m [ intra_margin - min_{l != k} D(c_k^m, c_l^m) ]_+
+    cross = mean over k, both directions
+        [ margin + D(c_k^v, c_k^r) - min_{l != k} D(c_k^v, c_l^r) ]_+
+    intra = 0.1 * mean over k, both modalities m [ intra_margin - min_{l != k} D(c_k^m, c_l^m) ]_+
+
+    Nearest to eBDTR and the hetero-centre triplet. `cross` is over the identities that the batch
+    has in both modalities and that have a negative in the other one.
 
     Args:
         margin: rho_1, of the ranking.
@@ -92,6 +54,18 @@ class Rank(FeatureLoss):
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """Cross and intra."""
-        margins = self.margin, self.intra_margin
-        cross, intra = rank(features, labels, modalities, *margins, norm=self.normalize)
-        return {"cross": cross, "intra": intra}
+        centres = modality_centres(features, labels, modalities)
+        if self.normalize:
+            centres = centres._replace(
+                intra=F.normalize(centres.intra, dim=1), cross=F.normalize(centres.cross, dim=1)
+            )
+        distances = pairwise_distances(centres.intra, centres.intra)  # (B, B)
+        same_modality, negatives = centres.same_modality, centres.negatives
+        negative, found = nearest(distances, negatives & ~same_modality)  # (B,)
+        cross = masked_mean(
+            F.relu(self.margin + centres.modality_distance - negative),
+            centres.is_first & centres.has_cross & found,
+        )
+        negative, found = nearest(distances, negatives & same_modality)
+        intra = masked_mean(F.relu(self.intra_margin - negative), centres.is_first & found)
+        return {"cross": cross, "intra": 0.1 * intra}

@@ -12,36 +12,14 @@ from icre.modeling.losses.centres import masked_mean, modality_centres, pairwise
 from icre.modeling.losses.feature_loss import FeatureLoss
 
 
-def soft_rank(features: Tensor, targets: Tensor, modalities: Tensor, rho1: float) -> Tensor:
-    """Rank each feature's identity in the other modality before every other centre of the batch.
-
-    mean_i log(1 + sum_{l != y_i, m} exp(rho1 + ||f_i - c_{y_i}^{other}|| - ||f_i - c_l^m||))
-
-    over both modalities m of every other identity l, so the feature's own modality has negatives
-    too. A smooth `rank`: no negative is ever far enough to be left out. Nearest to the multi-class
-    N-pair loss (Sohn, NeurIPS 2016), with modality-aware centres in place of images.
-
-    Args:
-        features, targets, modalities: as in `pull_push`.
-        rho1: margin of the ranking.
-
-    Returns:
-        The loss, 0-d.
-    """
-    centres = modality_centres(features, targets, modalities)
-    positive = torch.linalg.vector_norm(features - centres.cross, dim=1)  # (B,)
-    negative = pairwise_distances(features, centres.intra)  # (B, B)
-    logits = rho1 + positive.unsqueeze(1) - negative
-    logits = logits.masked_fill(~centres.negatives, -torch.inf)
-    logits = torch.cat([logits, logits.new_zeros(len(logits), 1)], dim=1)  # exp(0) is the 1 + sum
-    return masked_mean(logits.logsumexp(dim=1), centres.has_cross)
-
-
 class SoftRank(FeatureLoss):
     """Rank each feature's identity in the other modality before every other centre of the batch.
 
-    mean_i log(1 + sum_{l != y_i, m} exp(margin + ||f_i - c_{y_i}^{other}|| - ||f_i - c_l^m||)) over
-    both modalities m of every other identity l: a smooth `Rank`, never 0.
+    mean_i log(1 + sum_{l != y_i, m} exp(margin + ||f_i - c_{y_i}^{other}|| - ||f_i - c_l^m||))
+
+    over both modalities m of every other identity l, so the feature's own modality has negatives
+    too. A smooth `Rank`, never 0: no negative is ever far enough to be left out. Nearest to the
+    multi-class N-pair loss (Sohn, NeurIPS 2016), with modality-aware centres in place of images.
 
     Args:
         margin: rho_1, of the ranking.
@@ -64,4 +42,10 @@ class SoftRank(FeatureLoss):
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """One term."""
-        return {"list": soft_rank(features, labels, modalities, self.margin)}
+        centres = modality_centres(features, labels, modalities)
+        positive = torch.linalg.vector_norm(features - centres.cross, dim=1)  # (B,)
+        negative = pairwise_distances(features, centres.intra)  # (B, B)
+        logits = self.margin + positive.unsqueeze(1) - negative
+        logits = logits.masked_fill(~centres.negatives, -torch.inf)
+        logits = torch.cat([logits, logits.new_zeros(len(logits), 1)], dim=1)  # exp(0): the 1
+        return {"list": masked_mean(logits.logsumexp(dim=1), centres.has_cross)}

@@ -14,33 +14,19 @@ from icre.modeling.losses.feature_loss import ConfiguredLoss, FeatureLoss
 from icre.modeling.losses.registry import LOSS_REGISTRY
 
 
-def weighted_regularized_triplet(features: Tensor, targets: Tensor, epsilon: float = 0.0) -> Tensor:
-    """mean_i log(1 + exp(sum_p w_ip d_ip - sum_n w_in d_in)).
-
-    w_ip = softmax of d_ip over i's positives (itself among them, as in the authors' code),
-    w_in = softmax of -d_in over its negatives. An image without a negative does not count. Never
-    0, however good the features.
-
-    Args:
-        features: (B, D).
-        targets: (B,) identities.
-        epsilon: as in `weighted_distances`.
-
-    Returns:
-        The loss, 0-d.
-    """
-    positive, negative, counted = weighted_distances(features, targets, epsilon)
-    return masked_mean(F.softplus(positive - negative), counted)
-
-
 def weighted_distances(
     features: Tensor, targets: Tensor, epsilon: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The sums over p and n of `weighted_regularized_triplet`.
+    """The sums over p and n of `WeightedRegularizedTriplet`.
 
     With an epsilon w_in = exp(-d_in) / (sum_m exp(-d_im) + epsilon), as in the authors' code, where
     it is 1e-6. Once all negatives are more than -log(epsilon) away, some 14 units, these weights
     vanish, and with them the push: positives are pulled together alone.
+
+    Args:
+        features: (B, D).
+        targets: (B,) identities.
+        epsilon: 0: w_in is a softmax.
 
     Returns:
         sum_p w_ip d_ip and sum_n w_in d_in, (B,) each; (B,) bool, the image has a negative.
@@ -63,8 +49,11 @@ def _softmax(x: Tensor, mask: Tensor) -> Tensor:
 class WeightedRegularizedTriplet(FeatureLoss):
     """Weighted regularised triplet loss (AGW: Ye et al., TPAMI 2021); blind to modality.
 
-    mean_i log(1 + exp(sum_p w_ip d_ip - sum_n w_in d_in)) with the weights w of
-    `weighted_regularized_triplet`; it has no margin and is never 0.
+    mean_i log(1 + exp(sum_p w_ip d_ip - sum_n w_in d_in))
+
+    w_ip = softmax of d_ip over i's positives (itself among them, as in the authors' code),
+    w_in = softmax of -d_in over its negatives. An image without a negative does not count. It has
+    no margin and is never 0, however good the features.
 
     Args:
         epsilon: see `weighted_distances`; 0: exact, 1e-6: as the authors' code.
@@ -86,7 +75,8 @@ class WeightedRegularizedTriplet(FeatureLoss):
 
     def formula(self, features: Tensor, labels: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """One term."""
-        return {"wrt": weighted_regularized_triplet(features, labels, self.epsilon)}
+        positive, negative, counted = weighted_distances(features, labels, self.epsilon)
+        return {"wrt": masked_mean(F.softplus(positive - negative), counted)}
 
 
 @LOSS_REGISTRY.register()
