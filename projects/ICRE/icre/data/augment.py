@@ -33,8 +33,19 @@ _OTHERS = ("AUTOAUG", "CROP", "CJ", "AUGMIX", "RPT", "AFFINE")
 _ERASE_TRIES = 10  # torchvision's RandomErasing
 _ERASE_RATIO = 0.3, 3.3
 _FACTORS = 0.5, 1.5  # of brightness, contrast, and the pixels of a part
-_BRIGHTNESS = ROW.index("brightness")
 LUMA = 0.299, 0.587, 0.114  # ITU-R 601, as Pillow's and torchvision's gray
+
+
+def _columns(first: str, last: str) -> slice:
+    return slice(ROW.index(first), ROW.index(last) + 1)
+
+
+_CORNER, _CROP = _columns("top", "left"), _columns("top", "mirror")
+_MIRROR, _GRAY = ROW.index("mirror"), _columns("red", "blue")
+_ERASED, _COLOUR = _columns("y", "w"), _columns("r0", "b0")
+_JITTER = _columns("brightness", "contrast")
+_PART, _FACTOR = _columns("part_y", "part_w"), ROW.index("factor")
+_BRIGHTNESS, _PART_HEIGHT = ROW.index("brightness"), ROW.index("part_h")
 
 
 @dataclass(frozen=True)
@@ -91,20 +102,20 @@ class Augmentation:
         """`kinds`: of channels, with equal chances ("": as they are); `last`: the last view."""
         row = np.zeros(len(ROW), dtype=np.float32)
         if self.pad:
-            row[:2] = random.integers(-self.pad, self.pad + 1, size=2)
-        row[2] = random.random() < self.mirror
+            row[_CORNER] = random.integers(-self.pad, self.pad + 1, size=2)
+        row[_MIRROR] = random.random() < self.mirror
         if self.channels and modality == VISIBLE:
-            row[3:6] = _channel_weights(random, kinds)
+            row[_GRAY] = _channel_weights(random, kinds)
         if random.random() < self.erase:
-            row[6:10] = _box(random, *self.size, self.area)
-            row[10:13] = self.erase_value
-        row[13:15] = 1
+            row[_ERASED] = _box(random, *self.size, self.area)
+            row[_COLOUR] = self.erase_value
+        row[_JITTER] = 1
         jittered = modality == INFRARED and (last or self.views == 2)
         if self.jitter and jittered and random.random() < self.jitter:
-            row[13:15] = random.uniform(*_FACTORS, size=2)
+            row[_JITTER] = random.uniform(*_FACTORS, size=2)
         if self.local and random.random() < self.local:
-            row[15:19] = _box(random, *self.size, self.area)
-            row[19] = random.uniform(*_FACTORS)
+            row[_PART] = _box(random, *self.size, self.area)
+            row[_FACTOR] = random.uniform(*_FACTORS)
         return row
 
 
@@ -148,19 +159,19 @@ def apply(images: Tensor, rows: Tensor, host_rows: Tensor | None = None) -> Tens
     Returns:
         (B, 3, H, W) float32 in 0..255.
     """
-    cropped = _crop(images, *rows[:, :3].long().unbind(1))  # (B, 3, H, W)
-    weights = rows[:, 3:6]
+    cropped = _crop(images, *rows[:, _CROP].long().unbind(1))  # (B, 3, H, W)
+    weights = rows[:, _GRAY]
     gray = torch.einsum("bc,bchw->bhw", weights, cropped).unsqueeze(1)
     mixed = torch.where((weights.sum(1) > 0)[:, None, None, None], gray, cropped)
     asked = rows if host_rows is None else host_rows
-    if (asked[:, 13:15] != 1).any():
-        brightness, contrast = rows[:, 13:15, None, None, None].unbind(1)  # (B, 1, 1, 1) each
+    if (asked[:, _JITTER] != 1).any():
+        brightness, contrast = rows[:, _JITTER, None, None, None].unbind(1)  # (B, 1, 1, 1) each
         mean = (mixed * brightness).mean(dim=(1, 2, 3), keepdim=True)
         mixed = (mean + (mixed * brightness - mean) * contrast).clamp(0, 255)
-    if (asked[:, 17] > 0).any():
-        multiplied = (mixed * rows[:, 19, None, None, None]).clamp(0, 255)
-        mixed = torch.where(_inside_box(mixed, rows[:, 15:19]), multiplied, mixed)
-    return torch.where(_inside_box(mixed, rows[:, 6:10]), rows[:, 10:13, None, None], mixed)
+    if (asked[:, _PART_HEIGHT] > 0).any():
+        multiplied = (mixed * rows[:, _FACTOR, None, None, None]).clamp(0, 255)
+        mixed = torch.where(_inside_box(mixed, rows[:, _PART]), multiplied, mixed)
+    return torch.where(_inside_box(mixed, rows[:, _ERASED]), rows[:, _COLOUR, None, None], mixed)
 
 
 def second_views(rows: Tensor) -> Tensor:
