@@ -15,6 +15,7 @@ from icre.gallery.images import collect
 from icre.gallery.pattern import Pattern
 from icre.gallery.table import NO_TIME, ImageTable
 from icre.gallery.times import parse_time
+from icre.utils.choice import natural
 from icre.utils.errors import UserError
 from icre.utils.image import Crop, find_faults, read_image
 
@@ -239,6 +240,12 @@ def test_one_of_very_many_names_is_suggested():
     part = Columns.of(ImageTable(names, np.zeros(300, int), [""] * 300, names))
     with pytest.raises(UserError, match=r"there is person 11\b.* and 297 more"):
         Filter(identity=("persn 11",)).check([part], "g")
+
+
+def test_names_are_listed_in_the_order_of_their_numbers():
+    names = ["10", "2", "cam10", "cam2b", "cam2", "", "007", "6" * 5000, "é", "cam"]
+    expected = ["", "2", "007", "10", "6" * 5000, "cam", "cam2", "cam2b", "cam10", "é"]
+    assert sorted(names, key=natural) == expected
 
 
 def test_columns_keep_texts_of_any_kind():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from icre.commands import search_images as shared
 from icre.utils import cli
+from icre.utils.choice import natural
 from icre.utils.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def info(args: argparse.Namespace) -> None:
     store = shared.open_store(args, args.gallery)
     gallery = store.open()
     manifest, images, behind = gallery.manifest, gallery.images, gallery.beside
-    cameras, people = sorted(images.names("camera")), images.names("identity")
+    cameras, people = sorted(images.names("camera"), key=natural), images.names("identity")
     lines = {
         "images": f"{len(images)} of {manifest['dimensions']} dimensions",
         "version": f"{gallery.version}",

@@ -13,6 +13,7 @@ import numpy as np
 from icre.gallery.columns import Columns
 from icre.gallery.times import parse_time
 from icre.modality import NAMES
+from icre.utils.choice import natural
 from icre.utils.errors import UserError
 
 _LISTED = 20  # names in a message
@@ -121,7 +122,7 @@ class Filter:
             known = {name for one in names for name in one}
             name = missing[0]
             close = get_close_matches(name, known, 3) if len(known) > _LISTED else []
-            shown = close or sorted(known - {""}, key=_natural)[:_LISTED]
+            shown = close or sorted(known - {""}, key=natural)[:_LISTED]
             more = len(known - {""}) - len(shown)
             listed = ", ".join(shown) + (f" and {more} more" if more else "")
             raise UserError(
@@ -164,11 +165,6 @@ class Filter:
             paths = part.paths if whole else (part.paths[int(row)] for row in rows)
             result[rows] = [self.fits(path) for path in paths]
         return result
-
-
-def _natural(name: str) -> tuple[int, str]:
-    """Numbers in their order, before names."""
-    return (int(name), "") if name.isdecimal() and len(name) < 19 else (2**63, name)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from icre.gallery.backend import Gallery, Store, StoreUnavailable
 from icre.gallery.manifest import CONFIG
 from icre.gallery.page import thumbnail
 from icre.serve.metrics import Metrics
+from icre.utils.choice import natural
 from icre.utils.errors import UserError
 
 logger = logging.getLogger("fastreid.icre")
@@ -37,9 +38,7 @@ class Version:
     def summary(self) -> dict[str, Any]:
         """What a filter can name."""
         images = self.gallery.images
-        cameras = sorted(
-            images.names("camera"), key=lambda name: name.zfill(9) if name.isdecimal() else name
-        )
+        cameras = sorted(images.names("camera"), key=natural)
         return {
             "images": len(images),
             "people": len(images.names("identity")),
