@@ -10,9 +10,19 @@ import pytest
 import torch
 import torchvision
 
-from icre.benchmark.recipe import Options, check_same, run, starting_weights, summary, text
+from icre.benchmark.recipe import (
+    Options,
+    check_same,
+    run,
+    starting_weights,
+    summary,
+    text,
+    untrained,
+)
 from icre.benchmark.recipe_clone import CODES, SHIM, _edit, _edits, call, prepare
 from icre.config import load_config
+from icre.evaluation.features import FeatureSet
+from icre.runs.checkpoint import read_checkpoint
 from icre.utils.errors import UserError
 
 # lines of the real files that edits must find
@@ -175,10 +185,12 @@ def test_the_table_shows_both_sides_by_both_codes():
         cells = {"Rank-1": rank1, "mAP": 2 * rank1}
         return {"side": side, "seed": seed, "by_ours": cells, "by_theirs": cells}
 
-    rows = [row("theirs", 0, 10.0), row("ours", 0, 11.0), row("theirs", 1, 14.0), row("ours", 1, 9)]
+    first = [row("nobody", 0, 3), row("theirs", 0, 10.0), row("ours", 0, 11.0)]
+    rows = [*first, row("nobody", 1, 4), row("theirs", 1, 14.0), row("ours", 1, 9)]
     result = {"code": "agw", "epochs": 3, "protocol": "p", "draw": "seeded", "rows": rows}
     assert summary(result)["theirs"]["Rank-1 by_theirs"] == (12.0, 2.0)
     assert summary(result)["ours"]["mAP by_ours"] == (20.0, 2.0)
+    assert summary(result)["nobody"]["Rank-1 by_ours"] == (3.5, 0.5)
     assert "12.00 ± 2.00" in text(result) and "2 seeds" in text(result)
 
 
@@ -206,6 +218,22 @@ def test_both_sides_start_from_the_file_that_the_config_names(tmp_path):
     torch.save({"model": {"backbone.conv1.weight": torch.ones(2)}}, file)
     with pytest.raises(UserError, match=r"model_final\.pth is of another network"):
         starting_weights(tmp_path, cfg, 4)
+
+
+@pytest.mark.slow
+def test_features_of_the_starting_weights(demo_root, tmp_path):
+    opts = ("INPUT.SIZE_TEST", "[32,16]", "DATALOADER.NUM_WORKERS", "0")
+    config = "SynthVI-S/agw_public_r50.yml"
+    chosen = Options("agw", tmp_path, config, demo_root, tmp_path / "out", device="cpu", opts=opts)
+    features = untrained(chosen, CODES["agw"], tmp_path, 3)
+    start = torch.load(tmp_path / "out/start_3.pth", weights_only=True)
+    net = read_checkpoint(tmp_path / "out/net_3.pth")["model"]
+    for modality in ("visible", "infrared"):
+        found = net[f"backbone.stems.{modality}.conv1.weight"]
+        assert torch.equal(found, start["conv1.weight"])
+    assert FeatureSet.load(features).features.shape[1] == 2048
+    written = features.stat().st_mtime_ns
+    assert untrained(chosen, CODES["agw"], tmp_path, 3).stat().st_mtime_ns == written
 
 
 def test_what_they_download_is_these_weights(tmp_path, monkeypatch):

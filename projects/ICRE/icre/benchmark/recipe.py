@@ -1,9 +1,9 @@
 """`benchmark recipe`: a public code's own training beside ours by the same recipe.
 
 Their `pre_process_sysu.py` and `train.py` run in a copy of a clone (`recipe_clone`), and ours by
-`icre train`. Both start from the same weights in place of downloaded ones (`starting_weights`).
-Features of both are scored by both codes' evaluation: the clone's `eval_sysu` over the ten seeded
-galleries of its `process_gallery_sysu`, and `icre.score`.
+`icre train`. Both start from the same weights in place of downloaded ones (`starting_weights`),
+whose own level is measured too. All features are scored by both codes' evaluation: the clone's
+`eval_sysu` over the ten seeded galleries of its `process_gallery_sysu`, and `icre.score`.
 """
 
 import json
@@ -29,7 +29,9 @@ from icre.datasets.files import read_ids
 from icre.evaluation.features import FeatureSet
 from icre.evaluation.records import save
 from icre.evaluation.score import score
+from icre.modeling.build import build_model
 from icre.modeling.pretrained import load_pretrained, pretrained_file
+from icre.runs.checkpoint import write_checkpoint
 from icre.utils.environment import environment
 from icre.utils.errors import UserError
 from icre.utils.files import read_json, replaced
@@ -118,8 +120,8 @@ def run(options: Options, watch: Watch | None = None) -> dict[str, Any]:
     }
     watch = watch or Watch()
     for seed in watch.each(options.seeds, "seeds"):
-        for side, train in (("theirs", train_theirs), ("ours", train_ours)):
-            features = train(options, code, copy, seed)
+        for side, features_of in SIDES.items():
+            features = features_of(options, code, copy, seed)
             row = {"side": side, "seed": seed, **score_by_both(features, copy)}
             result["rows"].append(row)
             watch.row(f"{side}, seed {seed}", **row)
@@ -165,6 +167,23 @@ def starting_weights(folder: Path, cfg: CfgNode, seed: int) -> Path:
     return path.resolve()
 
 
+def untrained(options: Options, code: Code, copy: Path, seed: int) -> Path:
+    """Features of our network with the starting weights, before any training."""
+    features = options.out / f"start_{seed}.npz"
+    if features.is_file():
+        return features
+    weights = options.out / f"net_{seed}.pth"
+    opts = [*options.opts, *_data(options), *_start(options, seed), "MODEL.HEADS.NUM_CLASSES", 1]
+    cfg = load_config(options.config_file, [str(word) for word in opts])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # of what the starting weights do not have
+        model = build_model(cfg, "cpu")
+    write_checkpoint({"model": model.state_dict()}, weights)
+    words = ["--config-file", options.config_file, "--weights", weights, "--out", features, *opts]
+    call([sys.executable, "-m", "icre", "extract", *words], Path.cwd(), "icre extract")
+    return features
+
+
 def train_theirs(options: Options, code: Code, copy: Path, seed: int) -> Path:
     """Their training under a seed; returns the features of its last weights."""
     weights = (options.out / f"theirs_{seed}.t").resolve()
@@ -194,9 +213,8 @@ def train_ours(options: Options, code: Code, copy: Path, seed: int) -> Path:
     features = folder / "features.npz"
     if features.is_file():
         return features
-    words = [*options.opts, *_data(options), "OUTPUT_DIR", folder, "SEED", seed]
-    words += ["MODEL.BACKBONE.PRETRAIN", True]
-    words += ["MODEL.BACKBONE.PRETRAIN_PATH", starting_weights(options.out, options.config(), seed)]
+    words = [*options.opts, *_data(options), *_start(options, seed)]
+    words += ["OUTPUT_DIR", folder, "SEED", seed]
     words += ["DATASETS.NAMES", "('SYSUMM01',)", "TEST.PROTOCOLS", f"('{PROTOCOL}',)"]
     if options.epochs:
         factor = options.epochs / code.epochs
@@ -211,9 +229,17 @@ def train_ours(options: Options, code: Code, copy: Path, seed: int) -> Path:
     return features
 
 
+SIDES = {"nobody": untrained, "theirs": train_theirs, "ours": train_ours}
+
+
 def _data(options: Options) -> list[Any]:
     tests = ["DATASETS.TESTS", "('SYSUMM01',)", "DATASETS.ROOT", options.data.resolve()]
     return [*tests, "MODEL.DEVICE", options.device]
+
+
+def _start(options: Options, seed: int) -> list[Any]:
+    weights = starting_weights(options.out, options.config(), seed)
+    return ["MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", weights]
 
 
 def score_by_both(features: Path, copy: Path) -> dict[str, Any]:
@@ -232,7 +258,7 @@ def score_by_both(features: Path, copy: Path) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> dict[str, dict[str, tuple[float, float]]]:
     """side -> "METRIC by CODE" -> (mean, population standard deviation over the seeds)."""
     sides: dict[str, dict[str, tuple[float, float]]] = {}
-    for side in ("theirs", "ours"):
+    for side in SIDES:
         rows = [row for row in result["rows"] if row["side"] == side]
         sides[side] = {}
         for by in ("by_theirs", "by_ours"):
@@ -243,7 +269,7 @@ def summary(result: dict[str, Any]) -> dict[str, dict[str, tuple[float, float]]]
 
 
 def text(result: dict[str, Any]) -> str:
-    """A table of both sides, scored by both codes."""
+    """A table of the starting weights and both sides, scored by both codes."""
     sides = summary(result)
     rows = [
         {"trained by": side, **{name: f"{m:.2f} ± {s:.2f}" for name, (m, s) in cells.items()}}
