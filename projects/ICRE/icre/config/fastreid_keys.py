@@ -137,6 +137,7 @@ FASTREID = (
         "how identities are drawn into batches",
         (
             "CrossModalitySampler",
+            "RandomCrossModalitySampler",
             "NaiveIdentitySampler",
             "BalancedIdentitySampler",
             "TrainingSampler",

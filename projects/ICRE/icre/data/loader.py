@@ -19,14 +19,21 @@ from icre.data.batch import DeviceLoader
 from icre.data.dataset import CORRUPT, CrossModalDataset
 from icre.data.faults import outlive_sigterm
 from icre.data.pipeline import build_pipeline
-from icre.data.sampler import CrossModalitySampler, SeededBatchSampler, batches_per_epoch
+from icre.data.sampler import (
+    CrossModalitySampler,
+    RandomCrossModalitySampler,
+    SeededBatchSampler,
+    batches_per_epoch,
+)
 from icre.datasets import load_dataset
 from icre.modality import INFRARED, VISIBLE
 from icre.utils.device import resolve_device, resolve_memory_format
 from icre.utils.errors import UserError
 from icre.utils.image import verify_images
 
-CROSS_MODALITY = "CrossModalitySampler"
+CROSS_MODALITY = {
+    kind.__name__: kind for kind in (CrossModalitySampler, RandomCrossModalitySampler)
+}
 # fast-reid's: config, items, images per process -> sampler. Without a seed each would take one from
 # the generators of the run, and another one when the run is resumed.
 STOCK = {
@@ -44,7 +51,7 @@ STOCK = {
     ),
 }
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
-SAMPLERS = (CROSS_MODALITY, *STOCK)
+SAMPLERS = (*CROSS_MODALITY, *STOCK)
 
 
 def verify_datasets(cfg: CfgNode, train: bool) -> None:
@@ -92,8 +99,8 @@ def require_modalities(cfg: CfgNode, data: Any, items: list[tuple]) -> None:
         f"{key} {value}"
         for key, value, needed in (
             ("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, is_two_stream(architecture)),
-            ("DATALOADER.SAMPLER_TRAIN", CROSS_MODALITY,
-             cfg.DATALOADER.SAMPLER_TRAIN == CROSS_MODALITY),
+            ("DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN,
+             cfg.DATALOADER.SAMPLER_TRAIN in CROSS_MODALITY),
             ("INPUT.CHANNEL_AUG.ENABLED", True, cfg.INPUT.CHANNEL_AUG.ENABLED),
         )
         if needed
@@ -181,7 +188,7 @@ def build_test_loader(cfg: CfgNode, data: Any) -> DeviceLoader:
 def iters_per_epoch(cfg: CfgNode, train_set: Dataset) -> int:
     """Batches in an epoch, at least one.
 
-    CrossModalitySampler: one pass over the larger modality, half of each batch being of it.
+    CROSS_MODALITY: one pass over the larger modality, half of each batch being of it.
     fast-reid's samplers, or a data set without modalities: images // IMS_PER_BATCH, as fast-reid.
 
     Args:
@@ -189,7 +196,7 @@ def iters_per_epoch(cfg: CfgNode, train_set: Dataset) -> int:
         train_set: what the training loader loads.
     """
     modalities = getattr(train_set, "modalities", None)
-    if cfg.DATALOADER.SAMPLER_TRAIN != CROSS_MODALITY or modalities is None:
+    if cfg.DATALOADER.SAMPLER_TRAIN not in CROSS_MODALITY or modalities is None:
         return max(len(train_set) // cfg.SOLVER.IMS_PER_BATCH, 1)  # type: ignore[arg-type]
     return batches_per_epoch(modalities, cfg.SOLVER.IMS_PER_BATCH)
 
@@ -200,7 +207,7 @@ def _build_sampler(cfg: CfgNode, train_set: CrossModalDataset, per_rank: int) ->
         raise UserError(
             f"DATALOADER.SAMPLER_TRAIN: unknown sampler {name!r}; known: {', '.join(SAMPLERS)}"
         )
-    if name != CROSS_MODALITY:
+    if name not in CROSS_MODALITY:
         _require_identities(cfg, train_set, per_rank)
         return STOCK[name](cfg, train_set.img_items, per_rank)
     if per_rank % (2 * instances):
@@ -208,7 +215,7 @@ def _build_sampler(cfg: CfgNode, train_set: CrossModalDataset, per_rank: int) ->
             f"SOLVER.IMS_PER_BATCH gives {per_rank} images per process; it must be a multiple of "
             f"2 x DATALOADER.NUM_INSTANCE = {2 * instances}"
         )
-    return CrossModalitySampler(
+    return CROSS_MODALITY[name](
         [pid for _, pid, _ in train_set.img_items],
         train_set.modalities,
         num_pids=per_rank // (2 * instances),

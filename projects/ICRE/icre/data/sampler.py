@@ -87,6 +87,28 @@ class CrossModalitySampler(Sampler[int]):
         return picked
 
 
+class RandomCrossModalitySampler(CrossModalitySampler):
+    """As `CrossModalitySampler`, but drawn as the public codes of AGW, CAJ and DEEN draw.
+
+    The identities of a batch are drawn anew each time, so that an epoch has some more often than
+    others, and images with replacement: one of few images may be several times in a batch.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng(self.seed)
+        group = self.num_pids * self.world_size
+        mine = slice(self.rank * self.num_pids, (self.rank + 1) * self.num_pids)
+        while True:
+            drawn = rng.choice(len(self.usable), group, replace=False)
+            chosen = [self._draw(self.usable[i], rng) for i in drawn]
+            yield from itertools.chain.from_iterable(chosen[mine])
+
+    def _draw(self, pid, rng: np.random.Generator) -> list[int]:
+        pools = (self.pools[pid, modality] for modality in (VISIBLE, INFRARED))
+        drawn = [rng.choice(pool, self.num_instances).tolist() for pool in pools]
+        return list(itertools.chain.from_iterable(drawn))
+
+
 def _pools(pids: Sequence, modalities: Sequence[int]) -> dict[tuple, list[int]]:
     """{(pid, modality): indices of its images}."""
     pools: dict[tuple, list[int]] = {}

@@ -13,8 +13,7 @@ from fastreid.utils.registry import Registry
 
 import icre.datasets
 import icre.modeling  # noqa: F401  (both register)
-from icre.data.loader import SAMPLERS
-from icre.data.sampler import CrossModalitySampler
+from icre.data.loader import CROSS_MODALITY, SAMPLERS
 from icre.datasets.base import SETS
 from icre.datasets.protocol import DEFAULTS, MIXED_SUFFIXES, PROTOCOLS, Protocol, Side
 from icre.listing.entry import Entry, meaning_of, origin_of
@@ -66,7 +65,7 @@ def _of_registry(registry: Registry) -> list[Entry]:
 
 
 def _samplers() -> list[Entry]:
-    return [_entry(name, getattr(samplers, name, CrossModalitySampler)) for name in SAMPLERS]
+    return [_entry(name, CROSS_MODALITY.get(name) or getattr(samplers, name)) for name in SAMPLERS]
 
 
 def _protocols() -> list[Entry]:
