@@ -138,6 +138,8 @@ def test_an_epoch_is_one_pass_over_the_larger_modality(demo_root):
     cfg = config(demo_root)
     train_set = build_train_set(cfg)  # 10 identities x (4 visible, 2 infrared cameras) x 2 images
     assert iters_per_epoch(cfg, train_set) == 80 // 8
+    public = config(demo_root, "DATALOADER.SAMPLER_TRAIN", "RandomCrossModalitySampler")
+    assert iters_per_epoch(public, train_set) == 80 // 8 + 1  # int(N / batch) + 1 of their samplers
     stock = config(demo_root, "DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler")
     assert iters_per_epoch(stock, train_set) == 120 // 16
 

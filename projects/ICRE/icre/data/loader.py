@@ -188,7 +188,8 @@ def build_test_loader(cfg: CfgNode, data: Any) -> DeviceLoader:
 def iters_per_epoch(cfg: CfgNode, train_set: Dataset) -> int:
     """Batches in an epoch, at least one.
 
-    CROSS_MODALITY: one pass over the larger modality, half of each batch being of it.
+    CrossModalitySampler: one pass over the larger modality, half of each batch being of it.
+    RandomCrossModalitySampler: one batch more, as in the public codes.
     fast-reid's samplers, or a data set without modalities: images // IMS_PER_BATCH, as fast-reid.
 
     Args:
@@ -198,7 +199,8 @@ def iters_per_epoch(cfg: CfgNode, train_set: Dataset) -> int:
     modalities = getattr(train_set, "modalities", None)
     if cfg.DATALOADER.SAMPLER_TRAIN not in CROSS_MODALITY or modalities is None:
         return max(len(train_set) // cfg.SOLVER.IMS_PER_BATCH, 1)  # type: ignore[arg-type]
-    return batches_per_epoch(modalities, cfg.SOLVER.IMS_PER_BATCH)
+    is_random = cfg.DATALOADER.SAMPLER_TRAIN == RandomCrossModalitySampler.__name__
+    return batches_per_epoch(modalities, cfg.SOLVER.IMS_PER_BATCH) + is_random
 
 
 def _build_sampler(cfg: CfgNode, train_set: CrossModalDataset, per_rank: int) -> Sampler[int]:
