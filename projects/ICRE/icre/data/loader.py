@@ -199,8 +199,8 @@ def iters_per_epoch(cfg: CfgNode, train_set: Dataset) -> int:
     modalities = getattr(train_set, "modalities", None)
     if cfg.DATALOADER.SAMPLER_TRAIN not in CROSS_MODALITY or modalities is None:
         return max(len(train_set) // cfg.SOLVER.IMS_PER_BATCH, 1)  # type: ignore[arg-type]
-    is_random = cfg.DATALOADER.SAMPLER_TRAIN == RandomCrossModalitySampler.__name__
-    return batches_per_epoch(modalities, cfg.SOLVER.IMS_PER_BATCH) + is_random
+    more = CROSS_MODALITY[cfg.DATALOADER.SAMPLER_TRAIN].extra_batches
+    return batches_per_epoch(modalities, cfg.SOLVER.IMS_PER_BATCH) + more
 
 
 def _build_sampler(cfg: CfgNode, train_set: CrossModalDataset, per_rank: int) -> Sampler[int]:

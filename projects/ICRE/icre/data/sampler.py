@@ -41,6 +41,8 @@ class CrossModalitySampler(Sampler[int]):
         keys: what the caller's settings of batch size and num_instances are called, for messages.
     """
 
+    extra_batches = 0  # of an epoch, behind one pass over the larger modality
+
     def __init__(
         self,
         pids: Sequence,
@@ -93,6 +95,8 @@ class RandomCrossModalitySampler(CrossModalitySampler):
     The identities of a batch are drawn anew each time, so that an epoch has some more often than
     others, and images with replacement: one of few images may be several times in a batch.
     """
+
+    extra_batches = 1
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng(self.seed)

@@ -15,8 +15,7 @@ from icre.modeling.losses.feature_loss import FeatureLoss
 class Rank(FeatureLoss):
     """Rank an identity's other modality before all other identities, by its centres.
 
-    cross = mean over k, both directions
-        [ margin + D(c_k^v, c_k^r) - min_{l != k} D(c_k^v, c_l^r) ]_+
+    cross = mean over k, both ways [ margin + D(c_k^v, c_k^r) - min_{l != k} D(c_k^v, c_l^r) ]_+
     intra = 0.1 * mean over k, both modalities m [ intra_margin - min_{l != k} D(c_k^m, c_l^m) ]_+
 
     Nearest to eBDTR and the hetero-centre triplet. `cross` is over the identities that the batch
