@@ -182,12 +182,13 @@ def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert (tmp_path / "last_checkpoint").read_text() == "model_last.pth"
 
 
-def test_the_next_checkpoint_deletes_what_a_killed_process_left(tmp_path):
+def test_the_next_run_deletes_what_a_killed_process_left(tmp_path):
     checkpointer = SafeCheckpointer(torch.nn.Linear(2, 2), str(tmp_path))
     names = ("model_last.pth", "model_best.pth", "model_final.pth")
     killed = [replaced(tmp_path / name) for name in names]  # a kill runs no code behind the yield
     assert all(half.__enter__().is_file() for half in killed)
     (tmp_path / ".model_last.txt").touch()
+    checkpointer.resume_or_load("", resume=True)
     checkpointer.save("model_last", epoch=0)
     assert {path.name for path in tmp_path.iterdir()} == {
         "model_last.pth",

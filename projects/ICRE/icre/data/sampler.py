@@ -69,14 +69,18 @@ class CrossModalitySampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng(self.seed)
         queues: dict[tuple, list[int]] = {key: [] for key in self.pools}
-        group = self.num_pids * self.world_size
         mine = slice(self.rank * self.num_pids, (self.rank + 1) * self.num_pids)
+        for group in self._groups(self.num_pids * self.world_size, rng):
+            # Every rank samples for all identities, so that the generators stay in step.
+            chosen = [self._sample(self.usable[i], queues, rng) for i in group]
+            yield from itertools.chain.from_iterable(chosen[mine])
+
+    def _groups(self, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Places in `usable` of the identities of a batch of all ranks, without end."""
         while True:
             order = rng.permutation(len(self.usable))
-            for start in range(0, len(order) - group + 1, group):
-                # Every rank samples for all identities, so that the generators stay in step.
-                chosen = [self._sample(self.usable[i], queues, rng) for i in order[start:][:group]]
-                yield from itertools.chain.from_iterable(chosen[mine])
+            for start in range(0, len(order) - size + 1, size):
+                yield order[start : start + size]
 
     def _sample(self, pid, queues: dict[tuple, list[int]], rng: np.random.Generator) -> list[int]:
         picked = []
@@ -98,16 +102,11 @@ class RandomCrossModalitySampler(CrossModalitySampler):
 
     extra_batches = 1
 
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng(self.seed)
-        group = self.num_pids * self.world_size
-        mine = slice(self.rank * self.num_pids, (self.rank + 1) * self.num_pids)
+    def _groups(self, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
         while True:
-            drawn = rng.choice(len(self.usable), group, replace=False)
-            chosen = [self._draw(self.usable[i], rng) for i in drawn]
-            yield from itertools.chain.from_iterable(chosen[mine])
+            yield rng.choice(len(self.usable), size, replace=False)
 
-    def _draw(self, pid, rng: np.random.Generator) -> list[int]:
+    def _sample(self, pid, queues: dict[tuple, list[int]], rng: np.random.Generator) -> list[int]:
         pools = (self.pools[pid, modality] for modality in (VISIBLE, INFRARED))
         drawn = [rng.choice(pool, self.num_instances).tolist() for pool in pools]
         return list(itertools.chain.from_iterable(drawn))

@@ -12,7 +12,7 @@ from icre.gallery import index as indexes
 from icre.gallery.arrays import HashedFile, require_unchanged, write_array
 from icre.gallery.manifest import VERSION
 from icre.gallery.segments import StoredFeatures, open_segment
-from icre.gallery.store import Gallery, index_files, open_index
+from icre.gallery.store import Gallery, index_paths, open_index
 
 # Images behind the index are compared one by one; beyond so many, and this share of those in the
 # index, it is built anew.
@@ -66,7 +66,7 @@ def index_without(gallery: Gallery, mask: np.ndarray, version: int) -> dict[str,
     if not (slots >= 0).any():
         return None
     kind, folder, name = gallery.manifest["index"], gallery.folder, f"{version}-0"
-    (old, old_rows), (new, new_rows) = (index_files(folder, one) for one in (entry["name"], name))
+    (old, old_rows), (new, new_rows) = (index_paths(folder, one) for one in (entry["name"], name))
     if stored.slots is not None:
         require_unchanged(folder, old_rows, entry["slots"]["sha256"])
     if kind == "hnsw":
@@ -94,7 +94,7 @@ def _link(source: Path, target: Path) -> None:
 
 def save_index(folder: Path, name: str, kind: str, index: faiss.Index) -> dict[str, Any]:
     """Write an index of a gallery; returns its file's size and checksum."""
-    path, _ = index_files(folder, name)
+    path, _ = index_paths(folder, name)
     path.parent.mkdir(exist_ok=True)
     with HashedFile(path) as file:
         indexes.save(kind, index, file.write)

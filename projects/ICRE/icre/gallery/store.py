@@ -271,7 +271,7 @@ def open_gallery(folder: str | Path) -> Gallery:
         raise UserError(f"gallery {folder} is damaged: {error}; index again") from None
 
 
-def index_files(folder: Path, name: str) -> tuple[Path, Path]:
+def index_paths(folder: Path, name: str) -> tuple[Path, Path]:
     """The files of an index: its vectors, and the rows that they have after a removal."""
     return folder / INDEX_FOLDER / f"{name}.faiss", folder / INDEX_FOLDER / f"{name}.npy"
 
@@ -288,7 +288,7 @@ def open_index(
     entry, kind, dimensions = manifest["index_file"], manifest["index"], manifest["dimensions"]
     if entry is None:
         return None
-    path, rows = index_files(folder, entry["name"])
+    path, rows = index_paths(folder, entry["name"])
     for file, info in ((path, entry["file"]), (rows, entry["slots"])):
         if info is not None and file_size(file) != info["bytes"]:
             raise ValueError(f"{file.name} has another size than it was written with")

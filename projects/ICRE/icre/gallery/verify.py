@@ -8,7 +8,7 @@ import numpy as np
 from icre.gallery.arrays import damage, no_unit_vector, require_unchanged
 from icre.gallery.manifest import CONFIG, FORMAT
 from icre.gallery.segments import SEGMENTS
-from icre.gallery.store import INDEX_FOLDER, Gallery, index_files
+from icre.gallery.store import INDEX_FOLDER, Gallery, index_paths
 from icre.gallery.versions import leftovers
 
 
@@ -55,7 +55,7 @@ def _files(gallery: Gallery) -> Iterator[tuple[Path, str]]:
             yield folder / SEGMENTS / segment["name"] / name, info["sha256"]
     entry = manifest["index_file"]
     if entry:
-        path, rows = index_files(folder, entry["name"])
+        path, rows = index_paths(folder, entry["name"])
         yield path, entry["file"]["sha256"]
         if entry["slots"]:
             yield rows, entry["slots"]["sha256"]

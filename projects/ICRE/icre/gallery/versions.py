@@ -29,7 +29,7 @@ from icre.gallery.manifest import (
     write_manifest,
 )
 from icre.gallery.segments import SEGMENT_ROWS, SEGMENTS, write_segments
-from icre.gallery.store import INDEX_FOLDER, Gallery, index_files, open_gallery
+from icre.gallery.store import INDEX_FOLDER, Gallery, index_paths, open_gallery
 from icre.utils.errors import UserError, printable
 from icre.utils.lock import locked
 
@@ -75,9 +75,10 @@ def leftovers(gallery: Gallery) -> list[Path]:
     folder, manifest = gallery.folder, gallery.manifest
     segments = {entry["name"] for entry in manifest.get("segments", [])}
     entry = manifest.get("index_file")
-    path, rows = index_files(folder, entry["name"]) if entry else (None, None)
-    index = {path.name} if entry else set()
-    index |= {rows.name} if entry and entry["slots"] else set()
+    index: set[str] = set()
+    if entry:
+        vectors, rows = index_paths(folder, entry["name"])
+        index = {vectors.name, rows.name} if entry["slots"] else {vectors.name}
     found = [
         path
         for name, known in ((SEGMENTS, segments), (INDEX_FOLDER, index))

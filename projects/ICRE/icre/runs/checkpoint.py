@@ -20,7 +20,6 @@ from icre.utils.checksum import add_checksum, content_hash, strip_checksum
 from icre.utils.choice import pick
 from icre.utils.errors import UserError
 from icre.utils.files import replaced
-from icre.utils.run_folder import RunFolder
 from icre.utils.tensor_file import read_tensor_file
 from icre.utils.yaml import parse_yaml
 
@@ -53,10 +52,6 @@ class SafeCheckpointer(Checkpointer):
         states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
         content = add_checksum({"model": self.model.state_dict(), **states, **extra})
         target = Path(self.save_dir) / f"{name}.pth"
-        run = RunFolder(target.parent)
-        for file in (target, run.best, run.final):
-            for path in target.parent.glob(f".{file.name}.*"):  # of a process that was killed
-                path.unlink(missing_ok=True)
         with replaced(target) as temporary:
             _write(content, temporary)
             if name == LAST:
